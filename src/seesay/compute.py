@@ -1,0 +1,97 @@
+"""Where and how numbers are computed: device, precision, threads, determinism; asked of the machine once."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from seesay.errors import InputError
+from seesay.params.training import Runtime
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What `configure` found and set."""
+
+    device: torch.device
+    autocast_dtype: torch.dtype | None
+    num_threads: int
+    deterministic: bool
+    compile: bool
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether convolutions run faster on channels-last tensors: on GPUs, and on CPUs through oneDNN."""
+        return self.device.type in ("cpu", "cuda")
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Mixed precision where the hardware has it, else nothing."""
+        if self.autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
+
+    def describe(self) -> dict[str, str]:
+        """For run records and tags: device, its name, precision, threads."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        precision = "float32" if self.autocast_dtype is None else str(self.autocast_dtype).removeprefix("torch.")
+        return {
+            "device": str(self.device),
+            "device_name": name,
+            "precision": precision,
+            "num_threads": str(self.num_threads),
+            "deterministic": str(self.deterministic).lower(),
+        }
+
+
+def configure(runtime: Runtime) -> Compute:
+    """Sets torch's threads and determinism for this process and says where to compute.
+
+    Raises `InputError` where params ask for a device or a precision that this machine does not have.
+    """
+    device = _device(runtime.device)
+    num_threads = _cores_granted() if runtime.num_threads == "auto" else runtime.num_threads
+    torch.set_num_threads(num_threads)  # more than the cores granted is up to nine times slower
+    if runtime.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(runtime.deterministic)
+    return Compute(
+        device=device,
+        autocast_dtype=_autocast_dtype(runtime.precision, device),
+        num_threads=num_threads,
+        deterministic=runtime.deterministic,
+        compile=runtime.compile and device.type == "cuda",  # on CPU nothing is gained
+    )
+
+
+def _device(asked: str) -> torch.device:
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(asked)
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"runtime.device: got {asked!r}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"runtime.device: got {asked!r}: this machine has no MPS device")
+    return device
+
+
+def _autocast_dtype(asked: str, device: torch.device) -> torch.dtype | None:
+    if asked == "float32":
+        return None
+    has_bfloat16 = {
+        "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
+        "cpu": lambda: torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
+        "mps": lambda: False,
+    }[device.type]()
+    if asked == "bfloat16" and not has_bfloat16 and device.type == "mps":
+        raise InputError(f"runtime.precision: got {asked!r}: {device} has no bfloat16")
+    return torch.bfloat16 if has_bfloat16 or asked == "bfloat16" else None
+
+
+def _cores_granted() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -1,0 +1,1 @@
+"""The data: sources, splits, packed arrays, captions, tokens."""

@@ -1,0 +1,1 @@
+"""The networks, one architecture per file; they know tensors and ids, never datasets."""

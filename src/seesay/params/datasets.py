@@ -1,0 +1,145 @@
+"""Settings of what is fetched and prepared: sources, datasets, vocabularies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from seesay.params.reading import AsTuple, CellName, Fraction, NaturalInt, PositiveInt, Settings
+
+
+class Archive(Settings):
+    """One file to fetch: its official URL and what its bytes must hash to.
+
+    `checksum` is `md5:<32 hex>`, `sha256:<64 hex>` or `sha256-prefix:<8 or more hex>` (torchvision's file names carry
+    the first eight digits).
+    """
+
+    url: Annotated[str, Field(pattern=r"^(https?|s3|file)://.+[^/]$")]
+    checksum: Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}|sha256-prefix:[0-9a-f]{8,63})$")]
+
+    @property
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+
+Archives = Annotated[tuple[Archive, ...], AsTuple, Field(min_length=1)]
+
+
+class TinyImageNetSource(Settings):
+    kind: Literal["tiny_imagenet"]
+    archives: Archives
+
+
+class ScenesImageSource(Settings):
+    """Generated labelled 64x64 drawings, written in Tiny ImageNet's layout."""
+
+    kind: Literal["scenes"]
+    seed: NaturalInt
+    num_train_per_class: PositiveInt
+    num_val_per_class: PositiveInt
+
+
+ImageSource = Annotated[TinyImageNetSource | ScenesImageSource, Field(discriminator="kind")]
+
+
+class CocoSource(Settings):
+    """COCO 2017 captions; `num_images` null takes the image archives, a number fetches that many images one by one."""
+
+    kind: Literal["coco"]
+    annotations: Archive
+    image_archives: Archives
+    num_images: PositiveInt | None
+    num_images_seed: NaturalInt
+    num_workers: PositiveInt
+
+
+class Flickr8kSource(Settings):
+    kind: Literal["flickr8k"]
+    text: Archive
+    images: Archive
+
+
+class ScenesCaptionSource(Settings):
+    """Generated scenes with five captions each, written in COCO's layout."""
+
+    kind: Literal["scenes"]
+    seed: NaturalInt
+    num_train: PositiveInt
+    num_val: PositiveInt
+
+
+CaptionSource = Annotated[CocoSource | Flickr8kSource | ScenesCaptionSource, Field(discriminator="kind")]
+
+
+class ImageLimits(Settings):
+    """How unclean a source may be before the stage fails and names the files."""
+
+    max_undecodable: NaturalInt
+    max_left_out_per_class: NaturalInt
+
+
+class ImageDataset(Settings):
+    """A cell of `prepare_images`: a class subset of a source, split into train, val and test."""
+
+    source: CellName
+    subset: str
+    image_size: PositiveInt
+    num_train_per_class: PositiveInt
+    num_val_per_class: PositiveInt
+    split_seed: NaturalInt
+    limits: ImageLimits
+
+
+class CaptionLimits(Settings):
+    max_undecodable: NaturalInt
+    max_missing_images: NaturalInt
+    max_empty_captions: NaturalInt
+
+
+class CaptionDataset(Settings):
+    """A cell of `prepare_captions`. `val_fraction` cuts val from train where a source has no split of its own (COCO)."""
+
+    source: CellName
+    val_fraction: Fraction | None
+    split_seed: NaturalInt
+    limits: CaptionLimits
+
+    @field_validator("val_fraction")
+    @classmethod
+    def _leaves_both_splits(cls, value: float | None) -> float | None:
+        if value is not None and not 0.0 < value < 0.5:
+            raise ValueError(f"got {value}: expected more than 0 and less than 0.5, or null")
+        return value
+
+
+class Vocabulary(Settings):
+    """A cell of `build_vocabulary`: words seen at least `min_count` times in the dataset's training captions."""
+
+    dataset: CellName
+    min_count: PositiveInt
+
+
+class Encoder(Settings):
+    """A torchvision classification network whose pooled features describe an image, and its pretrained weights."""
+
+    architecture: str
+    weights: Archive
+
+
+class Features(Settings):
+    """A cell of `extract_features`: a caption dataset seen through an encoder."""
+
+    dataset: CellName
+    encoder: CellName
+    image_size: Annotated[int, Field(ge=32)]
+    resize_size: Annotated[int, Field(ge=32)]
+    batch_size: PositiveInt
+    num_workers: NaturalInt
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Features:
+        if self.resize_size < self.image_size:
+            raise ValueError(f"resize_size {self.resize_size} is smaller than the crop, image_size {self.image_size}")
+        return self

@@ -1,0 +1,90 @@
+"""The whole of params.yaml, and what its sections must agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from seesay.errors import InputError
+from seesay.params.datasets import (
+    CaptionDataset,
+    CaptionSource,
+    Encoder,
+    Features,
+    ImageDataset,
+    ImageSource,
+    Vocabulary,
+)
+from seesay.params.experiments import Autoencoder, Captioner, Classifier
+from seesay.params.reading import PARAMS_FILE, CellName, NaturalInt, Settings, read_yaml, validate
+from seesay.params.results import Comparison, Evaluation, Release, Report, Tracking
+from seesay.params.training import Runtime
+
+
+class Params(Settings):
+    seed: NaturalInt
+    runtime: Runtime
+    tracking: Tracking
+    image_sources: dict[CellName, ImageSource]
+    image_datasets: dict[CellName, ImageDataset]
+    classifiers: dict[CellName, Classifier]
+    autoencoders: dict[CellName, Autoencoder]
+    caption_sources: dict[CellName, CaptionSource]
+    caption_datasets: dict[CellName, CaptionDataset]
+    vocabularies: dict[CellName, Vocabulary]
+    encoders: dict[CellName, Encoder]
+    features: dict[CellName, Features]
+    captioners: dict[CellName, Captioner]
+    evaluation: Evaluation
+    comparison: Comparison
+    report: Report
+    release: Release
+
+
+def load_params(root: Path) -> Params:
+    """All of params.yaml; raises `InputError` that names every wrong key, or the first two keys that do not fit."""
+    path = root / PARAMS_FILE
+    params: Params = validate(read_yaml(path), Params, where=str(path))
+    for key, value, expected in _misfits(params):
+        raise InputError(f"{path}: {key}: got {value!r}: expected {expected}")
+    return params
+
+
+def _misfits(params: Params) -> Iterable[tuple[str, str, str]]:
+    """(key, value, what was expected) of each name that points to nothing or to something that does not fit."""
+
+    def one_of(key: str, value: str, section: str, cells: Mapping[str, object]) -> Iterable[tuple[str, str, str]]:
+        if value not in cells:
+            yield key, value, f"an entry of {section}: {', '.join(cells) or '(none)'}"
+
+    for name, dataset in params.image_datasets.items():
+        yield from one_of(f"image_datasets.{name}.source", dataset.source, "image_sources", params.image_sources)
+    for name, classifier in params.classifiers.items():
+        yield from one_of(f"classifiers.{name}.dataset", classifier.dataset, "image_datasets", params.image_datasets)
+    for name, autoencoder in params.autoencoders.items():
+        yield from one_of(f"autoencoders.{name}.dataset", autoencoder.dataset, "image_datasets", params.image_datasets)
+    for name, captions in params.caption_datasets.items():
+        yield from one_of(f"caption_datasets.{name}.source", captions.source, "caption_sources", params.caption_sources)
+    for name, captions in params.caption_datasets.items():
+        has_val = params.caption_sources[captions.source].kind == "flickr8k"
+        if has_val != (captions.val_fraction is None):
+            expected = "null: this source has a val split of its own" if has_val else "a number: this source has no val"
+            yield f"caption_datasets.{name}.val_fraction", str(captions.val_fraction), expected
+    for name, vocabulary in params.vocabularies.items():
+        yield from one_of(
+            f"vocabularies.{name}.dataset", vocabulary.dataset, "caption_datasets", params.caption_datasets
+        )
+    for name, features in params.features.items():
+        yield from one_of(f"features.{name}.dataset", features.dataset, "caption_datasets", params.caption_datasets)
+        yield from one_of(f"features.{name}.encoder", features.encoder, "encoders", params.encoders)
+    for name, captioner in params.captioners.items():
+        key, learning = f"captioners.{name}.learning", captioner.learning
+        yield from one_of(f"{key}.dataset", learning.dataset, "caption_datasets", params.caption_datasets)
+        yield from one_of(f"{key}.vocabulary", learning.vocabulary, "vocabularies", params.vocabularies)
+        yield from one_of(f"{key}.features", learning.features, "features", params.features)
+        seen = params.features[learning.features].dataset
+        if seen != learning.dataset:
+            yield f"{key}.features", learning.features, f"features of dataset {learning.dataset}; these are of {seen}"
+    for kind in ("classifiers", "captioners", "autoencoders"):
+        for cell in getattr(params.release, kind):
+            yield from one_of(f"release.{kind}", cell, kind, getattr(params, kind))

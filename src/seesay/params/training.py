@@ -1,0 +1,64 @@
+"""Settings of a training run, shared by the three tasks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from seesay.params.reading import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
+
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Runtime(Settings):
+    """Where and how numbers are computed. `auto` asks the machine; see `seesay.compute`."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    precision: Literal["auto", "float32", "bfloat16"]
+    num_threads: Literal["auto"] | PositiveInt
+    deterministic: bool
+    compile: bool
+
+
+class Sgd(Settings):
+    name: Literal["sgd"]
+    learning_rate: PositiveFloat
+    momentum: Decay
+    nesterov: bool
+    weight_decay: NonNegativeFloat
+
+
+class AdamW(Settings):
+    name: Literal["adamw"]
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    beta1: Decay
+    beta2: Decay
+
+
+Optimizer = Annotated[Sgd | AdamW, Field(discriminator="name")]
+
+
+class Schedule(Settings):
+    """The learning rate's course: linear warm-up over `warmup_fraction` of all steps, then `decay` to zero."""
+
+    decay: Literal["constant", "linear", "cosine"]
+    warmup_fraction: Fraction
+
+
+class MovingAverage(Settings):
+    """Exponential moving average of the weights: `decay` applied every `every_steps` optimizer steps."""
+
+    decay: Decay
+    every_steps: PositiveInt
+
+
+class Training(Settings):
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    optimizer: Optimizer
+    schedule: Schedule
+    moving_average: MovingAverage | None
+    max_gradient_norm: PositiveFloat | None
+    patience: PositiveInt | None

@@ -1,0 +1,135 @@
+"""Where every artefact lies, named once. Paths are relative to the root of a workspace: the folder of dvc.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Paths:
+    root: Path
+
+    # What a person writes
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def gates(self) -> Path:
+        return self.root / "gates.yaml"
+
+    @property
+    def pipeline(self) -> Path:
+        return self.root / "dvc.yaml"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "dvc.lock"
+
+    # Data
+    def raw_images(self, source: str) -> Path:
+        """Folder: an image source's archives and `source.json`."""
+        return self.root / "data/raw/images" / source
+
+    def raw_captions(self, source: str) -> Path:
+        """Folder: a caption source's archives (or single images) and `source.json`."""
+        return self.root / "data/raw/captions" / source
+
+    def weights(self, encoder: str) -> Path:
+        """Folder: an encoder's pretrained weights and `source.json`."""
+        return self.root / "data/raw/weights" / encoder
+
+    def images(self, dataset: str) -> Path:
+        """Folder: packed splits of an image dataset and `manifest.json`."""
+        return self.root / "data/images" / dataset
+
+    def captions(self, dataset: str) -> Path:
+        """Folder: `records.json` and `manifest.json` of a caption dataset."""
+        return self.root / "data/captions" / dataset
+
+    def vocabulary(self, name: str) -> Path:
+        return self.root / "data/vocabularies" / f"{name}.json"
+
+    def features(self, name: str) -> Path:
+        """Folder: `pooled.npy` and `index.json`."""
+        return self.root / "data/features" / name
+
+    # Models
+    def classifier(self, cell: str) -> Path:
+        return self.root / "models/classifiers" / f"{cell}.pt"
+
+    def autoencoder(self, cell: str) -> Path:
+        return self.root / "models/autoencoders" / f"{cell}.pt"
+
+    def captioner(self, cell: str) -> Path:
+        return self.root / "models/captioners" / f"{cell}.pt"
+
+    @property
+    def release(self) -> Path:
+        """What `register` has released: one entry per registered model."""
+        return self.root / "models/release.json"
+
+    # Predictions
+    def class_predictions(self, cell: str) -> Path:
+        return self.root / "data/predictions/classifiers" / f"{cell}.npz"
+
+    def caption_predictions(self, cell: str) -> Path:
+        return self.root / "data/predictions/captioners" / f"{cell}.json"
+
+    # Results: small files, in git
+    def metrics(self, stage: str, cell: str | None = None) -> Path:
+        """The flat JSON object of a stage's metrics."""
+        return self.root / "metrics" / _named(stage, cell, ".json")
+
+    def table(self, stage: str, cell: str | None, name: str) -> Path:
+        """A CSV beside the metrics: `history` (per epoch), `per_class`, `confusion`."""
+        return self.root / "metrics" / _named(stage, cell, f".{name}.csv")
+
+    def data_report(self, stage: str, dataset: str) -> Path:
+        """The nested JSON report on a dataset's contents."""
+        return self.root / "metrics" / _named(stage, dataset, ".report.json")
+
+    @property
+    def gate(self) -> Path:
+        return self.root / "metrics/gate.json"
+
+    # Figures and views
+    def figures(self, stage: str, cell: str | None = None) -> Path:
+        """Folder of a stage's figures (`*.svg`, `*.png`, `*.webp`)."""
+        return self.root / "reports/figures" / _named(stage, cell, "")
+
+    @property
+    def results_data(self) -> Path:
+        """The rows of every results table, as `report` collected them."""
+        return self.root / "metrics/results.json"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "reports/index.html"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "reports/results.md"
+
+    @property
+    def verdict(self) -> Path:
+        return self.root / "reports/gate.md"
+
+    # What happened
+    def run_record(self, stage: str, cell: str | None = None) -> Path:
+        return self.root / "runs" / _named(stage, cell, ".json")
+
+    @property
+    def scratch(self) -> Path:
+        """Resumable state and locks: outside DVC's outputs, never in git."""
+        return self.root / ".work"
+
+
+def cell_name(stage: str, cell: str | None) -> str:
+    """How DVC names a stage instance: `train_classifier@mlp`, or `report` for a stage without cells."""
+    return stage if cell is None else f"{stage}@{cell}"
+
+
+def _named(stage: str, cell: str | None, suffix: str) -> str:
+    return f"{stage}{suffix}" if cell is None else f"{stage}/{cell}{suffix}"

@@ -1,0 +1,1 @@
+"""The tie between DVC and MLflow; the only place that imports mlflow."""

@@ -1,0 +1,41 @@
+"""Caption the val and test images of one captioner's dataset, and the test images with features shuffled."""
+
+from pathlib import Path
+
+from seesay.data.caption_records import read_caption_records
+from seesay.data.features import read_features
+from seesay.data.vocabulary import read_vocabulary
+from seesay.evaluation.caption_predictions import write_caption_predictions
+from seesay.evaluation.captioning import caption_splits
+from seesay.models.captioners import restore_captioner
+from seesay.models.checkpoint import load_checkpoint
+from seesay.tracking.recorder import record_stage
+
+from seesay.compute import configure
+from seesay.params.experiments import Decoding
+from seesay.params.reading import read_section
+from seesay.params.training import Runtime
+from seesay.paths import Paths
+from seesay.stage import run
+
+
+def main(cell: str, root: Path = Path()) -> None:
+    decoding = read_section(root, f"captioners.{cell}.decoding", Decoding)
+    seed = read_section(root, "seed", int)
+    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
+    checkpoint = load_checkpoint(paths.captioner(cell), kind="captioner")
+    captions = read_caption_records(paths.captions(checkpoint.dataset))
+    vocabulary = read_vocabulary(paths.vocabulary(checkpoint.settings["vocabulary"]))
+    features = read_features(paths.features(checkpoint.settings["features"]), captions)
+    captioner = restore_captioner(checkpoint)
+    checkpoint.require_vocabulary(vocabulary.digest)
+    with record_stage(root, "caption_images", cell, params=decoding, seed=seed, compute=compute) as log:
+        log.dataset(checkpoint.dataset, digest=captions.digest, context="evaluation", source=captions.source)
+        predictions = caption_splits(captioner, captions, vocabulary, features, decoding, seed=seed, compute=compute)
+        write_caption_predictions(paths.caption_predictions(cell), predictions)
+        log.summary({f"{name}/num_captions": len(results) for name, results in predictions.items()})
+        log.artifact(paths.caption_predictions(cell))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,37 @@
+"""Put all classifiers side by side: accuracy, cost and chance."""
+
+from pathlib import Path
+
+from seesay.data.packed_images import read_manifest
+from seesay.evaluation.comparison import compare_classifiers
+from seesay.reporting.comparison_figures import draw_comparison
+from seesay.tracking.recorder import record_stage
+
+from seesay.compute import configure
+from seesay.files import write_json
+from seesay.params.experiments import Classifier
+from seesay.params.reading import read_section
+from seesay.params.results import Comparison
+from seesay.params.training import Runtime
+from seesay.paths import Paths
+from seesay.stage import run
+
+STAGE = "compare_classifiers"
+
+
+def main(root: Path = Path()) -> None:
+    classifiers = read_section(root, "classifiers", dict[str, Classifier])
+    settings = read_section(root, "comparison", Comparison)
+    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
+    manifests = {name: read_manifest(paths.images(name)) for name in {c.dataset for c in classifiers.values()}}
+    with record_stage(root, STAGE, params=settings, compute=compute) as log:
+        comparison = compare_classifiers(list(classifiers), manifests, paths, settings, compute=compute)
+        write_json(paths.metrics(STAGE), {"rows": comparison.rows})
+        draw_comparison(paths.figures(STAGE), comparison.rows)
+        log.measurement(comparison.throughput)  # a time: never in the metrics file
+        log.artifact(paths.metrics(STAGE))
+        log.artifact(paths.figures(STAGE))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,46 @@
+"""See every image of one caption dataset through a frozen encoder, once."""
+
+from pathlib import Path
+
+from seesay.data.caption_records import open_caption_images, read_caption_records
+from seesay.data.features import write_features
+from seesay.files import write_json
+from seesay.models.encoder import load_encoder
+from seesay.models.extraction import extract_features
+from seesay.tracking.recorder import record_stage
+
+from seesay.compute import configure
+from seesay.params.datasets import Encoder, Features
+from seesay.params.reading import read_section
+from seesay.params.training import Runtime
+from seesay.paths import Paths
+from seesay.stage import run
+
+
+def main(cell: str, root: Path = Path()) -> None:
+    settings = read_section(root, f"features.{cell}", Features)
+    encoder_settings = read_section(root, f"encoders.{settings.encoder}", Encoder)
+    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
+    captions = read_caption_records(paths.captions(settings.dataset))
+    images = open_caption_images(captions, paths)
+    encoder = load_encoder(
+        encoder_settings.architecture, paths.weights(settings.encoder) / encoder_settings.weights.name
+    )
+    with record_stage(root, "extract_features", cell, params=settings, compute=compute) as log:
+        log.dataset(settings.dataset, digest=captions.digest, context="features", source=captions.source)
+        pooled = extract_features(
+            encoder,
+            images,
+            image_size=settings.image_size,
+            resize_size=settings.resize_size,
+            batch_size=settings.batch_size,
+            num_workers=settings.num_workers,
+            compute=compute,
+        )
+        features = write_features(paths.features(cell), pooled, captions, settings, paths.weights(settings.encoder))
+        write_json(paths.data_report("extract_features", cell), features.report())
+        log.summary({"num_images": len(features), "num_dimensions": features.num_dimensions})
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,23 @@
+"""Fetch one caption source: annotations and images, or scenes made by us."""
+
+from pathlib import Path
+
+from seesay.data.fetching import fetch_caption_source, mirror_from_environment
+from seesay.tracking.recorder import record_stage
+
+from seesay.params.datasets import CaptionSource
+from seesay.params.reading import read_section
+from seesay.paths import Paths
+from seesay.stage import run
+
+
+def main(cell: str, root: Path = Path()) -> None:
+    source = read_section(root, f"caption_sources.{cell}", CaptionSource)
+    paths = Paths(root)
+    with record_stage(root, "fetch_captions", cell, params=source) as log:
+        fetch_caption_source(source, paths.raw_captions(cell), mirror=mirror_from_environment(), scratch=paths.scratch)
+        log.artifact(paths.raw_captions(cell) / "source.json")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,23 @@
+"""Fetch one image source: official archives, or drawings made by us."""
+
+from pathlib import Path
+
+from seesay.data.fetching import fetch_image_source, mirror_from_environment
+from seesay.tracking.recorder import record_stage
+
+from seesay.params.datasets import ImageSource
+from seesay.params.reading import read_section
+from seesay.paths import Paths
+from seesay.stage import run
+
+
+def main(cell: str, root: Path = Path()) -> None:
+    source = read_section(root, f"image_sources.{cell}", ImageSource)
+    paths = Paths(root)
+    with record_stage(root, "fetch_images", cell, params=source) as log:
+        fetch_image_source(source, paths.raw_images(cell), mirror=mirror_from_environment(), scratch=paths.scratch)
+        log.artifact(paths.raw_images(cell) / "source.json")
+
+
+if __name__ == "__main__":
+    run(main)

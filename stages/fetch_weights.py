@@ -1,0 +1,23 @@
+"""Fetch the pretrained weights of one encoder."""
+
+from pathlib import Path
+
+from seesay.data.fetching import fetch_weights, mirror_from_environment
+from seesay.tracking.recorder import record_stage
+
+from seesay.params.datasets import Encoder
+from seesay.params.reading import read_section
+from seesay.paths import Paths
+from seesay.stage import run
+
+
+def main(cell: str, root: Path = Path()) -> None:
+    encoder = read_section(root, f"encoders.{cell}", Encoder)
+    paths = Paths(root)
+    with record_stage(root, "fetch_weights", cell, params=encoder) as log:
+        fetch_weights(encoder, paths.weights(cell), mirror=mirror_from_environment(), scratch=paths.scratch)
+        log.artifact(paths.weights(cell) / "source.json")
+
+
+if __name__ == "__main__":
+    run(main)

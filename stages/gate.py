@@ -1,0 +1,26 @@
+"""Judge the results: fail when a metric is missing, out of bounds or worse than the baseline's."""
+
+import sys
+from pathlib import Path
+
+from seesay.reporting.gate import judge_workspace, write_verdict
+from seesay.tracking.recorder import record_stage
+
+from seesay.paths import Paths
+from seesay.stage import run
+
+
+def main(root: Path = Path()) -> None:
+    paths = Paths(root)
+    with record_stage(root, "gate", params={"gates": paths.gates.name}) as log:
+        verdict = judge_workspace(root)
+        write_verdict(paths, verdict)
+        log.summary({"passed": float(verdict.passed), "num_failed": float(verdict.num_failed)})
+        log.artifact(paths.verdict)
+    print(verdict.summary())
+    if verdict.exit_code:
+        sys.exit(verdict.exit_code)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,26 @@
+"""Release the models named in params behind a passed gate: a list in models/, and versions in MLflow's registry."""
+
+from pathlib import Path
+
+from seesay.tracking.recorder import record_stage
+from seesay.tracking.registry import describe_release, register_models
+
+from seesay.files import read_json, write_json
+from seesay.params.reading import read_section
+from seesay.params.results import Release
+from seesay.paths import Paths
+from seesay.stage import run
+
+
+def main(root: Path = Path()) -> None:
+    settings = read_section(root, "release", Release)
+    paths = Paths(root)
+    with record_stage(root, "register", params=settings) as log:
+        entries = describe_release(settings, paths, gate=read_json(paths.gate))
+        write_json(paths.release, entries)
+        log.artifact(paths.release)
+    register_models(root, entries)  # what a tracker that is down has missed, `seesay sync` makes good
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,25 @@
+"""Render the results: one table file and one page that opens offline."""
+
+from pathlib import Path
+
+from seesay.reporting.page import render_views
+from seesay.reporting.results import collect_results, write_results
+from seesay.tracking.recorder import record_stage
+
+from seesay.params.project import load_params
+from seesay.paths import Paths
+from seesay.stage import run
+
+
+def main(root: Path = Path()) -> None:
+    params, paths = load_params(root), Paths(root)
+    with record_stage(root, "report", params=params.report) as log:
+        results = collect_results(params, paths)
+        write_results(paths.results_data, results)
+        render_views(results, params, paths)
+        log.artifact(paths.results)
+        log.artifact(paths.report)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,42 @@
+"""Score one captioner's captions against the references, beside the floors it must clear."""
+
+from pathlib import Path
+
+from seesay.data.caption_records import open_caption_images, read_caption_records
+from seesay.evaluation.caption_predictions import read_caption_predictions
+from seesay.evaluation.captions import score_all
+from seesay.reporting.caption_figures import draw_captions
+from seesay.tracking.recorder import record_stage
+
+from seesay.files import write_text
+from seesay.params.experiments import CaptionerTraining
+from seesay.params.reading import read_section
+from seesay.params.results import Evaluation
+from seesay.paths import Paths
+from seesay.stage import run
+
+STAGE = "score_captions"
+
+
+def main(cell: str, root: Path = Path()) -> None:
+    settings = read_section(root, "evaluation", Evaluation)
+    dataset = read_section(root, f"captioners.{cell}.learning", CaptionerTraining).dataset
+    seed = read_section(root, "seed", int)
+    paths = Paths(root)
+    captions = read_caption_records(paths.captions(dataset))
+    predictions = read_caption_predictions(paths.caption_predictions(cell), captions)
+    with record_stage(root, STAGE, cell, params=settings, seed=seed) as log:
+        log.dataset(dataset, digest=captions.digest, context="evaluation", source=captions.source)
+        scores = score_all(predictions, captions, seed=seed)
+        write_text(paths.table(STAGE, cell, "scores"), scores.table())
+        images = open_caption_images(captions, paths)
+        draw_captions(
+            paths.figures(STAGE, cell), scores, predictions, captions, images, paths, cell=cell, settings=settings
+        )
+        log.summary(scores.metrics())
+        log.artifact(paths.table(STAGE, cell, "scores"))
+        log.artifact(paths.figures(STAGE, cell))
+
+
+if __name__ == "__main__":
+    run(main)
