@@ -1,1 +1,1 @@
-"""The tie between DVC and MLflow; the only place that imports mlflow."""
+"""What ran: the recorder of stages, run records, MLflow's store, sync and the registry. Only this imports mlflow."""

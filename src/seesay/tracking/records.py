@@ -1,0 +1,133 @@
+"""What a run record is: everything about one stage run that MLflow shows, as one JSON file that DVC caches."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel
+
+from seesay.errors import InputError
+from seesay.files import read_json, write_json
+
+SCHEMA = 1
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """Metrics logged together: at one step (an epoch, from 1), at one time (milliseconds since 1970)."""
+
+    step: int
+    time_ms: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class DatasetUse:
+    """A dataset the run read: its content digest, what it was used for, where its files come from."""
+
+    name: str
+    digest: str
+    context: str
+    source: dict[str, Any]
+    substitutes: list[str]
+
+
+@dataclass(frozen=True)
+class ArtifactFile:
+    """A file the run wrote: path relative to the workspace, digest of its bytes, its folder inside MLflow's artifacts."""
+
+    path: str
+    sha256: str
+    folder: str
+
+
+@dataclass
+class RunRecord:
+    """One stage run. `run_id` is null where the tracker could not be reached; `record_id` never is."""
+
+    stage: str
+    cell: str | None
+    params: dict[str, Scalar]
+    seed: int | None
+    schema: int = SCHEMA
+    record_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    experiment: str = ""
+    run_id: str | None = None
+    tracking: str = "off"
+    status: str = "RUNNING"
+    started_ms: int = field(default_factory=lambda: now_ms())
+    ended_ms: int = 0
+    tags: dict[str, str] = field(default_factory=dict)
+    datasets: list[DatasetUse] = field(default_factory=list)
+    history: list[Point] = field(default_factory=list)
+    summary: dict[str, float] = field(default_factory=dict)
+    measurements: dict[str, float] = field(default_factory=dict)
+    artifacts: list[ArtifactFile] = field(default_factory=list)
+    models: list[ArtifactFile] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    pipeline_key: str | None = None
+    pipeline_run_id: str | None = None
+
+    @property
+    def run_name(self) -> str:
+        return self.cell or self.stage
+
+    @property
+    def address(self) -> str:
+        """DVC's name of the stage instance: `train_classifier@mlp`."""
+        return self.stage if self.cell is None else f"{self.stage}@{self.cell}"
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def write_record(path: Path, record: RunRecord) -> None:
+    write_json(path, asdict(record))
+
+
+def read_record(path: Path) -> RunRecord:
+    """The run record in `path`; `InputError` where it is not one (a later schema, a missing key, a wrong type)."""
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"{path}: schema: got {found!r}: expected {SCHEMA}")
+    hints = get_type_hints(RunRecord)
+    if set(content) != set(hints):
+        wrong = ", ".join(sorted(set(content) ^ set(hints)))
+        raise InputError(f"{path}: not a run record of schema {SCHEMA}: missing or unknown keys: {wrong}")
+    for name, hint in hints.items():
+        kind = get_args(hint)[0] if get_origin(hint) is list else None
+        if kind in (Point, DatasetUse, ArtifactFile):
+            try:
+                content[name] = [kind(**item) for item in content[name]]
+            except TypeError as error:
+                raise InputError(f"{path}: {name}: {error}") from None
+    return RunRecord(**content)
+
+
+def flatten(params: BaseModel | Mapping[str, Any], *, prefix: str = "") -> dict[str, Scalar]:
+    """Nested parameters with dotted keys: `{"training.optimizer.name": "sgd", "architecture.widths": "[32, 64]"}`."""
+    tree = params.model_dump(mode="json") if isinstance(params, BaseModel) else dict(params)
+    flat: dict[str, Scalar] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, BaseModel | Mapping):
+            flat |= flatten(value, prefix=f"{name}.")
+        elif isinstance(value, list | tuple):
+            if any(isinstance(item, BaseModel | Mapping) for item in value):
+                flat |= flatten({str(i): item for i, item in enumerate(value)}, prefix=f"{name}.")
+            else:
+                flat[name] = str(list(value))
+        elif value is None or isinstance(value, str | int | float | bool):
+            flat[name] = value
+        else:
+            flat[name] = str(value)
+    return flat
