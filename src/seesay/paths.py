@@ -68,7 +68,7 @@ class Paths:
     @property
     def release(self) -> Path:
         """What `register` has released: one entry per registered model."""
-        return self.root / "models/release.json"
+        return self.root / "data/release.json"
 
     # Predictions
     def class_predictions(self, cell: str) -> Path:
@@ -87,12 +87,12 @@ class Paths:
         return self.root / "metrics" / _named(stage, cell, f".{name}.csv")
 
     def data_report(self, stage: str, dataset: str) -> Path:
-        """The nested JSON report on a dataset's contents."""
-        return self.root / "metrics" / _named(stage, dataset, ".report.json")
+        """The nested JSON report on a dataset's or a feature array's contents."""
+        return self.root / "data/reports" / _named(stage, dataset, ".json")
 
     @property
     def gate(self) -> Path:
-        return self.root / "metrics/gate.json"
+        return self.root / "reports/gate.json"
 
     # Figures and views
     def figures(self, stage: str, cell: str | None = None) -> Path:
@@ -102,7 +102,7 @@ class Paths:
     @property
     def results_data(self) -> Path:
         """The rows of every results table, as `report` collected them."""
-        return self.root / "metrics/results.json"
+        return self.root / "reports/results.json"
 
     @property
     def report(self) -> Path:

@@ -99,7 +99,7 @@ class CaptionLimits(Settings):
 
 
 class CaptionDataset(Settings):
-    """A cell of `prepare_captions`. `val_fraction` cuts val from train where a source has no split of its own (COCO)."""
+    """A cell of `prepare_captions`. `val_fraction` cuts val from train where a source has no val of its own (COCO)."""
 
     source: CellName
     val_fraction: Fraction | None

@@ -46,7 +46,8 @@ class Autoencoder(Settings):
 
 
 class Decoding(Settings):
-    """How captions are searched for. `length_penalty` a divides a beam's log-probability by its length to the power a."""
+    """How captions are searched for. `length_penalty` a divides a beam's log-probability by its length to the power
+    a."""
 
     method: Literal["greedy", "beam"]
     beam_size: PositiveInt

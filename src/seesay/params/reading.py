@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from seesay.errors import InputError
 
@@ -73,50 +74,73 @@ def read_section(root: Path, key: str, kind: type[T] | Any) -> T:
 def validate(value: Any, kind: type[T] | Any, *, where: str, prefix: Iterable[str | int] = ()) -> T:
     """`value` as `kind`, or an `InputError` that lists each wrong key with its path, value and what is allowed."""
     try:
-        checked: T = TypeAdapter(kind).validate_python(value)
+        checked: T = TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
-        lines = [_explain(problem, list(prefix), kind) for problem in error.errors(include_url=False)]
+        lines = [_explain(problem, value, list(prefix), kind) for problem in error.errors(include_url=False)]
         raise InputError("\n".join(f"{where}: {line}" for line in lines)) from None
     return checked
 
 
-def _explain(problem: Any, prefix: list[str | int], kind: Any) -> str:
-    location = [part for part in problem["loc"] if part != "[key]"]
-    key = ".".join(map(str, [*prefix, *location])) or "(top level)"
+def _explain(problem: Any, value: Any, prefix: list[str | int], kind: Any) -> str:
+    location: list[str | int] = [part for part in problem["loc"] if part != "[key]"]
+    missing = problem["type"] == "missing"
+    key = ".".join(map(str, [*prefix, *_written_keys(value, location, last_is_missing=missing)])) or "(top level)"
     match problem["type"]:
         case "extra_forbidden":
-            allowed = _fields_at(kind, location[:-1])
-            return f"{key}: unknown key" + (f"; allowed here: {', '.join(allowed)}" if allowed else "")
+            return f"{key}: unknown key; allowed here: {', '.join(_fields_at(kind, location[:-1]))}"
         case "missing":
             return f"{key}: missing"
         case "value_error":
             return f"{key}: {problem['ctx']['error']}"
+        case "union_tag_invalid":
+            tag = problem["ctx"]["discriminator"].strip("'")
+            return f"{key}.{tag}: got {problem['ctx']['tag']!r}: expected one of {problem['ctx']['expected_tags']}"
+        case "union_tag_not_found":
+            return f"{key}.{problem['ctx']['discriminator'].strip(chr(39))}: missing"
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{key}: got {problem['input']!r}: {message}"
 
 
+def _written_keys(value: Any, location: list[str | int], *, last_is_missing: bool) -> list[str | int]:
+    """`location` as a person wrote it: pydantic puts the tags of unions into it, which are no keys of the file."""
+    keys: list[str | int] = []
+    for position, part in enumerate(location):
+        inside = part in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(part, int)
+        if inside:
+            value = value[part]
+            keys.append(part)
+        elif last_is_missing and position == len(location) - 1:
+            keys.append(part)
+    return keys
+
+
 def _fields_at(kind: Any, location: list[str | int]) -> list[str]:
-    """The keys allowed at a location inside `kind`, where that can be told from the type."""
+    """The keys allowed at a location inside `kind`."""
     schema = TypeAdapter(kind).json_schema()
-    definitions = schema.get("$defs", {})
-
-    def resolve(node: Any) -> Any:
-        return definitions[node["$ref"].rsplit("/", 1)[-1]] if "$ref" in node else node
-
-    node = resolve(schema)
+    nodes = _branches(schema, schema)
     for part in location:
-        branches = [resolve(branch) for branch in node.get("anyOf", node.get("oneOf", [node]))]
-        following: Any = None
-        for branch in branches:
-            tagged = [field.get("const") for field in branch.get("properties", {}).values() if "const" in field]
-            if part in tagged:
-                following = branch
-            elif part in branch.get("properties", {}):
-                following = branch["properties"][part]
-            elif isinstance(branch.get("additionalProperties"), dict):
-                following = branch["additionalProperties"]
-        if following is None:
-            return []
-        node = resolve(following)
-    branches = [resolve(branch) for branch in node.get("anyOf", [node])]
-    return sorted({name for branch in branches for name in branch.get("properties", {})})
+        nodes = [
+            branch for node in nodes for following in _following(node, part) for branch in _branches(following, schema)
+        ]
+    return sorted({name for node in nodes for name in node.get("properties", {})})
+
+
+def _branches(node: Any, schema: Any) -> list[Any]:
+    """The alternatives of a JSON schema node, references resolved."""
+    if "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    alternatives = node.get("anyOf", node.get("oneOf"))
+    if alternatives is None:
+        return [node]
+    return [branch for alternative in alternatives for branch in _branches(alternative, schema)]
+
+
+def _following(node: Any, part: str | int) -> list[Any]:
+    """Where `part` leads from a node: into a property, a mapping's value, a list's item, or to a tagged alternative."""
+    properties = node.get("properties", {})
+    if part in properties:
+        return [properties[part]]
+    if any(field.get("const") == part for field in properties.values()):
+        return [node]
+    mapped = [node.get("additionalProperties"), *node.get("patternProperties", {}).values(), node.get("items")]
+    return [following for following in mapped if isinstance(following, dict)]
