@@ -4,12 +4,12 @@ from pathlib import Path
 
 from seesay.data.caption_records import open_caption_images, read_caption_records
 from seesay.data.features import write_features
-from seesay.files import write_json
 from seesay.models.encoder import load_encoder
 from seesay.models.extraction import extract_features
 from seesay.tracking.recorder import record_stage
 
 from seesay.compute import configure
+from seesay.files import write_json
 from seesay.params.datasets import Encoder, Features
 from seesay.params.reading import read_section
 from seesay.params.training import Runtime
@@ -23,8 +23,9 @@ def main(cell: str, root: Path = Path()) -> None:
     paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
     captions = read_caption_records(paths.captions(settings.dataset))
     images = open_caption_images(captions, paths)
+    weights = encoder_settings.weights
     encoder = load_encoder(
-        encoder_settings.architecture, paths.weights(settings.encoder) / encoder_settings.weights.name
+        encoder_settings.architecture, None if weights is None else paths.weights(settings.encoder) / weights.name
     )
     with record_stage(root, "extract_features", cell, params=settings, compute=compute) as log:
         log.dataset(settings.dataset, digest=captions.digest, context="features", source=captions.source)

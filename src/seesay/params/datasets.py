@@ -122,10 +122,13 @@ class Vocabulary(Settings):
 
 
 class Encoder(Settings):
-    """A torchvision classification network whose pooled features describe an image, and its pretrained weights."""
+    """A torchvision classification network whose pooled features describe an image, and its pretrained weights.
+
+    `weights` null goes with `small_cnn` only, our own network of fixed filters that was never trained.
+    """
 
     architecture: str
-    weights: Archive
+    weights: Archive | None
 
 
 class Features(Settings):
