@@ -1,0 +1,184 @@
+"""How a caption becomes tokens: Penn Treebank words in lower case without punctuation, as coco-caption scores them.
+
+Every caption goes through here, for the vocabulary and for the metrics: which tokens there are decides the scores. The
+behaviour was worked out from examples of what coco-caption's tokenizer (Stanford's `PTBTokenizer -lowerCase`, then a
+list of punctuation dropped) returns; the code is our own.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+TOKENIZER_VERSION = "ptb-1"
+"""Changes whenever any caption may get other tokens; vocabularies carry it."""
+
+DROPPED = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
+"""coco-caption's punctuation. Its list also has -LRB- and the like, but in lower case brackets never match it."""
+
+# Words whose full stop belongs to them.
+_ABBREVIATIONS = (
+    "adj adm adv al ala apr ariz assn assoc asst atty aug ave bhd bldg blvd brig bros calif capt cf cie cmdr co col "
+    "colo comdr conn corp cos cpl ct dak dec dept det dr drs ens esq est etc ext feb fla fri ft ga gen gov hon inc ind "
+    "insp intl jan jos jr jul jun kan kans ky lt ltd maj mar md messrs mfg mich minn mlle mme mo mon mont mr mrs ms "
+    "msgr mt mtg natl neb nev nov oct okla penn pfc ph plc pres prof pte pty pvt rd rep rev rt sen sep sept seq sfc "
+    "sgt spc sq sr st ste supt sys tel tenn thu thurs treas tue tues univ va vs vt wed wis wisc wm wyo"
+).split()
+# The same, but only as names: "Wash. state", not "the wash."
+_ABBREVIATED_NAMES = "ark az del ill la mass miss ore pa tex wash".split()
+# The same, but only before a number: "no. 5".
+_ABBREVIATIONS_OF_NUMBERED = "art ca fig figs no nos op pp prop".split()
+# After a single letter and a full stop these begin a sentence: "plan b. The dog".
+_SENTENCE_STARTS = frozenset(
+    "A About After An As At But Cannot He Her Here If In It Last Many More Now Once One Other Our She Since So Some "
+    "Such That The Their Then There These They This We What When While Yet You".split()
+)
+_SPLIT_WORDS = {"cannot": 3, "gonna": 3, "wanna": 3, "gotta": 3, "gimme": 3, "lemme": 3}
+_FRACTIONS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
+_SPELLED = {
+    "(": "-lrb-",
+    ")": "-rrb-",
+    "[": "-lsb-",
+    "]": "-rsb-",
+    "{": "-lcb-",
+    "}": "-rcb-",
+    "£": "#",
+    "€": "$",
+}
+_CHARACTERS = str.maketrans(
+    {
+        "’": "'",
+        "‘": "`",
+        "‛": "'",
+        "“": '"',
+        "”": '"',
+        "„": '"',
+        "–": " -- ",
+        "—": " -- ",
+        "…": " ... ",
+        **{sign: f" {fraction} " for sign, fraction in _FRACTIONS.items()},
+        "\u00ad": None,  # soft hyphen
+        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufe0e\ufe0f\ufeff", " "),  # joiners and variants around emoji
+    }
+)
+
+_L = r"[^\W\d_]"  # a letter
+_W = r"[^\W_]"  # a letter or digit
+_WORD = rf"{_W}+(?:[-_/]{_W}+)*"
+_APOSTROPHE = r"(?:s|d|m|n|em|ll|re|ve)"
+# At each position the longest match wins, the first of equals. IGNORECASE but where said.
+_PATTERNS = [
+    re.compile(pattern, flags)
+    for flags, patterns in (
+        (
+            re.IGNORECASE,
+            [
+                _WORD,
+                rf"{_L}+(?:[.!?]{_L}+)+",  # fork.a, statefarm.com
+                rf"{_WORD}\.(?=[,;:])",
+                rf"{_L}\.(?:{_L}\.)*(?:-{_WORD})?",  # d.c., u.s.-based
+                rf"(?:{'|'.join(_ABBREVIATIONS)})\.(?:-{_WORD})?",
+                r"[-+]?(?:\d+(?:[.,:]\d+)*|(?:[.,:]\d+)+)",
+                rf"\d+(?:[.,]\d+)+(?:-{_W}+)+",  # 10,000-ton
+                r"\d+\xa0\d+/\d+",  # 1 1/2
+                r"\(\d{3}\)\xa0?\d{3}-?\d{4}",
+                rf"(?:{_W}+-)*[dlno]'{_L}+",  # o'clock
+                rf"{_L}+[aeiouy]'[aeiou]{_L}*",  # ma'am
+                r"(?:c'mon|s'mores)(?!\w)",
+                r"(?:ol|[dlj])'(?!\w)",
+                rf"y'(?={_L})",
+                rf"'{_APOSTROPHE}(?!{_W})",
+                r"'n'(?!n)",
+                r"n't(?!\w)",
+                r"'t(?=is(?!\w)|was(?!\w))",
+                r"(?<!\w)'(?:cause|til|till|\d\ds?)(?!\w)(?!')",
+                rf"[#@]{_L}\w*",
+                r"\w+(?:[.+-]\w+)*@[^\s\"<>|(){}.]+(?:\.\w+)*",
+                r"https?://[^\s<>\"|()]*[^\s<>\"|.,;:!?(){}'-]",
+                r"</?[a-z][^<>\s]*>",
+                r"[:;=]-?[()\[{@|\\](?!\w)",
+                r"\\\*",
+                r"[!?]{2,}",
+                r"\.\.+|--+|''|``",
+                r"\*+|#+|_+|<<|>>",
+                r"[cf]#|c\+\+",
+                r"&(?:amp|lt|gt|quot|apos);",
+            ],
+        ),
+        (0, [r"[A-Z]+(?:&[A-Z]+)+", r"[:;=]-?[DP](?!\w)", rf"(?:{'|'.join(map(str.title, _ABBREVIATED_NAMES))})\."]),
+    )
+    for pattern in patterns
+]
+_ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": "''", "&apos;": "'"}
+_NEGATION = re.compile(rf"(?<={_L})(n't)(?!\w)", re.IGNORECASE)
+_MIXED_NUMBER = re.compile(r"(?<!\S)(\d+)[ \xa0](?=\d+/\d+(?![\w/]))")
+_PHONE_NUMBER = re.compile(r"(\(\d{3}\))[ \xa0](?=\d{3}-?\d{4})")
+_INITIAL = re.compile(rf"(?:^|.*[^\w.]){_L}\.", re.DOTALL)
+_NUMBERED = re.compile(rf"(?:{'|'.join(_ABBREVIATIONS_OF_NUMBERED)})\.", re.IGNORECASE)
+
+
+def tokenize(text: str) -> list[str]:
+    """The tokens of one caption, lower case, without punctuation; none for a caption of nothing else.
+
+    Any white space separates (also "\\r", "\\u2028"). Brackets become "-lrb-" and so on, contractions are split ("do",
+    "n't"), characters outside the Basic Multilingual Plane (most emoji) are left out: all as coco-caption does.
+    """
+    if "/" in text:
+        text = _MIXED_NUMBER.sub("\\1\x00", text)
+    if "(" in text:
+        text = _PHONE_NUMBER.sub("\\1\x00", text)
+    chunks = text.split()
+    tokens: list[str] = []
+    last = len(chunks) - 1
+    for position, chunk in enumerate(chunks):
+        if chunk.isalpha() or not chunk.endswith("."):
+            tokens += _tokens_of(chunk)
+        else:
+            tokens += _tokens_before_next(chunk, chunks[position + 1] if position < last else "")
+    return tokens
+
+
+def _tokens_before_next(chunk: str, following: str) -> tuple[str, ...]:
+    """Tokens of a chunk whose final full stop belongs to it or not depending on the chunk that follows."""
+    tokens = _tokens_of(chunk)
+    if (not following or following in _SENTENCE_STARTS) and _INITIAL.fullmatch(chunk):
+        return (*tokens[:-1], tokens[-1].rstrip("."))
+    if following[:1].isdigit() and _NUMBERED.fullmatch(chunk):
+        return (chunk.lower(),)
+    return tokens
+
+
+@lru_cache(maxsize=1 << 17)
+def _tokens_of(chunk: str) -> tuple[str, ...]:
+    """Tokens of what stands between two spaces."""
+    if chunk.isascii() and chunk.isalpha():
+        lowered = chunk.lower()
+        cut = _SPLIT_WORDS.get(lowered)
+        return (lowered,) if cut is None else (lowered[:cut], lowered[cut:])
+    text = chunk.replace("\x00", "\xa0").translate(_CHARACTERS)
+    text = _NEGATION.sub(" \\1", text)
+    tokens: list[str] = []
+    position = 0
+    while position < len(text):
+        found = max((m.end() for p in _PATTERNS if (m := p.match(text, position))), default=position + 1)
+        token = text[position:found].lower()
+        position = found
+        tokens += _spelled(token)
+    return tuple(token for token in tokens if token not in DROPPED)
+
+
+def _spelled(token: str) -> tuple[str, ...]:
+    """A matched piece as it stands in the token list: brackets and fractions spelled out."""
+    cut = _SPLIT_WORDS.get(token)
+    if cut is not None:
+        return token[:cut], token[cut:]
+    if len(token) == 1:
+        if token.isspace() or token == '"' or ord(token) > 0xFFFF or not token.isprintable():
+            return ()
+        return (_SPELLED.get(token, token),)
+    if set(token) <= {"."} or set(token) <= {"-"}:
+        return ()
+    token = _ENTITIES.get(token, token)
+    if token[0] in ":;=(":
+        token = token.replace("(", "-lrb-").replace(")", "-rrb-")
+    return (token,)
