@@ -1,0 +1,70 @@
+"""How a metric is shown: fractions as percent, CIDEr-D as a decimal, PSNR in decibels."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_SHARES = ("top1", "top5", "macro_f1", "share_novel", "rouge_l", "bleu1", "bleu2", "bleu3", "bleu4")
+
+
+def is_share(metric: str) -> bool:
+    """Whether the file holds a fraction that people read in percent; `metric` is a key or a full metric name."""
+    return _last(metric) in _SHARES
+
+
+def show_value(metric: str, value: float) -> str:
+    """A metric with its unit: `68.8 %`, `0.352`, `22.41 dB`."""
+    if not math.isfinite(value):
+        return str(value)
+    if is_share(metric):
+        return f"{_trimmed(100 * value, 2)} %"
+    if "psnr" in _last(metric):
+        return f"{value:.2f} dB"
+    return _trimmed(value, 4)
+
+
+def show_change(metric: str, difference: float) -> str:
+    """A difference of two values of a metric: `2 points` for percentages, `0.5 dB`, `0.03`."""
+    if is_share(metric):
+        return f"{_trimmed(100 * difference, 2)} points"
+    return _trimmed(difference, 4) + (" dB" if "psnr" in _last(metric) else "")
+
+
+def percent(value: float | None, *, decimals: int = 1) -> str:
+    """A fraction as a percentage without its sign (that stands in the column's head); a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.{decimals}f}"
+
+
+def percent_with_error(value: float | None, count: float | None) -> str:
+    """A share of `count` examples, in percent, with its standard error sqrt(p (1 - p) / n): `68.8 ± 1.2`."""
+    if value is None or not count:
+        return percent(value)
+    return f"{percent(value)} ± {percent(math.sqrt(value * (1 - value) / count))}"
+
+
+def decimal(value: float | None, *, decimals: int = 3) -> str:
+    return "–" if value is None else f"{value:.{decimals}f}"
+
+
+def whole(value: float | None) -> str:
+    """A count with thousands apart: `13,500`."""
+    return "–" if value is None else f"{round(value):,}"
+
+
+def magnitude(value: float | None) -> str:
+    """A large count in short: `1.65 M`, `190 M`, `3.1 G`."""
+    if value is None:
+        return "–"
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.3g}"
+
+
+def _trimmed(value: float, decimals: int) -> str:
+    return re.sub(r"\.?0+$", "", text) if "." in (text := f"{value:.{decimals}f}") else text
+
+
+def _last(metric: str) -> str:
+    return re.split(r"[:/]", metric)[-1]
