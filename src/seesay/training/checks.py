@@ -1,0 +1,48 @@
+"""What must hold before and during a long run, so that a mistake costs seconds."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from seesay.errors import InputError
+
+FIRST_LOSS_FACTOR = 2.0
+"""How far the first loss may be from that of a network that knows nothing, either way."""
+
+
+class TrainingError(InputError):
+    """Training cannot go on; the message says where it stood and what to change."""
+
+
+def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Raises `TrainingError` unless the optimizer holds exactly the model's trainable parameters, each once."""
+    trainable = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+    held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    missing = [name for key, name in trainable.items() if key not in set(held)]
+    if not trainable:
+        raise TrainingError("the model has no trainable parameters")
+    if missing:
+        raise TrainingError(f"the optimizer lacks {len(missing)} trainable parameters: {', '.join(missing[:5])}")
+    if len(held) != len(trainable):
+        raise TrainingError(f"the optimizer holds {len(held)} parameters, the model {len(trainable)} trainable ones")
+
+
+def check_first_loss(loss: float, expected: float) -> None:
+    """Raises `TrainingError` when the first loss is not within `FIRST_LOSS_FACTOR` of the expected one."""
+    if not expected / FIRST_LOSS_FACTOR <= loss <= expected * FIRST_LOSS_FACTOR:
+        raise TrainingError(
+            f"the first loss is {loss:.4g}, a network that knows nothing has about {expected:.4g} (allowed: a factor "
+            f"of {FIRST_LOSS_FACTOR:g}): look at the images' normalisation, the labels and the network's initialisation"
+        )
+
+
+def check_finite(loss: float, *, epoch: int, step: int, num_batches: int, learning_rate: float) -> None:
+    """Raises `TrainingError` when `loss` is NaN or infinite; `step` counts from 1 within the epoch."""
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss is {loss} in epoch {epoch}, step {step} of {num_batches}, at learning rate {learning_rate:.3g}: "
+            "lower optimizer.learning_rate, warm up longer (schedule.warmup_fraction) or set max_gradient_norm"
+        )

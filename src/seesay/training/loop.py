@@ -1,0 +1,238 @@
+"""How any model is fitted: one loop over epochs that keeps the weights with the lowest validation loss."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from seesay.compute import Compute
+from seesay.params.training import Training
+from seesay.seeding import seed_torch
+from seesay.training.checks import TrainingError, check_finite, check_first_loss, check_optimizer
+from seesay.training.moving_average import MovingAverage
+from seesay.training.optimizers import build_optimizer
+from seesay.training.progress import Progress
+from seesay.training.resuming import Course, Resumable, copy_to_cpu
+from seesay.training.schedules import learning_rate_at
+
+B = TypeVar("B")
+
+LOOK_EVERY = 32
+"""Steps between two looks at the losses: each look waits for the device."""
+
+
+class Log(Protocol):
+    def __call__(self, metrics: dict[str, float], *, step: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a batch gave: mean loss to minimise, over how many examples, and sums to average (`top1`: number right)."""
+
+    loss: Tensor
+    num_examples: int
+    sums: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The best epoch's weights (averaged ones where a moving average is used), on the CPU, and its metrics.
+
+    `metrics` holds what `evaluate` and training gave in that epoch, `best_epoch` and `num_epochs` (how many were run).
+    """
+
+    state_dict: dict[str, Tensor]
+    metrics: dict[str, float]
+
+
+def fit(
+    model: nn.Module,
+    training: Training,
+    *,
+    batches: Callable[[int], Iterable[B]],
+    num_batches: int,
+    compute_step: Callable[[nn.Module, B], Step],
+    evaluate: Callable[[nn.Module], dict[str, float]],
+    expected_first_loss: float | None,
+    seed: int,
+    compute: Compute,
+    log: Log,
+    resume: Path | None,
+) -> Fit:
+    """Fits `model` (moved to the device, changed in place) and returns its best epoch, by the lowest `val/loss`.
+
+    `batches(epoch)` gives the `num_batches` batches of an epoch (from 1), on the device, by (seed, epoch) alone;
+    `compute_step(model, batch)` runs under autocast, in training mode; `evaluate(model)` runs in evaluation mode,
+    without gradients, in float32, and returns `val/loss` at least. `log(metrics, step=epoch)` is told of each epoch.
+    A first loss far from `expected_first_loss` stops (None: no check), and so does a loss that is not finite, both with
+    `TrainingError`. `resume` is a folder for the state of a training in progress: a killed one, called again, goes on
+    after its last whole epoch, logs the earlier epochs again and ends in the same bytes as one never killed.
+    """
+    assert num_batches > 0, "an epoch has at least one batch"
+    model.to(compute.device)
+    if compute.channels_last:
+        model.to(memory_format=torch.channels_last)  # 4-d parameters only
+    optimizer = build_optimizer(model, training.optimizer, fused=compute.device.type == "cuda")
+    check_optimizer(model, optimizer)
+    average = None if training.moving_average is None else MovingAverage(model, training.moving_average)
+    resumable = Resumable(resume, model, optimizer, average)
+    described_by = (training.model_dump_json(), str(seed), str(num_batches), str(compute.autocast_dtype))
+    course = resumable.load(*described_by, compute.device.type)
+    for epoch, row in enumerate(course.history, start=1):
+        log(row, step=epoch)
+
+    run_step = _Stepper(model, compute_step, compile_model=compute.compile)
+    progress = Progress(num_epochs=training.epochs, num_batches=num_batches)
+    while course.num_epochs < training.epochs and not course.out_of_patience(training.patience):
+        epoch = course.num_epochs + 1
+        seed_torch(seed, "epoch", epoch)  # dropout; so that an epoch does not depend on those before it
+        progress.start(epoch)
+        try:
+            row = _train_epoch(
+                epoch,
+                model,
+                training,
+                optimizer=optimizer,
+                average=average,
+                batches=batches(epoch),
+                num_batches=num_batches,
+                run_step=run_step,
+                expected_first_loss=expected_first_loss if epoch == 1 else None,
+                compute=compute,
+                progress=progress,
+            )
+        finally:
+            progress.close()
+        candidate = model if average is None else average.model
+        candidate.eval()
+        with torch.no_grad():
+            row = {**row, **evaluate(candidate)}
+        _take_in(course, row, candidate)
+        resumable.save(course)
+        progress.finish(epoch, row)
+        log(row, step=epoch)
+    resumable.remove()
+    numbers = {"best_epoch": float(course.best_epoch), "num_epochs": float(course.num_epochs)}
+    metrics = {name: value for name, value in course.best.items() if name != "learning_rate"}
+    return Fit(course.best_state, {**metrics, **numbers})
+
+
+def _train_epoch(
+    epoch: int,
+    model: nn.Module,
+    training: Training,
+    *,
+    optimizer: torch.optim.Optimizer,
+    average: MovingAverage | None,
+    batches: Iterable[B],
+    num_batches: int,
+    run_step: _Stepper[B],
+    expected_first_loss: float | None,
+    compute: Compute,
+    progress: Progress,
+) -> dict[str, float]:
+    """One pass over `batches`; returns the means over their examples and the last learning rate."""
+    model.train()
+    means = _Means()
+    rates: list[float] = []
+    for index, batch in enumerate(batches):
+        assert index < num_batches, f"more than the {num_batches} batches announced"
+        step = (epoch - 1) * num_batches + index
+        rate = learning_rate_at(
+            step,
+            num_steps=training.epochs * num_batches,
+            peak=training.optimizer.learning_rate,
+            schedule=training.schedule,
+        )
+        rates.append(rate)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with compute.autocast():
+            result = run_step(batch)
+        if index == 0 and expected_first_loss is not None and math.isfinite(first := float(result.loss.detach())):
+            check_first_loss(first, expected_first_loss)
+        result.loss.backward()  # type: ignore[no-untyped-call]
+        if training.max_gradient_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), training.max_gradient_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if average is not None:
+            average.update(model, step=step + 1)
+        means.add(result)
+        if (index + 1) % LOOK_EVERY == 0 or index + 1 == num_batches or index == 0:
+            for looked, loss in means.look():
+                check_finite(loss, epoch=epoch, step=looked + 1, num_batches=num_batches, learning_rate=rates[looked])
+            progress.show(index + 1, means.values())
+    assert len(rates) == num_batches, f"{len(rates)} batches where {num_batches} were announced"
+    return {**means.values(), "learning_rate": rates[-1]}
+
+
+def _take_in(course: Course, row: dict[str, float], candidate: nn.Module) -> None:
+    """Adds an epoch's metrics and keeps its weights where they are the best so far (the earlier of equals)."""
+    epoch, loss = course.num_epochs + 1, row["val/loss"]
+    if not math.isfinite(loss):
+        raise TrainingError(f"val/loss is {loss} after epoch {epoch}: lower optimizer.learning_rate")
+    better = not course.history or loss < course.best["val/loss"]
+    course.history.append(row)
+    if better:
+        course.best_epoch = epoch
+        course.best_state = copy_to_cpu(candidate)
+
+
+class _Means:
+    """Running means over an epoch that stay on the device until looked at."""
+
+    def __init__(self) -> None:
+        self._pending: list[Step] = []
+        self._totals: dict[str, float] = {}
+        self._num_examples = 0
+        self._num_steps = 0
+
+    def add(self, step: Step) -> None:
+        self._pending.append(Step(step.loss.detach(), step.num_examples, step.sums))
+
+    def look(self) -> list[tuple[int, float]]:
+        """(index of the step, loss) of each step since the last look."""
+        if not self._pending:
+            return []
+        counts = [step.num_examples for step in self._pending]
+        losses = torch.stack([step.loss.float() for step in self._pending]).tolist()
+        self._count("loss", [loss * count for loss, count in zip(losses, counts, strict=True)])
+        for name in self._pending[0].sums:
+            self._count(name, torch.stack([step.sums[name].detach().float() for step in self._pending]).tolist())
+        looked = list(enumerate(losses, start=self._num_steps))
+        self._num_examples += sum(counts)
+        self._num_steps += len(losses)
+        self._pending = []
+        return looked
+
+    def values(self) -> dict[str, float]:
+        return {f"train/{name}": total / self._num_examples for name, total in self._totals.items()}
+
+    def _count(self, name: str, values: list[float]) -> None:
+        self._totals[name] = self._totals.get(name, 0.0) + math.fsum(values)
+
+
+class _Stepper(Generic[B]):
+    """Runs steps through the compiled model where asked, through the plain one where compiling fails."""
+
+    def __init__(self, model: nn.Module, compute_step: Callable[[nn.Module, B], Step], *, compile_model: bool) -> None:
+        self._model, self._compute_step = model, compute_step
+        self._compiled: nn.Module | None = torch.compile(model) if compile_model else None  # type: ignore[assignment]
+
+    def __call__(self, batch: B) -> Step:
+        if self._compiled is not None:
+            try:
+                return self._compute_step(self._compiled, batch)
+            except Exception as error:  # whatever the compiler throws; a defect of ours comes up again just below
+                self._compiled = None
+                reason = str(error).strip().partition("\n")[0][:200]
+                warnings.warn(f"torch.compile failed, going on without it: {reason}", stacklevel=2)
+        return self._compute_step(self._model, batch)
