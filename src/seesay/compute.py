@@ -85,7 +85,7 @@ def _autocast_dtype(asked: str, device: torch.device) -> torch.dtype | None:
         return None
     has_bfloat16 = {
         "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
-        "cpu": lambda: torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
+        "cpu": lambda: bool(torch.cpu.get_capabilities().get('avx512_bf16')),
         "mps": lambda: False,
     }[device.type]()
     if asked == "bfloat16" and not has_bfloat16 and device.type == "mps":

@@ -1,0 +1,41 @@
+"""Whether params.yaml and gates.yaml can be run at all, before anything is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seesay.params.project import Params, load_params
+
+
+def check_workspace(root: Path) -> Params:
+    """The validated parameters; raises `InputError` for the first file that is wrong, naming its keys.
+
+    Goes further than the params module can: builds every network that params name, on no device and without memory.
+    """
+    params = load_params(root)
+    from seesay.reporting.gate_files import read_gates
+
+    read_gates(root / "gates.yaml")
+    return params
+
+
+def check_architectures(params: Params) -> None:
+    """Raises `InputError` for an unknown architecture or argument, naming key, value and what is allowed."""
+    import torch
+
+    from seesay.models.autoencoders import build_autoencoder
+    from seesay.models.captioners import build_captioner
+    from seesay.models.classifiers import build_classifier
+
+    with torch.device("meta"):
+        for name, classifier in params.classifiers.items():
+            key = f"classifiers.{name}.architecture"
+            size = params.image_datasets[classifier.dataset].image_size
+            build_classifier(classifier.architecture, num_classes=10, image_size=size, seed=0, key=key)
+        for name, autoencoder in params.autoencoders.items():
+            key = f"autoencoders.{name}.architecture"
+            size = params.image_datasets[autoencoder.dataset].image_size
+            build_autoencoder(autoencoder.architecture, image_size=size, seed=0, key=key)
+        for name, captioner in params.captioners.items():
+            key = f"captioners.{name}.learning.architecture"
+            build_captioner(captioner.learning.architecture, vocabulary_size=10, feature_size=10, seed=0, key=key)

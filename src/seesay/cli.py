@@ -1,0 +1,140 @@
+"""The command line: `seesay check | repro | sync | gate | readme | demo`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from seesay.errors import InputError
+from seesay.files import read_json
+from seesay.paths import Paths
+from seesay.stage import guarded
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    root = Path.cwd()
+    sys.exit(guarded(_COMMANDS[options.command], root, options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="seesay", description="Run it in the repository's root.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("check", help="say what is wrong with params.yaml and gates.yaml")
+    repro = commands.add_parser("repro", help="check, `dvc repro`, `seesay sync`, and put the results into README.md")
+    repro.add_argument("dvc_arguments", nargs="*", help="for dvc repro: stage names or, after --, options")
+    commands.add_parser("sync", help="bring MLflow up to what DVC has in the workspace, and render the report anew")
+    gate = commands.add_parser("gate", help="judge the metrics: exit 0 passed, 1 failed, 2 could not judge")
+    gate.add_argument("--baseline", metavar="REF", help="the git ref to compare with (default: as gates.yaml says)")
+    gate.add_argument("--gates", metavar="FILE", type=Path, help="the rules (default: gates.yaml)")
+    commands.add_parser("readme", help="put the tables of reports/results.md into README.md")
+    commands.add_parser("demo", help="run the whole pipeline on generated data in .work/demo")
+    return parser
+
+
+def check(root: Path, _options: argparse.Namespace) -> int:
+    from seesay.check import check_architectures, check_workspace
+
+    params = check_workspace(root)
+    check_architectures(params)
+    print(f"params.yaml and gates.yaml are sound: {len(params.classifiers)} classifiers, "
+          f"{len(params.autoencoders)} autoencoders, {len(params.captioners)} captioners")  # fmt: skip
+    return 0
+
+
+def repro(root: Path, options: argparse.Namespace) -> int:
+    from seesay.check import check_workspace
+
+    check_workspace(root)
+    status, _ = _dvc_repro(root, options.dvc_arguments)
+    _sync(root)
+    paths = Paths(root)
+    if status == 0 and (root / "README.md").is_file():
+        from seesay.reporting.readme import update_readme
+
+        update_readme(root / "README.md", paths.results)
+    return status
+
+
+def sync(root: Path, _options: argparse.Namespace) -> int:
+    _sync(root)
+    return 0
+
+
+def gate(root: Path, options: argparse.Namespace) -> int:
+    from seesay.reporting.gate import judge_workspace, write_verdict
+
+    verdict = judge_workspace(root, gates=options.gates, baseline=options.baseline)
+    write_verdict(Paths(root), verdict)
+    print(verdict.summary())
+    return verdict.exit_code
+
+
+def readme(root: Path, _options: argparse.Namespace) -> int:
+    from seesay.reporting.readme import update_readme
+
+    update_readme(root / "README.md", Paths(root).results)
+    return 0
+
+
+def demo(root: Path, _options: argparse.Namespace) -> int:
+    from seesay.check import check_workspace
+    from seesay.workspace import prepare_workspace
+
+    started = time.monotonic()
+    workspace = root / ".work/demo"
+    prepare_workspace(root, workspace, overrides=root / "params/demo.yaml", gates=root / "params/demo_gates.yaml")
+    check_workspace(workspace)
+    status, num_run = _dvc_repro(workspace, [])
+    _sync(workspace)
+    paths = Paths(workspace)
+    verdict = "no verdict"
+    if paths.verdict.is_file():
+        verdict = "passed" if read_json(paths.gate)["passed"] else "FAILED"
+    print(f"\n{num_run} stages run in {time.monotonic() - started:.0f} s")
+    print(f"report:  {paths.report.relative_to(root)}")
+    print(f"gate:    {verdict} ({paths.verdict.relative_to(root)})")
+    print("MLflow:  make ui   (or: .venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db)")
+    return status
+
+
+_COMMANDS = {"check": check, "repro": repro, "sync": sync, "gate": gate, "readme": readme, "demo": demo}
+
+
+def _dvc_repro(root: Path, arguments: Sequence[str]) -> tuple[int, int]:
+    """Runs `dvc repro` in `root` with this interpreter's commands first on PATH; returns (status, stages run)."""
+    if not (root / "dvc.yaml").is_file():
+        raise InputError(f"{root}: no dvc.yaml here; run seesay in the repository's root")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "dvc", "repro", *arguments]
+    num_run = 0
+    with subprocess.Popen(
+        command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            num_run += bool(re.match(r"Running stage '", line))
+            print(line, end="", flush=True)
+    return process.returncode, num_run
+
+
+def _sync(root: Path) -> None:
+    from seesay.reporting.page import refresh_views
+    from seesay.tracking.sync import sync as sync_with_store
+
+    report = sync_with_store(root)
+    print(report)
+    if Paths(root).results_data.is_file() and (report.changed or not Paths(root).report.is_file()):
+        refresh_views(root, report.lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""params.yaml is refused where it is wrong, with the key's path, the value and what is allowed."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seesay.errors import InputError
+from seesay.params.experiments import Classifier
+from seesay.params.project import Params, load_params
+from seesay.params.reading import read_section, read_yaml, validate
+from seesay.workspace import override_sections
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    return copy.deepcopy(read_yaml(ROOT / "params.yaml"))
+
+
+def refusal(content: dict[str, Any], tmp_path: Path) -> str:
+    from ruamel.yaml import YAML
+
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(content, file)
+    with pytest.raises(InputError) as error:
+        load_params(tmp_path)
+    return str(error.value)
+
+
+def put(content: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for part in parents:
+        content = content[part]
+    content[last] = value
+
+
+def test_the_committed_params_are_sound() -> None:
+    assert "resnet9" in load_params(ROOT).classifiers
+
+
+def test_the_demo_params_are_sound() -> None:
+    merged = override_sections(
+        read_yaml(ROOT / "params.yaml"), read_yaml(ROOT / "params/demo.yaml"), where=ROOT / "params/demo.yaml"
+    )
+    demo = validate(merged, Params, where="demo")
+    assert set(demo.image_sources) == {"scenes"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("classifiers.mlp.training.lerning_rate", 0.1, "unknown key; allowed here: batch_size, epochs"),
+        ("classifiers.mlp.training.epochs", "ten", "got 'ten': input should be a valid integer"),
+        ("classifiers.mlp.training.epochs", 0, "got 0: input should be greater than or equal to 1"),
+        ("classifiers.mlp.training.batch_size", 1.5, "got 1.5: input should be a valid integer"),
+        ("classifiers.mlp.augmentation.flip", "yes", "got 'yes': input should be a valid boolean"),
+        ("classifiers.mlp.training.optimizer.name", "adam", "got 'adam': expected one of 'sgd', 'adamw'"),
+        ("classifiers.mlp.training.optimizer.momentum", 0.9, "unknown key; allowed here: beta1, beta2"),
+        ("classifiers.mlp.dataset", "tiny31", "got 'tiny31': expected an entry of image_datasets: tiny30"),
+        ("image_datasets.tiny30.source", "imagenet", "expected an entry of image_sources: tiny_imagenet"),
+        ("image_sources.tiny_imagenet.kind", "cifar", "got 'cifar': expected one of 'tiny_imagenet', 'scenes'"),
+        ("captioners.lstm_coco2017.learning.vocabulary", "nope", "expected an entry of vocabularies"),
+        ("captioners.lstm_coco2017.learning.features", "flickr8k_mobilenet_v2", "features of dataset coco2017"),
+        ("caption_datasets.flickr8k.val_fraction", 0.1, "a val split of its own"),
+        ("caption_datasets.coco2017.val_fraction", None, "has no val"),
+        ("caption_datasets.coco2017.val_fraction", 0.9, "less than 0.5"),
+        ("features.flickr8k_mobilenet_v2.resize_size", 128, "smaller than the crop"),
+        ("runtime.device", "gpu", "got 'gpu': string should match"),
+        ("runtime.precision", "float16", "got 'float16': input should be 'auto', 'float32' or 'bfloat16'"),
+        ("release.classifiers", ["vgg"], "got 'vgg': expected an entry of classifiers: mlp, plain_cnn, resnet9"),
+        ("seed", -1, "got -1: input should be greater than or equal to 0"),
+        ("seed", True, "got True: input should be a valid integer"),
+        ("sed", 0, "unknown key; allowed here: "),
+        ("classifiers.ResNet", {}, "classifiers.ResNet: got 'ResNet': string should match pattern"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_value_and_what_is_allowed(
+    content: dict[str, Any], tmp_path: Path, key: str, value: Any, says: str
+) -> None:
+    put(content, key, value)
+    message = refusal(content, tmp_path)
+    assert key.rsplit(".", 1)[0] in message
+    assert says in message
+    assert str(tmp_path / "params.yaml") in message
+
+
+def test_greedy_decoding_with_more_than_one_beam_is_an_impossible_combination(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    put(content, "captioners.lstm_coco2017.decoding.method", "greedy")
+    assert "captioners.lstm_coco2017.decoding: method greedy has beam_size 1, got 5" in refusal(content, tmp_path)
+
+
+def test_a_missing_key_is_named(content: dict[str, Any], tmp_path: Path) -> None:
+    del content["classifiers"]["mlp"]["training"]["epochs"]
+    assert "classifiers.mlp.training.epochs: missing" in refusal(content, tmp_path)
+
+
+def test_every_wrong_key_is_named_not_only_the_first(content: dict[str, Any], tmp_path: Path) -> None:
+    put(content, "seed", "zero")
+    put(content, "classifiers.mlp.label_smoothing", 2.0)
+    message = refusal(content, tmp_path)
+    assert "seed: got 'zero'" in message
+    assert "classifiers.mlp.label_smoothing: got 2.0" in message
+
+
+def test_params_are_frozen() -> None:
+    params = load_params(ROOT)
+    with pytest.raises(ValueError, match="frozen"):
+        params.classifiers["mlp"].training.epochs = 3  # type: ignore[misc]
+
+
+def test_numbers_with_exponents_are_numbers_as_dvc_reads_them(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("rate: 1e-3\n")
+    assert read_section(tmp_path, "rate", float) == 0.001
+
+
+def test_a_stage_reads_its_own_section_though_another_is_wrong(content: dict[str, Any], tmp_path: Path) -> None:
+    put(content, "classifiers.mlp.training.epochs", "ten")
+    refusal(content, tmp_path)
+    assert read_section(tmp_path, "classifiers.plain_cnn", Classifier).dataset == "tiny30"
+
+
+def test_a_section_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("classifiers: {mlp: {}, cnn: {}}\n")
+    with pytest.raises(InputError, match=r"no key 'classifiers.rnn'; there is: mlp, cnn"):
+        read_section(tmp_path, "classifiers.rnn", Classifier)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("a: [1", "not valid YAML"), ("- 1\n", "expected a mapping of sections"), ("a: 1\na: 2\n", "not valid YAML")],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(InputError, match=says):
+        load_params(tmp_path)
+
+
+def test_overrides_replace_whole_sections_and_refuse_unknown_ones(tmp_path: Path) -> None:
+    assert override_sections({"a": {"x": 1}, "b": 2}, {"a": {"y": 3}}, where=tmp_path) == {"a": {"y": 3}, "b": 2}
+    with pytest.raises(InputError, match=r"c: unknown section; params\.yaml has: a, b"):
+        override_sections({"a": 1, "b": 2}, {"c": 3}, where=tmp_path)
