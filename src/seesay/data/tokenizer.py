@@ -22,16 +22,16 @@ _ABBREVIATIONS = (
     "colo comdr conn corp cos cpl ct dak dec dept det dr drs ens esq est etc ext feb fla fri ft ga gen gov hon inc ind "
     "insp intl jan jos jr jul jun kan kans ky lt ltd maj mar md messrs mfg mich minn mlle mme mo mon mont mr mrs ms "
     "msgr mt mtg natl neb nev nov oct okla penn pfc ph plc pres prof pte pty pvt rd rep rev rt sen sep sept seq sfc "
-    "sgt spc sq sr st ste supt sys tel tenn thu thurs treas tue tues univ va vs vt wed wis wisc wm wyo"
-).split()
+    "sgt spc sq sr st ste supt sys tel tenn thu thurs treas tue tues univ va vs vt wed wis wisc wm wyo ph.d"
+)
 # The same, but only as names: "Wash. state", not "the wash."
-_ABBREVIATED_NAMES = "ark az del ill la mass miss ore pa tex wash".split()
+_ABBREVIATED_NAMES = "ark az del ill la mass miss ore pa tex wash"
 # The same, but only before a number: "no. 5".
-_ABBREVIATIONS_OF_NUMBERED = "art ca fig figs no nos op pp prop".split()
+_ABBREVIATIONS_OF_NUMBERED = "art ca fig figs no nos op pp prop"
 # After a single letter and a full stop these begin a sentence: "plan b. The dog".
-_SENTENCE_STARTS = frozenset(
+_SENTENCE_STARTS = (
     "A About After An As At But Cannot He Her Here If In It Last Many More Now Once One Other Our She Since So Some "
-    "Such That The Their Then There These They This We What When While Yet You".split()
+    "Such That The Their Then There These They This We What When While Yet You"
 )
 _SPLIT_WORDS = {"cannot": 3, "gonna": 3, "wanna": 3, "gotta": 3, "gimme": 3, "lemme": 3}
 _FRACTIONS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
@@ -77,21 +77,21 @@ _PATTERNS = [
                 rf"{_L}+(?:[.!?]{_L}+)+",  # fork.a, statefarm.com
                 rf"{_WORD}\.(?=[,;:])",
                 rf"{_L}\.(?:{_L}\.)*(?:-{_WORD})?",  # d.c., u.s.-based
-                rf"(?:{'|'.join(_ABBREVIATIONS)})\.(?:-{_WORD})?",
+                rf"(?:{_ABBREVIATIONS.replace(' ', '|')})\.(?:-{_WORD})?",
                 r"[-+]?(?:\d+(?:[.,:]\d+)*|(?:[.,:]\d+)+)",
                 rf"\d+(?:[.,]\d+)+(?:-{_W}+)+",  # 10,000-ton
                 r"\d+\xa0\d+/\d+",  # 1 1/2
                 r"\(\d{3}\)\xa0?\d{3}-?\d{4}",
                 rf"(?:{_W}+-)*[dlno]'{_L}+",  # o'clock
                 rf"{_L}+[aeiouy]'[aeiou]{_L}*",  # ma'am
-                r"(?:c'mon|s'mores)(?!\w)",
+                r"(?:c'mon|s'mores|e'er)(?!\w)",
                 r"(?:ol|[dlj])'(?!\w)",
                 rf"y'(?={_L})",
                 rf"'{_APOSTROPHE}(?!{_W})",
                 r"'n'(?!n)",
                 r"n't(?!\w)",
                 r"'t(?=is(?!\w)|was(?!\w))",
-                r"(?<!\w)'(?:cause|til|till|\d\ds?)(?!\w)(?!')",
+                r"(?<!\w)'(?:cause|til|till|[1-9]0s|\d\d)(?!\w)(?!')",
                 rf"[#@]{_L}\w*",
                 r"\w+(?:[.+-]\w+)*@[^\s\"<>|(){}.]+(?:\.\w+)*",
                 r"https?://[^\s<>\"|()]*[^\s<>\"|.,;:!?(){}'-]",
@@ -105,7 +105,7 @@ _PATTERNS = [
                 r"&(?:amp|lt|gt|quot|apos);",
             ],
         ),
-        (0, [r"[A-Z]+(?:&[A-Z]+)+", r"[:;=]-?[DP](?!\w)", rf"(?:{'|'.join(map(str.title, _ABBREVIATED_NAMES))})\."]),
+        (0, [r"[A-Z]+(?:&[A-Z]+)+", r"[:;=]-?[DP](?!\w)", rf"(?:{_ABBREVIATED_NAMES.title().replace(' ', '|')})\."]),
     )
     for pattern in patterns
 ]
@@ -114,7 +114,7 @@ _NEGATION = re.compile(rf"(?<={_L})(n't)(?!\w)", re.IGNORECASE)
 _MIXED_NUMBER = re.compile(r"(?<!\S)(\d+)[ \xa0](?=\d+/\d+(?![\w/]))")
 _PHONE_NUMBER = re.compile(r"(\(\d{3}\))[ \xa0](?=\d{3}-?\d{4})")
 _INITIAL = re.compile(rf"(?:^|.*[^\w.]){_L}\.", re.DOTALL)
-_NUMBERED = re.compile(rf"(?:{'|'.join(_ABBREVIATIONS_OF_NUMBERED)})\.", re.IGNORECASE)
+_NUMBERED = re.compile(rf"(?:{_ABBREVIATIONS_OF_NUMBERED.replace(' ', '|')})\.", re.IGNORECASE)
 
 
 def tokenize(text: str) -> list[str]:
@@ -141,7 +141,7 @@ def tokenize(text: str) -> list[str]:
 def _tokens_before_next(chunk: str, following: str) -> tuple[str, ...]:
     """Tokens of a chunk whose final full stop belongs to it or not depending on the chunk that follows."""
     tokens = _tokens_of(chunk)
-    if (not following or following in _SENTENCE_STARTS) and _INITIAL.fullmatch(chunk):
+    if (not following or following in _SENTENCE_STARTS.split()) and _INITIAL.fullmatch(chunk):
         return (*tokens[:-1], tokens[-1].rstrip("."))
     if following[:1].isdigit() and _NUMBERED.fullmatch(chunk):
         return (chunk.lower(),)
