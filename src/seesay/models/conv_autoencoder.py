@@ -1,0 +1,54 @@
+"""A convolutional autoencoder: an image squeezed into a small latent map and drawn again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from seesay.errors import InputError
+from seesay.models.convolution import convolution
+
+REDUCTION = 8
+"""Image pixels per latent position, along each side: three halvings."""
+
+
+class ConvAutoencoder(nn.Module):
+    """Takes (N, 3, image_size, image_size) floats in [0, 1] and returns reconstructions of the same shape and range.
+
+    The latent map has `latent_channels` x image_size/8 x image_size/8 numbers (16 x 8 x 8 = 1,024 for 64 pixels). The
+    decoder enlarges by repeating pixels and convolving, which leaves no checkerboards where transposed convolutions do
+    (Odena et al., "Deconvolution and Checkerboard Artifacts", 2016).
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        *,
+        width: Annotated[int, Field(ge=1)],
+        latent_channels: Annotated[int, Field(ge=1)],
+    ) -> None:
+        super().__init__()
+        if image_size % REDUCTION:
+            raise InputError(f"conv_autoencoder needs an image size that {REDUCTION} divides, got {image_size}")
+        self.encoder = nn.Sequential(
+            convolution(3, width, stride=2),
+            convolution(width, 2 * width, stride=2),
+            convolution(2 * width, 4 * width, stride=2),
+            nn.Conv2d(4 * width, latent_channels, 1),
+        )
+        self.decoder = nn.Sequential(
+            convolution(latent_channels, 4 * width),
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            convolution(4 * width, 2 * width),
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            convolution(2 * width, width),
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            nn.Conv2d(width, 3, 3, padding=1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        reconstructions: Tensor = self.decoder(self.encoder(images))
+        return reconstructions
