@@ -1,0 +1,158 @@
+"""A change of params reruns the cells it affects and no other: real dvc, real stages, generated data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+CELLS = {
+    "fetch_images": ["scenes"],
+    "prepare_images": ["scenes10"],
+    "train_classifier": ["mlp", "plain_cnn"],
+    "evaluate_classifier": ["mlp", "plain_cnn"],
+    "compare_classifiers": [],
+    "train_autoencoder": ["conv"],
+    "evaluate_autoencoder": ["conv"],
+    "fetch_captions": ["scenes"],
+    "prepare_captions": ["scenes"],
+    "build_vocabulary": ["scenes"],
+    "fetch_weights": ["small_cnn"],
+    "extract_features": ["scenes_small_cnn"],
+    "train_captioner": ["lstm_scenes"],
+    "caption_images": ["lstm_scenes"],
+    "score_captions": ["lstm_scenes"],
+    "report": [],
+    "gate": [],
+    "register": [],
+}
+
+
+def cells(*stages: str) -> set[str]:
+    return {f"{stage}@{cell}" for stage in stages for cell in CELLS[stage]} | {s for s in stages if not CELLS[s]}
+
+
+LAST = cells("report", "gate", "register")
+IMAGE_MODELS = cells(
+    "train_classifier", "evaluate_classifier", "compare_classifiers", "train_autoencoder", "evaluate_autoencoder"
+)
+CAPTIONER = cells("train_captioner", "caption_images", "score_captions")
+
+
+@pytest.fixture(scope="module")
+def workspace(new_workspace: Callable[..., Any]) -> Any:
+    workspace = new_workspace(tracking=False)
+    first = workspace.repro()
+    assert first.status == 0, first.output
+    assert first.ran == cells(*CELLS), first.output
+    return workspace
+
+
+# Each change stands on the ones before it; together they change every section of params.yaml.
+IMAGE_CHANGES = [
+    ("tracking.experiment_prefix", "other-", set()),
+    ("report.note", "Another note.", cells("report")),
+    ("release.prefix", "other-", cells("register")),
+    ("comparison.throughput_repeats", 2, cells("compare_classifiers")),
+    ("classifiers.mlp.training.optimizer.learning_rate", 2e-3,
+     {"train_classifier@mlp", "evaluate_classifier@mlp"} | cells("compare_classifiers") | LAST),
+    ("autoencoders.conv.training.epochs", 1, cells("train_autoencoder", "evaluate_autoencoder") | LAST),
+    ("image_datasets.scenes10.split_seed", 1, cells("prepare_images") | IMAGE_MODELS | LAST),
+    ("image_sources.scenes.seed", 1, cells("fetch_images", "prepare_images") | IMAGE_MODELS | LAST),
+]  # fmt: skip
+CAPTION_CHANGES = [
+    ("captioners.lstm_scenes.decoding.beam_size", 3, cells("caption_images", "score_captions") | LAST),
+    ("captioners.lstm_scenes.learning.training.epochs", 1, CAPTIONER | LAST),
+    ("vocabularies.scenes.min_count", 1, cells("build_vocabulary") | CAPTIONER | LAST),
+    ("features.scenes_small_cnn.image_size", 30, cells("extract_features") | CAPTIONER | LAST),
+    ("caption_datasets.scenes.split_seed", 1,
+     cells("prepare_captions", "build_vocabulary", "extract_features") | CAPTIONER | LAST),
+    ("caption_sources.scenes.seed", 1,
+     cells("fetch_captions", "prepare_captions", "build_vocabulary", "extract_features") | CAPTIONER | LAST),
+]  # fmt: skip
+SHARED_CHANGES = [
+    ("evaluation.panel_images", 3,
+     cells("evaluate_classifier", "evaluate_autoencoder", "score_captions", "report")),
+    ("seed", 1, IMAGE_MODELS | CAPTIONER | LAST),
+]  # fmt: skip
+
+
+@pytest.mark.xdist_group("image changes")
+class TestImageHalf:
+    def test_nothing_changed_runs_nothing(self, workspace: Any) -> None:
+        again = workspace.repro()
+        assert (again.status, again.ran, again.restored) == (0, set(), set())
+
+    @pytest.mark.parametrize(("key", "value", "expected"), IMAGE_CHANGES, ids=[change[0] for change in IMAGE_CHANGES])
+    def test_the_change_reruns_exactly_what_it_affects(
+        self, workspace: Any, key: str, value: Any, expected: set[str]
+    ) -> None:
+        workspace.change(key, value)
+        done = workspace.repro()
+        assert done.status == 0, done.output
+        assert done.ran == expected
+
+    def test_a_restored_value_restores_its_results_from_the_run_cache(self, workspace: Any) -> None:
+        workspace.change("classifiers.mlp.training.epochs", 1)
+        assert workspace.repro().status == 0
+        workspace.change("classifiers.mlp.training.epochs", 2)
+        back = workspace.repro()
+        assert {"train_classifier@mlp", "evaluate_classifier@mlp", "compare_classifiers"} <= back.restored
+        assert not back.ran & IMAGE_MODELS
+        assert back.ran <= LAST
+
+    def test_adding_a_cell_runs_only_that_cell(self, workspace: Any) -> None:
+        import copy
+
+        from seesay.params.reading import read_yaml
+
+        classifiers = copy.deepcopy(read_yaml(workspace.root / "params.yaml")["classifiers"])
+        classifiers["wide_mlp"] = {**classifiers["mlp"], "label_smoothing": 0.2}
+        workspace.change("classifiers", classifiers)
+        done = workspace.repro()
+        assert done.status == 0, done.output
+        assert done.ran == {"train_classifier@wide_mlp", "evaluate_classifier@wide_mlp", "compare_classifiers"} | LAST
+
+
+@pytest.mark.xdist_group("caption changes")
+class TestCaptionHalf:
+    @pytest.mark.parametrize(
+        ("key", "value", "expected"),
+        [*CAPTION_CHANGES, *SHARED_CHANGES],
+        ids=[change[0] for change in [*CAPTION_CHANGES, *SHARED_CHANGES]],
+    )
+    def test_the_change_reruns_exactly_what_it_affects(
+        self, workspace: Any, key: str, value: Any, expected: set[str]
+    ) -> None:
+        workspace.change(key, value)
+        done = workspace.repro()
+        assert done.status == 0, done.output
+        assert done.ran == expected
+
+    def test_other_weights_rerun_what_sees_through_them(self, workspace: Any) -> None:
+        """The encoder without weights has none to change, so its own section is changed by name."""
+        from seesay.params.reading import read_yaml
+
+        params = read_yaml(workspace.root / "params.yaml")
+        workspace.change("encoders", {"other": params["encoders"]["small_cnn"]})
+        workspace.change("features.scenes_small_cnn.encoder", "other")
+        done = workspace.repro()
+        assert done.status == 0, done.output
+        # The features are the same, so nothing after them runs.
+        assert done.ran >= {"fetch_weights@other", "extract_features@scenes_small_cnn"}
+        assert not done.ran & cells("build_vocabulary", "prepare_captions")
+
+    def test_threads_rerun_what_computes_and_nothing_that_only_reads(self, workspace: Any) -> None:
+        workspace.change("runtime.compile", True)
+        done = workspace.repro()
+        assert done.status == 0, done.output
+        computing = IMAGE_MODELS | cells("extract_features", "train_captioner", "caption_images")
+        assert done.ran == computing  # on a CPU the flag changes no result, so score_captions and what follows stay
+
+
+def test_every_section_of_params_is_changed_by_a_test() -> None:
+    from seesay.params.project import Params
+
+    changed = {change[0].split(".")[0] for change in [*IMAGE_CHANGES, *CAPTION_CHANGES, *SHARED_CHANGES]}
+    assert changed | {"encoders", "runtime"} == set(Params.model_fields)

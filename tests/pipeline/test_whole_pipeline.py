@@ -1,0 +1,110 @@
+"""The whole pipeline on generated data: reproducible to the byte, and remembered by MLflow whatever is deleted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("whole pipeline")
+
+
+@pytest.fixture(scope="module")
+def workspace(new_workspace: Callable[..., Any]) -> Any:
+    workspace = new_workspace(tracking=True)
+    first = workspace.repro()
+    assert first.status == 0, first.output
+    return workspace
+
+
+def counts(workspace: Any) -> dict[str, int]:
+    with sqlite3.connect(workspace.root / "mlruns/mlflow.db") as database:
+        return {
+            table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("runs", "metrics", "params", "tags", "inputs", "model_versions")
+        }
+
+
+def metric_history(workspace: Any, run_name: str, key: str) -> list[tuple[float, int, int]]:
+    with sqlite3.connect(workspace.root / "mlruns/mlflow.db") as database:
+        return database.execute(
+            "SELECT value, step, timestamp FROM metrics JOIN runs USING (run_uuid)"
+            " WHERE name = ? AND key = ? ORDER BY step",
+            (run_name, key),
+        ).fetchall()
+
+
+def test_two_runs_from_scratch_are_identical_to_the_byte(workspace: Any, new_workspace: Callable[..., Any]) -> None:
+    other = new_workspace(tracking=False)
+    assert other.repro().status == 0
+    for pattern in (
+        "metrics/**/*.*",
+        "models/**/*.pt",
+        "data/predictions/**/*.*",
+        "reports/results.json",
+        "reports/figures/**/*.*",
+    ):
+        mine, theirs = workspace.files(pattern), other.files(pattern)
+        assert mine, pattern
+        assert mine.keys() == theirs.keys()
+        assert [name for name in mine if mine[name] != theirs[name]] == []
+
+
+def test_no_output_that_others_depend_on_holds_times_hosts_or_absolute_paths(workspace: Any) -> None:
+    import platform
+
+    for name, content in (workspace.files("metrics/**/*.*") | workspace.files("data/**/*.json")).items():
+        assert str(workspace.root).encode() not in content, name
+        assert f'"{platform.node()}"'.encode() not in content, name
+
+
+def test_sync_restores_every_run_after_the_store_is_deleted_and_then_changes_nothing(workspace: Any) -> None:
+    assert workspace.command("seesay.cli", "sync").returncode == 0
+    before, history = counts(workspace), metric_history(workspace, "train_classifier@mlp", "val/loss")
+    assert len(history) == 2
+    shutil.rmtree(workspace.root / "mlruns")
+    assert workspace.repro().ran == set()
+    restored = workspace.command("seesay.cli", "sync")
+    assert restored.returncode == 0, restored.stdout
+    after = counts(workspace)
+    assert after["runs"] == before["runs"]
+    assert after["metrics"] == before["metrics"]
+    assert metric_history(workspace, "train_classifier@mlp", "val/loss") == history
+    assert workspace.command("seesay.cli", "sync").returncode == 0
+    assert counts(workspace) == after
+
+
+def test_the_page_and_the_verdict_are_there(workspace: Any) -> None:
+    assert "<html" in (workspace.root / "reports/index.html").read_text()
+    assert json.loads((workspace.root / "reports/gate.json").read_text())["passed"] is True
+    assert json.loads((workspace.root / "data/release.json").read_text())
+
+
+def test_a_failed_gate_fails_the_pipeline_and_nothing_is_released(workspace: Any) -> None:
+    gates = workspace.root / "gates.yaml"
+    sound = gates.read_text()
+    gates.write_text('baseline: null\nrules:\n  - {metric: "evaluate_classifier/mlp:test/top1", min: 1.01}\n')
+    released = (workspace.root / "data/release.json").read_bytes()
+    done = workspace.repro()
+    assert done.status != 0
+    assert "register" not in done.ran
+    assert json.loads((workspace.root / "reports/gate.json").read_text())["passed"] is False
+    gates.write_text(sound)
+    assert workspace.repro().status == 0
+    assert (workspace.root / "data/release.json").read_bytes() == released
+
+
+def test_a_wrong_parameter_ends_in_one_line_and_leaves_the_results_alone(workspace: Any) -> None:
+    before = workspace.files("models/**/*.pt")
+    workspace.change("classifiers.mlp.architecture", {"name": "vgg"})
+    done = workspace.repro()
+    assert done.status != 0
+    assert "classifiers.mlp.architecture.name: got 'vgg': expected one of" in done.output
+    assert "Traceback" not in done.output
+    workspace.change("classifiers.mlp.architecture", {"name": "mlp", "hidden_sizes": [8], "dropout": 0.0})
+    assert workspace.repro().status == 0
+    assert workspace.files("models/**/*.pt") == before
