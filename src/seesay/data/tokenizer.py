@@ -80,8 +80,6 @@ _PATTERNS = [
                 rf"(?:{_ABBREVIATIONS.replace(' ', '|')})\.(?:-{_WORD})?",
                 r"[-+]?(?:\d+(?:[.,:]\d+)*|(?:[.,:]\d+)+)",
                 rf"\d+(?:[.,]\d+)+(?:-{_W}+)+",  # 10,000-ton
-                r"\d+\xa0\d+/\d+",  # 1 1/2
-                r"\(\d{3}\)\xa0?\d{3}-?\d{4}",
                 rf"(?:{_W}+-)*[dlno]'{_L}+",  # o'clock
                 rf"{_L}+[aeiouy]'[aeiou]{_L}*",  # ma'am
                 r"(?:c'mon|s'mores|e'er)(?!\w)",
@@ -111,8 +109,6 @@ _PATTERNS = [
 ]
 _ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": "''", "&apos;": "'"}
 _NEGATION = re.compile(rf"(?<={_L})(n't)(?!\w)", re.IGNORECASE)
-_MIXED_NUMBER = re.compile(r"(?<!\S)(\d+)[ \xa0](?=\d+/\d+(?![\w/]))")
-_PHONE_NUMBER = re.compile(r"(\(\d{3}\))[ \xa0](?=\d{3}-?\d{4})")
 _INITIAL = re.compile(rf"(?:^|.*[^\w.]){_L}\.", re.DOTALL)
 _NUMBERED = re.compile(rf"(?:{_ABBREVIATIONS_OF_NUMBERED.replace(' ', '|')})\.", re.IGNORECASE)
 
@@ -121,12 +117,10 @@ def tokenize(text: str) -> list[str]:
     """The tokens of one caption, lower case, without punctuation; none for a caption of nothing else.
 
     Any white space separates (also "\\r", "\\u2028"). Brackets become "-lrb-" and so on, contractions are split ("do",
-    "n't"), characters outside the Basic Multilingual Plane (most emoji) are left out: all as coco-caption does.
+    "n't"), characters outside the Basic Multilingual Plane (most emoji) are left out: all as coco-caption does. Two
+    things differ on purpose: no token holds white space (its "1 1/2" is one token with a no-break space), and curly
+    quotes beside each other are dropped like straight ones.
     """
-    if "/" in text:
-        text = _MIXED_NUMBER.sub("\\1\x00", text)
-    if "(" in text:
-        text = _PHONE_NUMBER.sub("\\1\x00", text)
     chunks = text.split()
     tokens: list[str] = []
     last = len(chunks) - 1
@@ -155,7 +149,7 @@ def _tokens_of(chunk: str) -> tuple[str, ...]:
         lowered = chunk.lower()
         cut = _SPLIT_WORDS.get(lowered)
         return (lowered,) if cut is None else (lowered[:cut], lowered[cut:])
-    text = chunk.replace("\x00", "\xa0").translate(_CHARACTERS)
+    text = chunk.translate(_CHARACTERS)
     text = _NEGATION.sub(" \\1", text)
     tokens: list[str] = []
     position = 0
