@@ -1,4 +1,4 @@
-"""A small convolutional network of fixed filters: what an offline run sees images with, in place of pretrained weights."""
+"""A small convolutional network of fixed filters: the offline encoder, in place of pretrained weights."""
 
 from __future__ import annotations
 

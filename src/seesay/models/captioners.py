@@ -1,0 +1,32 @@
+"""Which captioners there are, and how one is built or restored."""
+
+from __future__ import annotations
+
+from seesay.models.captioner import Captioner
+from seesay.models.checkpoint import Checkpoint
+from seesay.models.construction import construct, load_weights, seeded_initialisation
+from seesay.models.lstm import LSTMCaptioner
+from seesay.params.experiments import Architecture
+
+CAPTIONERS: dict[str, type[Captioner]] = {"lstm": LSTMCaptioner}
+
+
+def build_captioner(
+    architecture: Architecture, *, vocabulary_size: int, feature_size: int, seed: int, key: str
+) -> Captioner:
+    """A new captioner over `vocabulary_size` tokens, for features of `feature_size` dimensions.
+
+    Its first weights depend on `seed` and the architecture's name. Raises `InputError` naming what is wrong under
+    `key`, the dotted path of `architecture` in params.yaml.
+    """
+    with seeded_initialisation(seed, "captioner", architecture.name):
+        return construct(CAPTIONERS, architecture, key=key, vocabulary_size=vocabulary_size, feature_size=feature_size)
+
+
+def restore_captioner(checkpoint: Checkpoint) -> Captioner:
+    """The trained captioner in `checkpoint`, in evaluation mode; raises `InputError` where its parts do not fit."""
+    captioner = construct(
+        CAPTIONERS, checkpoint.parsed_architecture, key="architecture", where="checkpoint", **checkpoint.sizes
+    )
+    load_weights(captioner, checkpoint.state_dict)
+    return captioner.eval()
