@@ -1,0 +1,80 @@
+"""How did training go? A stage's history table as curves: train and val on one graph, the best epoch marked."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from seesay.errors import InputError
+from seesay.files import read_text
+from seesay.reporting.drawing import BLUE, GREY, VERMILION, drawn
+from seesay.reporting.numbers import is_share
+
+_NAMES = {"loss": "Loss", "top1": "Top-1 accuracy", "top5": "Top-5 accuracy", "psnr": "PSNR, dB", "mse": "MSE"}
+_MAX_PANELS = 3
+
+
+@dataclass(frozen=True)
+class History:
+    """Steps (epochs) and each column's numbers, None where a step has none."""
+
+    steps: list[int]
+    columns: dict[str, list[float | None]]
+
+    @property
+    def best_step(self) -> int:
+        """The step whose weights were kept: the lowest val/loss, the first of equals."""
+        losses = self.columns["val/loss"]
+        known = [(loss, step) for loss, step in zip(losses, self.steps, strict=True) if loss is not None]
+        return min(known)[1] if known else self.steps[-1]
+
+
+def read_history(path: Path) -> History:
+    """The history table in a CSV whose first column is `step`; raises `InputError` where it is not one."""
+    rows = list(csv.reader(read_text(path).splitlines()))
+    if len(rows) < 2 or rows[0][0] != "step" or "val/loss" not in rows[0]:
+        raise InputError(f"{path}: expected a table with the columns step and val/loss and at least one row")
+    names = rows[0][1:]
+    steps: list[int] = []
+    columns: dict[str, list[float | None]] = {name: [] for name in names}
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(rows[0]):
+            raise InputError(f"{path}: line {number}: expected {len(rows[0])} cells, got {len(row)}")
+        try:
+            steps.append(int(row[0]))
+            for name, cell in zip(names, row[1:], strict=True):
+                columns[name].append(float(cell) if cell else None)
+        except ValueError as error:
+            raise InputError(f"{path}: line {number}: expected numbers ({error})") from None
+    return History(steps, columns)
+
+
+def draw_curves(path: Path, history: History, *, title: str) -> None:
+    """One panel per quantity that has a `val/` column: loss first, shares in percent."""
+    quantities = [name.removeprefix("val/") for name in history.columns if name.startswith("val/")]
+    quantities = sorted(quantities, key=lambda name: name != "loss")[:_MAX_PANELS]
+    with drawn(path, width=4.2 * len(quantities), height=3.2) as figure:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        for axes, quantity in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
+            _draw_quantity(axes, history, quantity)
+
+
+def _draw_quantity(axes: Axes, history: History, quantity: str) -> None:
+    scale = 100 if is_share(quantity) else 1
+    for split, colour, marker in (("train", VERMILION, "o"), ("val", BLUE, "s")):
+        values = history.columns.get(f"{split}/{quantity}")
+        if values is None or not any(value is not None for value in values):
+            continue
+        known = [(step, scale * value) for step, value in zip(history.steps, values, strict=True) if value is not None]
+        axes.plot(*zip(*known, strict=True), color=colour, marker=marker, markersize=3.5, linewidth=1.4, label=split)
+    axes.axvline(history.best_step, color=GREY, linestyle="--", linewidth=1, label=f"best epoch ({history.best_step})")
+    name = _NAMES.get(quantity, quantity.replace("_", " "))
+    axes.set_title(name)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("percent" if scale == 100 else name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.legend(loc="best")

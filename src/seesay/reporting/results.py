@@ -1,0 +1,169 @@
+"""What are the results? Rows for each cell that params name, collected from the metrics files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from seesay.errors import InputError
+from seesay.files import read_json, write_json
+from seesay.params.project import Params
+from seesay.paths import Paths, cell_name
+
+CHANCE = "chance"
+REQUIRED_CAPTION_SETS = ("test", "val", "test_shuffled", "floor_constant", "floor_random")
+CAPTION_SETS = (*REQUIRED_CAPTION_SETS, "human")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The rows of every results table: flat dicts with metric keys; numbers that are not finite are None.
+
+    `captions` has a row per captioner and set of captions scored (the model's, its images shuffled, the floors).
+    """
+
+    classification: list[Row]
+    autoencoders: list[Row]
+    captions: list[Row]
+    datasets: list[Row]
+
+
+def collect_results(params: Params, paths: Paths) -> Results:
+    """The results of the cells in params, never of whatever files lie in metrics/.
+
+    Raises `InputError` naming the cell and the file where one is missing or lacks a key.
+    """
+    return Results(
+        classification=_classification(params, paths),
+        autoencoders=[_autoencoder(cell, params, paths) for cell in params.autoencoders],
+        captions=[row for cell in params.captioners for row in _captions(cell, params, paths)],
+        datasets=[
+            *(_dataset("prepare_images", name, paths) for name in params.image_datasets),
+            *(_dataset("prepare_captions", name, paths) for name in params.caption_datasets),
+        ],
+    )
+
+
+def write_results(path: Path, results: Results) -> None:
+    write_json(path, asdict(results))
+
+
+def read_results(path: Path) -> Results:
+    """What `write_results` wrote; raises `InputError` for anything else."""
+    content = read_json(path)
+    names = list(Results.__dataclass_fields__)
+    if not isinstance(content, dict) or sorted(content) != sorted(names):
+        raise InputError(f"{path}: expected an object with the keys {', '.join(names)}; run the report stage again")
+    return Results(**content)
+
+
+def read_stage_json(path: Path, stage: str, cell: str | None) -> Mapping[str, Any]:
+    """The JSON object a stage instance left; raises `InputError` that names both where there is none."""
+    try:
+        content = read_json(path)
+    except InputError as error:
+        raise InputError(f"{error}: the results of {cell_name(stage, cell)}, which params.yaml names") from None
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: the results of {cell_name(stage, cell)}: expected a JSON object")
+    return content
+
+
+def substituted_files(report: Mapping[str, Any]) -> list[str]:
+    """Names of the files a mirror gave in place of the official ones, from a report's `source` note."""
+    files = (report.get("source") or {}).get("files") or []
+    return sorted(file["name"] for file in files if file.get("is_substitute"))
+
+
+def _classification(params: Params, paths: Paths) -> list[Row]:
+    stage = "compare_classifiers"
+    path = paths.metrics(stage)
+    compared = read_stage_json(path, stage, None).get("rows") if params.classifiers else []
+    if not isinstance(compared, list):
+        raise InputError(f"{path}: expected the key rows with a list")
+    rows = []
+    for cell, settings in params.classifiers.items():
+        found = next((row for row in compared if row.get("cell") == cell), None)
+        if found is None:
+            raise InputError(f"{path}: no row for the classifier {cell}, which params.yaml names")
+        evaluated = _metrics("evaluate_classifier", cell, paths, ["test/top1", "test/top5", "test/num_images"])
+        trained = _metrics("train_classifier", cell, paths, ["best_epoch", "num_epochs"])
+        costs = {key: _number(found.get(key)) for key in ("num_parameters", "flops")}
+        learning = {key: trained[key] for key in ("best_epoch", "num_epochs")}
+        substitutes = substituted_files(_report("prepare_images", settings.dataset, paths))
+        names = {"cell": cell, "dataset": settings.dataset, "architecture": settings.architecture.name}
+        rows.append({**names, **costs, **learning, **evaluated, "substitutes": substitutes})
+    datasets = list(dict.fromkeys(settings.dataset for settings in params.classifiers.values()))
+    for row in compared:
+        if row.get("cell") == CHANCE and row.get("dataset") in datasets:
+            numbers = {key: _number(value) for key, value in row.items() if key.startswith("test/")}
+            rows.append({"cell": CHANCE, "dataset": row["dataset"], **numbers, "substitutes": []})
+    return sorted(rows, key=lambda row: datasets.index(row["dataset"]))
+
+
+def _autoencoder(cell: str, params: Params, paths: Paths) -> Row:
+    settings = params.autoencoders[cell]
+    keys = ["test/mse", "test/psnr", "test/mean_image_psnr"]
+    return {
+        "cell": cell,
+        "dataset": settings.dataset,
+        "architecture": settings.architecture.name,
+        **_metrics("evaluate_autoencoder", cell, paths, keys),
+        "substitutes": substituted_files(_report("prepare_images", settings.dataset, paths)),
+    }
+
+
+def _captions(cell: str, params: Params, paths: Paths) -> list[Row]:
+    settings = params.captioners[cell]
+    learning, decoding = settings.learning, settings.decoding
+    required = [f"{name}/cider_d" for name in REQUIRED_CAPTION_SETS]
+    metrics = _metrics("score_captions", cell, paths, required)
+    files = [
+        *substituted_files(_report("prepare_captions", learning.dataset, paths)),
+        *substituted_files(_report("extract_features", learning.features, paths)),
+    ]
+    rows = []
+    for name in CAPTION_SETS:
+        scores = {key.removeprefix(f"{name}/"): value for key, value in metrics.items() if key.startswith(f"{name}/")}
+        if scores:
+            names = {"cell": cell, "dataset": learning.dataset, "architecture": learning.architecture.name}
+            search = decoding.method if decoding.method == "greedy" else f"beam {decoding.beam_size}"
+            rows.append({**names, "search": search, "set": name, **scores, "substitutes": files})
+    return rows
+
+
+def _dataset(stage: str, name: str, paths: Paths) -> Row:
+    report = _report(stage, name, paths)
+    num_images = report.get("num_images")
+    if not isinstance(num_images, Mapping):
+        raise InputError(f"{paths.data_report(stage, name)}: num_images: expected a number per split")
+    num_captions = report.get("num_captions")
+    return {
+        "dataset": name,
+        "kind": stage.removeprefix("prepare_"),
+        "num_images": dict(num_images),
+        "num_captions": dict(num_captions) if isinstance(num_captions, Mapping) else None,
+        "substitutes": substituted_files(report),
+    }
+
+
+def _report(stage: str, dataset: str, paths: Paths) -> Mapping[str, Any]:
+    return read_stage_json(paths.data_report(stage, dataset), stage, dataset)
+
+
+def _metrics(stage: str, cell: str, paths: Paths, required: Iterable[str]) -> dict[str, float | None]:
+    path = paths.metrics(stage, cell)
+    content = read_stage_json(path, stage, cell)
+    missing = [key for key in required if key not in content]
+    if missing:
+        raise InputError(f"{path}: the results of {cell_name(stage, cell)} have no {', '.join(missing)}")
+    return {key: _number(value) for key, value in content.items()}
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and math.isfinite(value) else None
