@@ -6,19 +6,22 @@ import csv
 import hashlib
 import io
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from seesay.files import file_digest, write_json, write_text
+from seesay.files import file_digest, write_text
 from seesay.paths import Paths, cell_name
+from seesay.tracking.environment import describe_environment, describe_git, lock_digest
 from seesay.tracking.records import ArtifactFile, DatasetUse, Point, RunRecord, flatten, now_ms, write_record
+from seesay.tracking.tracker import Tracker, find_pipeline
 
 if TYPE_CHECKING:
     from seesay.compute import Compute
@@ -31,10 +34,13 @@ class StageLog:
 
     root: Path
     record: RunRecord
+    tracker: Tracker | None
 
     def __call__(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Metrics of one step (an epoch, from 1): a row of the history table and a point of each curve in MLflow."""
-        self.record.history.append(Point(step, now_ms(), _floats(metrics)))
+        point = Point(step, now_ms(), _floats(metrics))
+        self.record.history.append(point)
+        self._send("points", points=[asdict(point)])
 
     def summary(self, metrics: Mapping[str, float]) -> None:
         """The stage's results: what its metrics file will hold."""
@@ -46,7 +52,9 @@ class StageLog:
 
     def artifact(self, path: Path) -> None:
         """A file, or a folder with all its files, already written."""
-        self.record.artifacts += self._files(path)
+        files = self._files(path)
+        self.record.artifacts += files
+        self._send("artifacts", root=str(self.root), artifacts=[asdict(file) for file in files])
 
     def model(self, path: Path) -> None:
         """The weights: their digest is recorded; the bytes stay with DVC."""
@@ -54,8 +62,9 @@ class StageLog:
 
     def dataset(self, name: str, *, digest: str, context: str, source: SourceNote) -> None:
         """A dataset the stage reads, with the digest of its contents."""
-        substitutes = list(source.substitutes)
-        self.record.datasets.append(DatasetUse(name, digest, context, source.to_json(), substitutes))
+        use = DatasetUse(name, digest, context, source.to_json(), list(source.substitutes))
+        self.record.datasets.append(use)
+        self._send("dataset", dataset=asdict(use))
 
     @property
     def scratch(self) -> Path:
@@ -68,15 +77,26 @@ class StageLog:
 
     def _files(self, path: Path) -> list[ArtifactFile]:
         names = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        return [ArtifactFile(self._relative(name), file_digest(name), self._folder(name)) for name in names]
+        inside = [name.relative_to(path).parent if path.is_dir() else Path() for name in names]
+        top = self._folder(path)
+        return [
+            ArtifactFile(self._relative(name), file_digest(name), "" if top / sub == Path() else (top / sub).as_posix())
+            for name, sub in zip(names, inside, strict=True)
+        ]
 
     def _relative(self, path: Path) -> str:
-        return path.resolve().relative_to(self.root.resolve()).as_posix()
+        return path.resolve().relative_to(self.root).as_posix()
 
-    def _folder(self, path: Path) -> str:
-        """Where the file goes inside MLflow's artifacts: its first folder, as `reports` or `metrics`."""
+    def _folder(self, path: Path) -> Path:
+        """Where a file goes among MLflow's artifacts: `figures`, or what its first folder is, as `metrics`."""
         first, *rest = Path(self._relative(path)).parts
-        return first if rest else ""
+        if first == "reports" and rest[0] == "figures":
+            return Path("figures")
+        return Path(first) if rest else Path()
+
+    def _send(self, do: str, **content: Any) -> None:
+        if self.tracker is not None:
+            self.tracker.send(do, **content)
 
 
 @contextmanager
@@ -89,25 +109,88 @@ def record_stage(
     seed: int | None = None,
     compute: Compute | None = None,
 ) -> Iterator[StageLog]:
-    """Records one run of a stage: its files land when the block ends, and nothing of them when it raises."""
-    paths = Paths(root)
+    """Records one run of a stage: its files land when the block ends, and nothing of them when it raises.
+
+    The files are the truth, MLflow is a view of them: a tracker that is down or slow is said once and changes nothing.
+    SEESAY_TRACKING=off leaves it out.
+    """
+    root = root.resolve()
     record = RunRecord(stage=stage, cell=cell, params=flatten(params), seed=seed)
-    if compute is not None:
-        record.tags |= compute.describe()
-    log = StageLog(root, record)
-    yield log
-    record.ended_ms, record.status = now_ms(), "FINISHED"
-    write_results(paths, record)
-    write_record(paths.run_record(stage, cell), record)
+    record.environment = describe_environment(root)
+    git, diff = describe_git(root)
+    record.tags = git | _dvc_tags(root) | ({} if compute is None else compute.describe())
+    log = StageLog(root, record, _open_tracker(root, record, diff))
+    try:
+        yield log
+        record.ended_ms, record.status = now_ms(), "FINISHED"
+        _land(log)
+    except BaseException as error:
+        if log.tracker is not None:
+            log.tracker.send("tags", tags={"seesay.error": f"{type(error).__name__}: {error}"})
+            log.tracker.wait("end", status=_status(error), ended_ms=now_ms(), deadline=log.tracker.deadline)
+        raise
+
+
+def _open_tracker(root: Path, record: RunRecord, diff: str) -> Tracker | None:
+    if os.environ.get("SEESAY_TRACKING") == "off":
+        return None
+    pipeline = find_pipeline(root)
+    record.pipeline_key = pipeline.key if pipeline.is_pipeline else None
+    return Tracker(root, record, pipeline, diff=diff)
+
+
+def _land(log: StageLog) -> None:
+    """Writes a finished run's files; the run record last, as it says how MLflow took it."""
+    record, tracker, paths = log.record, log.tracker, Paths(log.root)
+    record_path = paths.run_record(record.stage, record.cell)
+    written: list[Path] = []
+    try:
+        for path, content in results(paths, record).items():
+            write_text(path, content)
+            written.append(path)
+        if tracker is not None:
+            deadline = tracker.deadline
+            reached = tracker.wait("results", record=asdict(record), deadline=deadline)
+            record.tracking = "recorded" if reached else "unreachable"
+            record.run_id = tracker.answers.get("run_id")
+            record.experiment = tracker.answers.get("experiment", "")
+            record.pipeline_run_id = tracker.answers.get("pipeline_run_id")
+            if "stage_hash" in tracker.answers:
+                record.tags["dvc.stage_hash"] = tracker.answers["stage_hash"]
+        write_record(record_path, record)
+        written.append(record_path)
+        if tracker is not None:
+            tracker.wait("end", status="FINISHED", ended_ms=record.ended_ms, deadline=deadline)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
     shutil.rmtree(log.scratch, ignore_errors=True)
 
 
-def write_results(paths: Paths, record: RunRecord) -> None:
-    """Writes the history table and the metrics file of a run, where it has any."""
+def results(paths: Paths, record: RunRecord) -> dict[Path, str]:
+    """The history table and the metrics file of a run, where it has any."""
+    files: dict[Path, str] = {}
     if record.history:
-        write_text(paths.table(record.stage, record.cell, "history"), history_table(record.history))
+        files[paths.table(record.stage, record.cell, "history")] = history_table(record.history)
     if record.summary:
-        write_json(paths.metrics(record.stage, record.cell), record.summary)
+        files[paths.metrics(record.stage, record.cell)] = json.dumps(record.summary, indent=2, sort_keys=True) + "\n"
+    return files
+
+
+def _dvc_tags(root: Path) -> dict[str, str]:
+    tags = {
+        "dvc.lock_sha256": lock_digest(root),
+        "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
+        "dvc.exp_baseline": os.environ.get("DVC_EXP_BASELINE_REV", ""),
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def _status(error: BaseException) -> str:
+    """MLflow's word for how a run ended: by a signal (status 128 + its number, or Ctrl-C), or by an error."""
+    by_signal = isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128
+    return "KILLED" if by_signal or isinstance(error, KeyboardInterrupt) else "FAILED"
 
 
 def history_table(history: list[Point]) -> str:

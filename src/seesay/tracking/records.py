@@ -41,7 +41,7 @@ class DatasetUse:
 
 @dataclass(frozen=True)
 class ArtifactFile:
-    """A file the run wrote: path relative to the workspace, digest of its bytes, its folder inside MLflow's artifacts."""
+    """A file the run wrote: its path in the workspace, the digest of its bytes, its folder in MLflow's artifacts."""
 
     path: str
     sha256: str

@@ -1,0 +1,147 @@
+"""What a run's surroundings were: machine, Python, git, the locked requirements, the process itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from seesay.files import file_digest
+
+MAX_DIFF_BYTES = 1_000_000
+RESULTS = ("metrics", "reports", "dvc.lock")
+"""What the pipeline itself rewrites while it runs: no reason to call the code dirty."""
+
+_SHELLS = re.compile(r"^-?(sh|bash|dash|ash|zsh|fish|ksh|tcsh|csh|busybox|pwsh|powershell|cmd)(\.exe)?$")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of one machine, which a reused process id is not mistaken for."""
+
+    host: str
+    pid: int
+    created: str
+
+    @staticmethod
+    def of(process: psutil.Process) -> Process:
+        return Process(socket.gethostname(), process.pid, f"{process.create_time():.2f}")
+
+    @staticmethod
+    def parse(text: str) -> Process:
+        host, pid, created = text.split("|")
+        return Process(host, int(pid), created)
+
+    def __str__(self) -> str:
+        return f"{self.host}|{self.pid}|{self.created}"
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has certainly ended; of another machine's processes nothing is known."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            return f"{process.create_time():.2f}" != self.created or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+
+def find_pipeline_process() -> Process:
+    """The process that all stages of one pipeline execution descend from.
+
+    That is the nearest ancestor that is DVC; failing that (another runner), the nearest that is no shell.
+    """
+    parents = psutil.Process().parents()
+    for parent in parents:
+        if any(Path(word).name in ("dvc", "dvc.exe") for word in _command_line(parent)[:3]):
+            return Process.of(parent)
+    for parent in parents:
+        if not _SHELLS.match(_name(parent)):
+            return Process.of(parent)
+    return Process.of(psutil.Process())
+
+
+def describe_environment(root: Path) -> dict[str, str]:
+    """Versions and machine, for the run record and tags; torch's only where the stage has loaded it."""
+    facts = {
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cpu": _cpu_name(),
+        "num_cores": str(os.cpu_count()),
+        "seesay.version": _version("seesay"),
+    }
+    if "torch" in sys.modules:
+        facts["torch"] = _version("torch")
+    lock = root / "requirements.lock"
+    if lock.is_file():
+        facts["env.lock_sha256"] = file_digest(lock)
+    return facts
+
+
+def describe_git(root: Path) -> tuple[dict[str, str], str]:
+    """The tags `git.commit` and `git.dirty`, and what differs from the commit (bounded); nothing outside of git."""
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit is None:
+        return {}, ""
+    others = ["--", ":/", *(f":(top,exclude){name}" for name in RESULTS)]
+    status = _git(root, "status", "--porcelain", *others) or ""
+    tags = {"git.commit": commit.strip(), "git.dirty": str(bool(status)).lower()}
+    diff = f"{status}\n{_git(root, 'diff', 'HEAD', *others) or ''}" if status else ""
+    if len(diff) > MAX_DIFF_BYTES:
+        diff = diff[:MAX_DIFF_BYTES] + f"\n[cut: {len(diff)} characters in all]\n"
+    return tags, diff
+
+
+def lock_digest(root: Path) -> str:
+    """The digest of dvc.lock as it stands; "" where there is none yet."""
+    lock = root / "dvc.lock"
+    return file_digest(lock) if lock.is_file() else ""
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8", errors="replace"), re.M)
+        if found:
+            return found[1]
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""

@@ -1,0 +1,100 @@
+"""The one MLflow run above all stage runs of one pipeline execution: made by its first stage, ended by each in turn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from seesay.files import read_json, write_json
+from seesay.tracking.environment import lock_digest
+from seesay.tracking.mlflow_runs import end_run
+from seesay.tracking.store import PIPELINE, Store, experiment_id, read_prefix
+from seesay.tracking.workspaces import workspace_name
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+
+@dataclass(frozen=True)
+class PipelineRun:
+    """The state of one execution that its stages share, in `.work/pipelines/<key>.json` under a lock."""
+
+    client: MlflowClient
+    store: Store
+    folder: Path
+    key: str
+
+    @property
+    def _state(self) -> Path:
+        return self.folder / f"{self.key}.json"
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.folder / f"{self.key}.run.lock", timeout=60)
+
+    def begin_stage(self, root: Path, *, started_ms: int, tags: Mapping[str, str]) -> str:
+        """The pipeline run's id, running; created where this is the first stage."""
+        with self._lock():
+            state = self._read()
+            if state is not None and self._exists(state["run_id"]):
+                self.client.update_run(state["run_id"], status="RUNNING")
+                return str(state["run_id"])
+            run_id = create_pipeline_run(
+                self.client, self.store, root, started_ms=started_ms, tags={**tags, "seesay.pipeline_key": self.key}
+            )
+            write_json(self._state, {"store": self.store.uri, "run_id": run_id, "failed": False})
+            return run_id
+
+    def end_stage(self, *, failed: bool, ended_ms: int) -> None:
+        """Ends the pipeline run as of this stage, so that a plain `dvc repro` leaves nothing running."""
+        with self._lock():
+            state = self._read()
+            if state is None:
+                return
+            if failed and not state["failed"]:
+                state["failed"] = True
+                write_json(self._state, state)
+            status = "FAILED" if state["failed"] else "FINISHED"
+            end_run(self.client, state["run_id"], status=status, ended_ms=ended_ms)
+
+    def _read(self) -> dict[str, Any] | None:
+        if not self._state.is_file():
+            return None
+        state: dict[str, Any] = read_json(self._state)
+        return state if state["store"] == self.store.uri else None
+
+    def _exists(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException:
+            return False  # the store was deleted meanwhile
+
+
+def create_pipeline_run(
+    client: MlflowClient, store: Store, root: Path, *, started_ms: int, tags: Mapping[str, str], verb: str = "repro"
+) -> str:
+    """A pipeline run, running, named by DVC's experiment or by its time."""
+    experiment = os.environ.get("DVC_EXP_NAME", "")
+    when = datetime.fromtimestamp(started_ms / 1000).strftime("%Y-%m-%d %H:%M:%S")
+    own = {
+        "mlflow.source.name": "dvc.yaml",
+        "mlflow.source.type": "PROJECT",
+        "seesay.workspace": workspace_name(root),
+        "dvc.exp_name": experiment,
+        "dvc.exp_baseline": os.environ.get("DVC_EXP_BASELINE_REV", ""),
+        "dvc.lock_sha256_at_start": lock_digest(root),
+    }
+    run = client.create_run(
+        experiment_id(client, store, read_prefix(root) + PIPELINE),
+        start_time=started_ms,
+        tags={**{key: value for key, value in own.items() if value}, **tags},
+        run_name=experiment or f"{verb} {when}",
+    )
+    return str(run.info.run_id)

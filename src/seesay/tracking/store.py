@@ -1,0 +1,155 @@
+"""Where MLflow keeps the runs, and how its store is opened so that any number of processes may do it at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from seesay.params.reading import PARAMS_FILE, read_yaml
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+PIPELINE = "pipeline"
+EXPERIMENTS = {
+    "fetch_images": "classification",
+    "prepare_images": "classification",
+    "train_classifier": "classification",
+    "evaluate_classifier": "classification",
+    "compare_classifiers": "classification",
+    "train_autoencoder": "autoencoder",
+    "evaluate_autoencoder": "autoencoder",
+    "fetch_captions": "captioning",
+    "prepare_captions": "captioning",
+    "build_vocabulary": "captioning",
+    "fetch_weights": "captioning",
+    "extract_features": "captioning",
+    "train_captioner": "captioning",
+    "caption_images": "captioning",
+    "score_captions": "captioning",
+}
+"""The task a stage belongs to; the others (report, gate, register) are about the pipeline as a whole."""
+
+# Columns that hold absolute artifact paths (MLflow 3.17).
+PATH_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+"""A server that is down must be found out in seconds (MLflow's own defaults take minutes); what is set already stays."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """`uri` is MLflow's tracking URI; `folder` holds database and artifacts where the store is ours, else None."""
+
+    uri: str
+    folder: Path | None
+
+    @property
+    def database(self) -> Path | None:
+        return None if self.folder is None else self.folder / "mlflow.db"
+
+    def artifact_location(self, experiment: str) -> str | None:
+        return None if self.folder is None else str(self.folder / "artifacts" / experiment)
+
+
+def locate_store(main: Path) -> Store:
+    """MLFLOW_TRACKING_URI where it is set, else SQLite under `mlruns/` of the main repository."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    folder = main / "mlruns"
+    own = f"sqlite:///{folder / 'mlflow.db'}"
+    return Store(uri, None) if uri and uri != own else Store(own, folder)
+
+
+def experiment_name(root: Path, stage: str) -> str:
+    """The MLflow experiment of a stage, with the prefix params ask for."""
+    return read_prefix(root) + EXPERIMENTS.get(stage, PIPELINE)
+
+
+def read_prefix(root: Path) -> str:
+    """`tracking.experiment_prefix`; "" where it cannot be read: other parts refuse broken params, recording goes on."""
+    try:
+        prefix: Any = read_yaml(root / PARAMS_FILE)["tracking"]["experiment_prefix"]
+    except (ValueError, OSError, KeyError, TypeError):
+        return ""
+    return prefix if isinstance(prefix, str) else ""
+
+
+def open_client(store: Store) -> MlflowClient:
+    """A client that has reached its store; raises whatever MLflow raises where it cannot be reached."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if store.folder is None:
+        client = MlflowClient(store.uri, registry_uri=store.uri)
+        client.get_experiment_by_name("Default")
+        return client
+    store.folder.mkdir(parents=True, exist_ok=True)
+    # Of several processes that open a fresh database, all but one die in its migration: one at a time.
+    with FileLock(store.folder / ".mlflow.lock", timeout=120):
+        repair_moved_paths(store)
+        client = MlflowClient(store.uri, registry_uri=store.uri)
+        client.get_experiment_by_name("Default")
+    return client
+
+
+def experiment_id(client: MlflowClient, store: Store, name: str) -> str:
+    """The id of an experiment, made where there is none and brought back where somebody has deleted it."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=store.artifact_location(name)))
+        except MlflowException:  # another process was faster
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def repair_moved_paths(store: Store) -> bool:
+    """Makes MLflow find its artifacts again after the repository was moved: it stores absolute paths.
+
+    Returns whether anything was changed. Only for the store under `mlruns/`; of a server's paths it knows nothing.
+    """
+    if store.database is None or store.folder is None or not store.database.is_file():
+        return False
+    now, tail = str(store.folder), "/artifacts/"
+    with closing(sqlite3.connect(store.database, timeout=30)) as database, database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if "experiments" not in tables:
+            return False
+        locations = [row[0] or "" for row in database.execute("SELECT artifact_location FROM experiments")]
+        roots = {location.split(tail)[0] for location in locations if f"/mlruns{tail}" in location}
+        before = database.total_changes
+        for old in sorted(roots - {now}):
+            for table, column in PATH_COLUMNS:
+                if table in tables:
+                    database.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                        (now, len(old) + 1, len(old) + 1, f"{old}/"),
+                    )
+        return database.total_changes > before

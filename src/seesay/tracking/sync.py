@@ -1,0 +1,257 @@
+"""How MLflow is brought up to what DVC has: every current output linked to the run that made it, none missing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from seesay.errors import InputError
+from seesay.files import read_json
+from seesay.paths import Paths
+from seesay.tracking import mlflow_runs
+from seesay.tracking.cells import Instance, read_instances
+from seesay.tracking.environment import describe_environment, describe_git, lock_digest
+from seesay.tracking.pipeline_run import create_pipeline_run
+from seesay.tracking.records import Point, RunRecord, now_ms, read_record
+from seesay.tracking.replay import experiment_of, find_run, is_whole, replay
+from seesay.tracking.store import (
+    EXPERIMENTS,
+    PIPELINE,
+    Store,
+    experiment_id,
+    locate_store,
+    open_client,
+    read_prefix,
+    repair_moved_paths,
+)
+from seesay.tracking.workspaces import find_main_repository, workspace_name
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+LOCK_TAG = "dvc.lock_sha256"
+MAX_TAGGED_LINES = 500
+NOTE = "mlflow.note.content"
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """One stage instance of a pipeline execution.
+
+    `state`: `ran` in it; `restored` by DVC's cache; `unchanged` since the pipeline run before; `replayed` into MLflow
+    from its record; `no record` or `not run` where there is nothing to link. `run_id`: the run that made the output.
+    """
+
+    address: str
+    state: str
+    run_id: str | None
+    experiment: str
+    link: str
+
+    @property
+    def tag(self) -> str:
+        return f"stage.{self.address.replace('@', '.')}"
+
+    @property
+    def tag_value(self) -> str:
+        return f"{self.state} {self.run_id}" if self.run_id else self.state
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What a sync has found and done. `problem` is why it could not, where it could not."""
+
+    lines: tuple[StageLine, ...] = ()
+    pipeline_run_id: str | None = None
+    pipeline: str = "none"  # "created", "adopted" or "unchanged"
+    num_replayed: int = 0
+    num_closed: int = 0
+    num_registered: int = 0
+    repaired: bool = False
+    problem: str | None = None
+
+    @property
+    def changed(self) -> bool:
+        done = self.num_replayed or self.num_closed or self.num_registered or self.repaired
+        return bool(done) or self.pipeline in ("created", "adopted")
+
+    def __str__(self) -> str:
+        if self.problem is not None:
+            return f"MLflow is not in step with DVC: {self.problem}"
+        counts = {state: sum(line.state == state for line in self.lines) for state in dict.fromkeys(_STATES)}
+        said = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no stages"
+        did = [
+            f"pipeline run {self.pipeline_run_id} {self.pipeline}" if self.pipeline_run_id else "no pipeline run",
+            *([f"{self.num_closed} dead runs closed"] if self.num_closed else []),
+            *([f"{self.num_registered} model versions registered"] if self.num_registered else []),
+            *(["artifact paths repaired after a move"] if self.repaired else []),
+        ]
+        return f"MLflow is in step with DVC: {said} ({'; '.join(did)})"
+
+
+_STATES = ("ran", "restored", "unchanged", "replayed", "no record", "not run")
+
+
+def sync(root: Path) -> SyncReport:
+    """Brings MLflow in step; never fatal: what cannot be reached is the report's `problem`. A second sync does nothing.
+
+    Raises `InputError` where the workspace has no readable dvc.yaml.
+    """
+    root = root.resolve()
+    instances = read_instances(root)
+    main = find_main_repository(root)
+    store = locate_store(main)
+    work = Paths(main).scratch
+    work.mkdir(parents=True, exist_ok=True)
+    with FileLock(work / "sync.lock", timeout=300):
+        try:
+            repaired = repair_moved_paths(store)
+            client = open_client(store)
+            report = _Sync(client, store, root, instances).run()
+            return replace(report, repaired=repaired)
+        except InputError:
+            raise
+        except Exception as error:  # MLflow raises anything from ConnectionError to sqlalchemy's own
+            return SyncReport(problem=f"{type(error).__name__}: {' '.join(str(error).split())}"[:500])
+
+
+class _Sync:
+    def __init__(self, client: MlflowClient, store: Store, root: Path, instances: list[Instance]) -> None:
+        self.client, self.store, self.root, self.instances = client, store, root, instances
+        self.prefix = read_prefix(root)
+        self.pipelines = experiment_id(client, store, self.prefix + PIPELINE)
+        self.records = {i.address: r for i in instances if i.lock and (r := _record_of(root, i)) is not None}
+
+    def run(self) -> SyncReport:
+        closed = mlflow_runs.close_dead_runs(self.client, self._experiments())
+        if not self.records:
+            return SyncReport(self._lines({}, set(), None, {}), num_closed=closed, num_registered=self._register())
+        runs = {address: find_run(self.client, self.store, self.root, r) for address, r in self.records.items()}
+        missing = {address for address, run in runs.items() if run is None or not is_whole(run, self.records[address])}
+        earlier = self._earlier_pipelines()
+        latest = earlier[0] if earlier else None
+        how, pipeline_run = self._choose(latest)
+        for address in sorted(missing):
+            record = self.records[address]
+            replay(self.client, self.store, self.root, record, parent=pipeline_run, run=runs[address])
+            runs[address] = find_run(self.client, self.store, self.root, record)
+        key = latest.data.tags.get("seesay.pipeline_key") if latest is not None and how != "created" else None
+        ids = {address: str(run.info.run_id) for address, run in runs.items()}
+        if how == "unchanged" and not missing:
+            lines = self._lines(ids, set(), key, {}, told=latest.data.tags)
+        else:
+            before = [run for run in earlier if run.info.run_id != pipeline_run and LOCK_TAG in run.data.tags]
+            lines = self._lines(ids, missing, key, before[0].data.tags if before else {})
+            self._write(pipeline_run, lines, ids)
+        if how == "created":
+            mlflow_runs.end_run(self.client, pipeline_run, status="FINISHED", ended_ms=now_ms())
+        return SyncReport(lines, pipeline_run, how, len(missing), closed, self._register())
+
+    def _choose(self, latest: Any | None) -> tuple[str, str]:
+        """The pipeline run of the current state, and how it came to be that.
+
+        `unchanged`: the latest one of this workspace already tells of this dvc.lock. `adopted`: its stages made it in
+        the execution just finished, and all that ran in it is current. `created`: there is none, as everything came from
+        DVC's cache, or MLflow's store is new.
+        """
+        digest = lock_digest(self.root)
+        if latest is not None:
+            run_id = str(latest.info.run_id)
+            if latest.data.tags.get(LOCK_TAG) == digest:
+                return "unchanged", run_id
+            if LOCK_TAG not in latest.data.tags and self._all_current(run_id):
+                return "adopted", run_id
+        git, _ = describe_git(self.root)
+        tags = git | describe_environment(self.root)
+        run_id = create_pipeline_run(
+            self.client, self.store, self.root, started_ms=now_ms(), tags=tags, verb="restored"
+        )
+        return "created", run_id
+
+    def _all_current(self, pipeline_run: str) -> bool:
+        """Whether what ran well in a pipeline run is what the workspace holds now.
+
+        Not so where a person has gone back to other parameters since, and DVC has restored everything from its cache.
+        """
+        condition = f"tags.`{mlflow_runs.PARENT}` = '{pipeline_run}' AND attributes.status = 'FINISHED'"
+        children = mlflow_runs.find_runs(self.client, self._experiments(), condition)
+        made = {run.data.tags.get("seesay.record_id") for run in children}
+        return bool(made) and made <= {record.record_id for record in self.records.values()}
+
+    def _earlier_pipelines(self) -> list[Any]:
+        condition = f"tags.`seesay.workspace` = '{workspace_name(self.root)}'"
+        return mlflow_runs.find_runs(self.client, [self.pipelines], condition, newest=20)
+
+    def _experiments(self) -> list[str]:
+        names = {self.prefix + name for name in (PIPELINE, *EXPERIMENTS.values())}
+        found = [self.client.get_experiment_by_name(name) for name in sorted(names)]
+        return [str(experiment.experiment_id) for experiment in found if experiment is not None]
+
+    def _lines(
+        self,
+        run_ids: dict[str, str],
+        replayed: set[str],
+        key: str | None,
+        before: dict[str, str],
+        told: dict[str, str] | None = None,
+    ) -> tuple[StageLine, ...]:
+        lines = []
+        for instance in self.instances:
+            record = self.records.get(instance.address)
+            if record is None:
+                lines.append(StageLine(instance.address, "no record" if instance.lock else "not run", None, "", ""))
+                continue
+            run_id, experiment = run_ids[instance.address], experiment_of(self.root, record)
+            number = experiment_id(self.client, self.store, experiment)
+            link = f"#/experiments/{number}/runs/{run_id}"
+            line = StageLine(instance.address, "restored", run_id, experiment, link)
+            if told is not None:
+                state = told.get(line.tag, "restored").removesuffix(f" {run_id}")
+            elif instance.address in replayed:
+                state = "replayed"
+            elif key is not None and record.pipeline_key == key:
+                state = "ran"
+            else:
+                state = "unchanged" if before.get(line.tag, "").endswith(f" {run_id}") else "restored"
+            lines.append(replace(line, state=state))
+        return tuple(lines)
+
+    def _write(self, pipeline_run: str, lines: tuple[StageLine, ...], run_ids: dict[str, str]) -> None:
+        """The lines as tags, as a table in two forms, and every result as a metric, so that executions compare."""
+        table = stage_table(lines)
+        self.client.log_dict(pipeline_run, {"stages": [asdict(line) for line in lines]}, "stages.json")
+        self.client.log_text(pipeline_run, table, "stages.md")
+        tags = {line.tag: line.tag_value for line in lines[:MAX_TAGGED_LINES]}
+        note = table if len(table) <= mlflow_runs.MAX_TAG else f"{len(lines)} stages: see stages.md"
+        points = [
+            Point(0, record.ended_ms, {f"{address.replace('@', '.')}/{name}": v for name, v in record.summary.items()})
+            for address, record in self.records.items()
+        ]
+        mlflow_runs.log_points(self.client, pipeline_run, points)
+        mlflow_runs.set_tags(self.client, pipeline_run, tags | {NOTE: note, LOCK_TAG: lock_digest(self.root)})
+
+    def _register(self) -> int:
+        """Registers what `register` has released and MLflow's registry does not have."""
+        release = Paths(self.root).release
+        if not release.is_file():
+            return 0
+        from seesay.tracking.registry import register_models
+
+        return register_models(self.root, read_json(release))
+
+
+def stage_table(lines: tuple[StageLine, ...]) -> str:
+    """The lines as a Markdown table whose links open in the MLflow UI."""
+    rows = [f"| {x.address} | {x.state} | " + (f"[{x.run_id}]({x.link})" if x.run_id else "") + " |" for x in lines]
+    return "\n".join(["| stage | in this execution | made by run |", "|---|---|---|", *rows]) + "\n"
+
+
+def _record_of(root: Path, instance: Instance) -> RunRecord | None:
+    """An instance's run record; none where it is missing, or written by another version of seesay."""
+    try:
+        return read_record(Paths(root).run_record(instance.stage, instance.cell))
+    except InputError:
+        return None

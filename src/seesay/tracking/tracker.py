@@ -1,0 +1,205 @@
+"""How a stage talks to MLflow without ever waiting for it: through a process of its own that the pipeline's stages share.
+
+The tracker process (`tracker_process.py`) imports mlflow once for a whole `dvc repro`; a stage only sends it messages
+from a thread. So training shares neither its interpreter nor its memory with MLflow, a killed stage is seen at once, and
+no change of how MLflow is spoken to is a change of what a stage computes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock
+
+from seesay.files import read_json
+from seesay.paths import Paths
+from seesay.tracking.environment import Process, find_pipeline_process
+from seesay.tracking.records import RunRecord
+from seesay.tracking.workspaces import find_main_repository
+
+Message = dict[str, Any]
+
+TIMEOUT_SECONDS = 30.0
+"""How long a stage that is done waits for MLflow; SEESAY_TRACKING_TIMEOUT says otherwise."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The execution a stage belongs to: `key` names it, its tracker process lives as long as `owner`."""
+
+    key: str
+    owner: Process
+    is_pipeline: bool
+
+
+def find_pipeline(root: Path) -> Pipeline:
+    """Which execution this process is part of: SEESAY_PIPELINE's, else DVC's, else none but itself."""
+    named, stage = os.environ.get("SEESAY_PIPELINE"), os.environ.get("DVC_STAGE")
+    if not named and not stage:
+        own = Process.of(psutil.Process())
+        return Pipeline(_file_name("single", root, str(own)), own, is_pipeline=False)
+    owner = find_pipeline_process()
+    identity = named or f"{owner}|{os.environ.get('DVC_EXP_NAME', '')}"
+    return Pipeline(_file_name("pipeline", root, identity), owner, is_pipeline=True)
+
+
+def pipelines_folder(root: Path) -> Path:
+    """Where the executions of a repository keep their state, those of its demo and of `dvc exp run --temp` too."""
+    return Paths(find_main_repository(root)).scratch / "pipelines"
+
+
+class Tracker:
+    """Sends what a stage logs; whatever goes wrong is said once on stderr, in `problem`, and nowhere else."""
+
+    def __init__(self, root: Path, record: RunRecord, pipeline: Pipeline, *, diff: str) -> None:
+        self.problem: str | None = None
+        self.answers: Message = {}
+        self._timeout = _timeout()
+        self._pipeline, self._folder = pipeline, pipelines_folder(root)
+        self._outbox: queue.SimpleQueue[tuple[Message, threading.Event | None]] = queue.SimpleQueue()
+        self._held: list[tuple[Message, threading.Event | None]] = []
+        own = str(Process.of(psutil.Process()))
+        start = {"do": "start", "root": str(root), "record": asdict(record), "pipeline": asdict(pipeline)}
+        start |= {"process": own, "diff": diff}
+        self._outbox.put((start, None))
+        threading.Thread(target=self._run, name="seesay-tracker", daemon=True).start()
+
+    def send(self, do: str, **content: Any) -> None:
+        """Returns at once."""
+        self._outbox.put(({"do": do, **content}, None))
+
+    def wait(self, do: str, *, deadline: float, **content: Any) -> bool:
+        """Sends and waits until MLflow has everything up to this message; false where it does not get there in time."""
+        done = threading.Event()
+        self._outbox.put(({"do": do, **content}, done))
+        if not done.wait(max(0.0, deadline - time.monotonic())):
+            self._give_up(f"no answer within {self._timeout:g} s")
+        return self.problem is None
+
+    @property
+    def deadline(self) -> float:
+        """When a stage that is done now stops waiting."""
+        return time.monotonic() + self._timeout
+
+    def _run(self) -> None:
+        try:
+            connection = self._connect()
+        except Exception as error:  # whatever it is, it must not reach the stage
+            self._give_up(f"the tracker process did not start: {_one_line(error)}")
+            connection = None
+        while True:
+            message, done = self._next()
+            if connection is not None and self.problem is None:
+                try:
+                    connection.send_bytes(json.dumps(message).encode())
+                    answer = json.loads(connection.recv_bytes())
+                    if "error" in answer:
+                        self._give_up(answer.pop("error"))
+                    self.answers |= answer
+                except Exception as error:
+                    self._give_up(f"the tracker process is gone: {_one_line(error)}")
+            if done is not None:
+                done.set()
+            if message["do"] == "end":
+                if connection is not None:
+                    connection.close()
+                return
+
+    def _next(self) -> tuple[Message, threading.Event | None]:
+        """The next message; points that wait together go together."""
+        message, done = self._held.pop() if self._held else self._outbox.get()
+        while message["do"] == "points" and not self._outbox.empty():
+            following = self._outbox.get()
+            if following[0]["do"] != "points":
+                self._held.append(following)
+                break
+            message = {"do": "points", "points": message["points"] + following[0]["points"]}
+        return message, done
+
+    def _connect(self) -> Connection:
+        """Connects to the pipeline's tracker process, and starts it where there is none."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        until = time.monotonic() + self._timeout
+        with FileLock(self._folder / f"{self._pipeline.key}.lock", timeout=self._timeout):
+            connection = _try_connect(self._folder / f"{self._pipeline.key}.address")
+            if connection is not None:
+                return connection
+            process = self._spawn()
+            while time.monotonic() < until:
+                connection = _try_connect(self._folder / f"{self._pipeline.key}.address")
+                if connection is not None:
+                    return connection
+                if process.poll() is not None:
+                    raise RuntimeError(f"it exited with {process.returncode}; see {self._log}")
+                time.sleep(0.02)
+        raise TimeoutError(f"not ready within {self._timeout:g} s; see {self._log}")
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / f"{self._pipeline.key}.log"
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        owner = self._pipeline.owner
+        command = [sys.executable, "-m", "seesay.tracking.tracker_process", str(self._folder), self._pipeline.key]
+        with self._log.open("ab") as log:
+            # A session of its own: what ends the stages (Ctrl-C, a killed process group) must not end the process that
+            # has yet to say so to MLflow. Its output goes to a file: nobody should wait for a pipe it holds open.
+            return subprocess.Popen(
+                [*command, str(owner)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def _give_up(self, reason: str) -> None:
+        if self.problem is None:
+            self.problem = reason
+            sys.stderr.write(
+                f"seesay: warning: MLflow does not record this run ({reason}). "
+                "Its results are written all the same; `seesay sync` adds the run later.\n"
+            )
+
+
+def address_of(path: Path) -> Mapping[str, Any] | None:
+    """Where a tracker process listens, as it wrote it; none where it has not."""
+    try:
+        address = read_json(path)
+    except ValueError:
+        return None
+    return address if isinstance(address, dict) and {"port", "key"} <= set(address) else None
+
+
+def _try_connect(path: Path) -> Connection | None:
+    address = address_of(path)
+    if address is None:
+        return None
+    try:
+        return Client(("127.0.0.1", int(address["port"])), authkey=bytes.fromhex(address["key"]))
+    except (OSError, EOFError):
+        return None  # a stale file of a process that was killed
+
+
+def _timeout() -> float:
+    try:
+        return float(os.environ.get("SEESAY_TRACKING_TIMEOUT", TIMEOUT_SECONDS))
+    except ValueError:
+        return TIMEOUT_SECONDS
+
+
+def _file_name(kind: str, root: Path, identity: str) -> str:
+    facts = [identity, str(root), os.environ.get("MLFLOW_TRACKING_URI", "")]
+    return f"{kind}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
