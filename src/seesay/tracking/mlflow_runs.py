@@ -135,15 +135,23 @@ def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None
 
 
 def find_runs(
-    client: MlflowClient, experiments: Sequence[str], condition: str, *, newest: int | None = None
+    client: MlflowClient,
+    experiments: Sequence[str],
+    condition: str,
+    *,
+    newest: int | None = None,
+    deleted: bool = False,
 ) -> list[Any]:
-    """Runs (not deleted) that fulfil an MLflow filter, the newest first."""
+    """Runs (with `deleted`, also those in MLflow's bin) that fulfil an MLflow filter, the newest first."""
+    from mlflow.entities import ViewType
+
     found: list[Any] = []
     token: str | None = None
     while experiments:
         page = client.search_runs(
             list(experiments),
             filter_string=condition,
+            run_view_type=ViewType.ALL if deleted else ViewType.ACTIVE_ONLY,
             max_results=newest or 1000,
             order_by=["attributes.start_time DESC"],
             page_token=token,

@@ -52,7 +52,7 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""A server that is down must be found out in seconds (MLflow's own defaults take minutes); what is set already stays."""
+"""A server that is down must be found out in seconds (MLflow's defaults take minutes); what is set already stays."""
 
 
 @dataclass(frozen=True)

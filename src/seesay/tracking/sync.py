@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from seesay.tracking.environment import describe_environment, describe_git, lock
 from seesay.tracking.pipeline_run import create_pipeline_run
 from seesay.tracking.records import Point, RunRecord, now_ms, read_record
 from seesay.tracking.replay import experiment_of, find_run, is_whole, replay
+from seesay.tracking.stage_lines import StageLine, SyncReport, stage_table
 from seesay.tracking.store import (
     EXPERIMENTS,
     PIPELINE,
@@ -35,64 +36,6 @@ if TYPE_CHECKING:
 LOCK_TAG = "dvc.lock_sha256"
 MAX_TAGGED_LINES = 500
 NOTE = "mlflow.note.content"
-
-
-@dataclass(frozen=True)
-class StageLine:
-    """One stage instance of a pipeline execution.
-
-    `state`: `ran` in it; `restored` by DVC's cache; `unchanged` since the pipeline run before; `replayed` into MLflow
-    from its record; `no record` or `not run` where there is nothing to link. `run_id`: the run that made the output.
-    """
-
-    address: str
-    state: str
-    run_id: str | None
-    experiment: str
-    link: str
-
-    @property
-    def tag(self) -> str:
-        return f"stage.{self.address.replace('@', '.')}"
-
-    @property
-    def tag_value(self) -> str:
-        return f"{self.state} {self.run_id}" if self.run_id else self.state
-
-
-@dataclass(frozen=True)
-class SyncReport:
-    """What a sync has found and done. `problem` is why it could not, where it could not."""
-
-    lines: tuple[StageLine, ...] = ()
-    pipeline_run_id: str | None = None
-    pipeline: str = "none"  # "created", "adopted" or "unchanged"
-    num_replayed: int = 0
-    num_closed: int = 0
-    num_registered: int = 0
-    repaired: bool = False
-    problem: str | None = None
-
-    @property
-    def changed(self) -> bool:
-        done = self.num_replayed or self.num_closed or self.num_registered or self.repaired
-        return bool(done) or self.pipeline in ("created", "adopted")
-
-    def __str__(self) -> str:
-        if self.problem is not None:
-            return f"MLflow is not in step with DVC: {self.problem}"
-        counts = {state: sum(line.state == state for line in self.lines) for state in dict.fromkeys(_STATES)}
-        said = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no stages"
-        did = [
-            f"pipeline run {self.pipeline_run_id} {self.pipeline}" if self.pipeline_run_id else "no pipeline run",
-            *([f"{self.num_closed} dead runs closed"] if self.num_closed else []),
-            *([f"{self.num_registered} model versions registered"] if self.num_registered else []),
-            *(["artifact paths repaired after a move"] if self.repaired else []),
-        ]
-        return f"MLflow is in step with DVC: {said} ({'; '.join(did)})"
-
-
-_STATES = ("ran", "restored", "unchanged", "replayed", "no record", "not run")
 
 
 def sync(root: Path) -> SyncReport:
@@ -133,43 +76,42 @@ class _Sync:
         missing = {address for address, run in runs.items() if run is None or not is_whole(run, self.records[address])}
         earlier = self._earlier_pipelines()
         latest = earlier[0] if earlier else None
-        how, pipeline_run = self._choose(latest)
+        how, pipeline_run, known = self._choose(latest)
         for address in sorted(missing):
             record = self.records[address]
             replay(self.client, self.store, self.root, record, parent=pipeline_run, run=runs[address])
             runs[address] = find_run(self.client, self.store, self.root, record)
-        key = latest.data.tags.get("seesay.pipeline_key") if latest is not None and how != "created" else None
         ids = {address: str(run.info.run_id) for address, run in runs.items()}
         if how == "unchanged" and not missing:
-            lines = self._lines(ids, set(), key, {}, told=latest.data.tags)
+            lines = self._lines(ids, set(), None, {}, told=known)
         else:
             before = [run for run in earlier if run.info.run_id != pipeline_run and LOCK_TAG in run.data.tags]
-            lines = self._lines(ids, missing, key, before[0].data.tags if before else {})
+            lines = self._lines(ids, missing, known.get("seesay.pipeline_key"), before[0].data.tags if before else {})
             self._write(pipeline_run, lines, ids)
         if how == "created":
             mlflow_runs.end_run(self.client, pipeline_run, status="FINISHED", ended_ms=now_ms())
         return SyncReport(lines, pipeline_run, how, len(missing), closed, self._register())
 
-    def _choose(self, latest: Any | None) -> tuple[str, str]:
-        """The pipeline run of the current state, and how it came to be that.
+    def _choose(self, latest: Any | None) -> tuple[str, str, dict[str, str]]:
+        """How the pipeline run of the current state came to be that; its id; the tags it had before.
 
         `unchanged`: the latest one of this workspace already tells of this dvc.lock. `adopted`: its stages made it in
-        the execution just finished, and all that ran in it is current. `created`: there is none, as everything came from
-        DVC's cache, or MLflow's store is new.
+        the execution just finished, and all that ran in it is current. `created`: there is none, as everything came
+        from DVC's cache, or MLflow's store is new.
         """
         digest = lock_digest(self.root)
         if latest is not None:
             run_id = str(latest.info.run_id)
             if latest.data.tags.get(LOCK_TAG) == digest:
-                return "unchanged", run_id
+                return "unchanged", run_id, latest.data.tags
             if LOCK_TAG not in latest.data.tags and self._all_current(run_id):
-                return "adopted", run_id
+                return "adopted", run_id, latest.data.tags
         git, _ = describe_git(self.root)
         tags = git | describe_environment(self.root)
         run_id = create_pipeline_run(
             self.client, self.store, self.root, started_ms=now_ms(), tags=tags, verb="restored"
         )
-        return "created", run_id
+        return "created", run_id, {}
 
     def _all_current(self, pipeline_run: str) -> bool:
         """Whether what ran well in a pipeline run is what the workspace holds now.
@@ -241,12 +183,6 @@ class _Sync:
         from seesay.tracking.registry import register_models
 
         return register_models(self.root, read_json(release))
-
-
-def stage_table(lines: tuple[StageLine, ...]) -> str:
-    """The lines as a Markdown table whose links open in the MLflow UI."""
-    rows = [f"| {x.address} | {x.state} | " + (f"[{x.run_id}]({x.link})" if x.run_id else "") + " |" for x in lines]
-    return "\n".join(["| stage | in this execution | made by run |", "|---|---|---|", *rows]) + "\n"
 
 
 def _record_of(root: Path, instance: Instance) -> RunRecord | None:

@@ -1,8 +1,8 @@
-"""How a stage talks to MLflow without ever waiting for it: through a process of its own that the pipeline's stages share.
+"""How a stage talks to MLflow without waiting for it: through one process that all stages of a pipeline run share.
 
 The tracker process (`tracker_process.py`) imports mlflow once for a whole `dvc repro`; a stage only sends it messages
-from a thread. So training shares neither its interpreter nor its memory with MLflow, a killed stage is seen at once, and
-no change of how MLflow is spoken to is a change of what a stage computes.
+from a thread. So training shares neither its interpreter nor its memory with MLflow, a killed stage is seen at once,
+and a change of how MLflow is spoken to is no change of what a stage computes.
 """
 
 from __future__ import annotations
@@ -104,8 +104,13 @@ class Tracker:
             message, done = self._next()
             if connection is not None and self.problem is None:
                 try:
-                    connection.send_bytes(json.dumps(message).encode())
-                    answer = json.loads(connection.recv_bytes())
+                    try:
+                        answer = _ask(connection, message)
+                    except (EOFError, OSError):
+                        if message["do"] != "start":
+                            raise
+                        connection = self._connect()  # it was just ending: nobody had used it for long
+                        answer = _ask(connection, message)
                     if "error" in answer:
                         self._give_up(answer.pop("error"))
                     self.answers |= answer
@@ -187,6 +192,12 @@ def _try_connect(path: Path) -> Connection | None:
         return Client(("127.0.0.1", int(address["port"])), authkey=bytes.fromhex(address["key"]))
     except (OSError, EOFError):
         return None  # a stale file of a process that was killed
+
+
+def _ask(connection: Connection, message: Message) -> Message:
+    connection.send_bytes(json.dumps(message).encode())
+    answer: Message = json.loads(connection.recv_bytes())
+    return answer
 
 
 def _timeout() -> float:

@@ -23,6 +23,9 @@ from seesay.tracking.tracker import address_of
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 3.0
 """How long a tracker process waits for its first stage."""
+IDLE_SECONDS = 600.0
+"""How long it waits for a next one; a later one starts another process."""
+KEPT_SECONDS = 30 * 24 * 3600.0
 
 
 class TrackerProcess:
@@ -37,6 +40,7 @@ class TrackerProcess:
 
     def serve(self) -> None:
         """Serves until the execution's process is gone and the last stage has been written to MLflow."""
+        _forget_old_files(self.folder)
         authkey = secrets.token_bytes(32)
         listener = Listener(("127.0.0.1", 0), authkey=authkey)
         own = {"port": listener.address[1], "key": authkey.hex()}
@@ -52,7 +56,9 @@ class TrackerProcess:
     def _is_done(self) -> bool:
         with self._change:
             idle = time.monotonic() - self._last_used
-            return not self._open_connections and idle > GRACE_SECONDS and self.owner.is_gone
+            if self._open_connections or idle < GRACE_SECONDS:
+                return False
+            return idle > IDLE_SECONDS or self.owner.is_gone
 
     def _accept(self, listener: Listener) -> None:
         while True:
@@ -96,6 +102,12 @@ def _answer(session: Session, message: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:  # the stage says it, and goes on without MLflow
         traceback.print_exc()
         return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]}
+
+
+def _forget_old_files(folder: Path) -> None:
+    for path in folder.iterdir():
+        if time.time() - path.stat().st_mtime > KEPT_SECONDS:
+            path.unlink(missing_ok=True)
 
 
 def main() -> None:
