@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -58,6 +59,8 @@ def configure(runtime: Runtime) -> Compute:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(runtime.deterministic)
+    # Filling each new tensor with NaN is for finding reads of unset memory; it costs a few percent of every step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return Compute(
         device=device,
         autocast_dtype=_autocast_dtype(runtime.precision, device),
@@ -83,15 +86,33 @@ def _device(asked: str) -> torch.device:
 def _autocast_dtype(asked: str, device: torch.device) -> torch.dtype | None:
     if asked == "float32":
         return None
-    has_bfloat16 = {
-        "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
-        "cpu": lambda: bool(torch.cpu.get_capabilities().get('avx512_bf16')),
-        "mps": lambda: False,
-    }[device.type]()
+    has_bfloat16 = _has_bfloat16(device)
     if asked == "bfloat16" and not has_bfloat16 and device.type == "mps":
         raise InputError(f"runtime.precision: got {asked!r}: {device} has no bfloat16")
     return torch.bfloat16 if has_bfloat16 or asked == "bfloat16" else None
 
 
-def _cores_granted() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is computed in hardware; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def _cores_granted(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores this process may use: its affinity, or a container's CPU quota where that is less."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    try:  # control groups, version 2, then 1
+        if (cgroup / "cpu.max").exists():
+            quota, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text().strip()
+    except (OSError, ValueError):
+        return cores
+    if quota in ("max", "-1"):
+        return cores
+    return max(1, min(cores, int(quota) // int(period)))
