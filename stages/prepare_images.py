@@ -17,7 +17,7 @@ def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, f"image_datasets.{cell}", ImageDataset)
     paths = Paths(root)
     with record_stage(root, "prepare_images", cell, params=settings) as log:
-        packed, report = prepare_images(settings, paths.raw_images(settings.source))
+        packed, report = prepare_images(settings, paths.raw_images(settings.source), name=cell)
         write_packed_images(paths.images(cell), packed)
         write_json(paths.data_report("prepare_images", cell), report)
         log.summary({f"{split}/num_images": count for split, count in report["num_images"].items()})
