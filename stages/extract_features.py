@@ -38,7 +38,16 @@ def main(cell: str, root: Path = Path()) -> None:
             num_workers=settings.num_workers,
             compute=compute,
         )
-        features = write_features(paths.features(cell), pooled, captions, settings, paths.weights(settings.encoder))
+        features = write_features(
+            paths.features(cell),
+            pooled,
+            captions,
+            settings,
+            paths.weights(settings.encoder),
+            architecture=encoder_settings.architecture,
+            mean=encoder.mean.flatten().tolist(),
+            std=encoder.std.flatten().tolist(),
+        )
         write_json(paths.data_report("extract_features", cell), features.report())
         log.summary({"num_images": len(features), "num_dimensions": features.num_dimensions})
 

@@ -48,7 +48,7 @@ class RawFiles:
         return self.members.get(name)
 
     def read_text(self, name: str) -> str:
-        """The text of the member `name`, newlines as they are; `InputError` where it is missing, damaged or not UTF-8."""
+        """The text of the member `name`, newlines kept; `InputError` where it is missing, damaged or not UTF-8."""
         found = self.find(name)
         if found is None:
             raise InputError(f"{self.folder}: no archive here has {name}; fetch the source again")
