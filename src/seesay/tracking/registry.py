@@ -1,8 +1,162 @@
-"""Which models are released and how they enter MLflow's registry (written next)."""
+"""Which models are released, and how they enter MLflow's registry: once per weights, loadable from there."""
 
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from seesay.errors import InputError
+from seesay.files import file_digest, read_json
+from seesay.params.results import Release
+from seesay.paths import Paths
+from seesay.tracking.records import read_record
+from seesay.tracking.replay import find_run
+from seesay.tracking.store import Store, locate_store, open_client
+from seesay.tracking.workspaces import find_main_repository
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+ALIAS = "champion"
+DIGEST_TAG = "model.sha256"
+PACKAGE = Path(__file__).with_name("packaged_model.py")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the models of one kind are found: the stage that makes them, the one that measures them, the metric that counts."""
+
+    name: str
+    train: str
+    measure: str
+    metric: str
+
+
+KINDS = {
+    "classifiers": Kind("classifier", "train_classifier", "evaluate_classifier", "test/top1"),
+    "autoencoders": Kind("autoencoder", "train_autoencoder", "evaluate_autoencoder", "test/psnr"),
+    "captioners": Kind("captioner", "train_captioner", "score_captions", "test/cider_d"),
+}
+
+
+def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any]) -> list[dict[str, Any]]:
+    """The released models, one entry each: name in the registry, kind, cell, weights and their digest, main metric.
+
+    Equal models give equal entries. Raises `InputError` where the gate has not passed or a weights or metrics file is
+    missing.
+    """
+    if gate.get("passed") is not True:
+        raise InputError(f"{paths.gate}: passed: got {gate.get('passed')!r}: nothing is released behind a failed gate")
+    entries = []
+    for section, kind in KINDS.items():
+        for cell in getattr(settings, section):
+            weights: Path = getattr(paths, kind.name)(cell)
+            if not weights.is_file():
+                raise InputError(f"{weights}: no such file: release.{section} names {cell}, which is not trained")
+            metrics_path = paths.metrics(kind.measure, cell)
+            metrics = read_json(metrics_path)
+            if kind.metric not in metrics:
+                raise InputError(f"{metrics_path}: no key {kind.metric!r}")
+            entries.append(
+                {
+                    "name": f"{settings.prefix}{kind.name}-{cell}",
+                    "kind": kind.name,
+                    "cell": cell,
+                    "weights": weights.relative_to(paths.root).as_posix(),
+                    "sha256": file_digest(weights),
+                    "metric": kind.metric,
+                    "value": metrics[kind.metric],
+                }
+            )
+    return entries
 
 
 def register_models(root: Path, entries: list[dict[str, Any]]) -> int:
-    return 0
+    """Gives each released model a version in MLflow's registry, unless its weights have one, and the alias `champion`.
+
+    Returns how many models that changed. Never fatal: a registry that cannot be reached is a warning, and `seesay sync`
+    makes it good.
+    """
+    if os.environ.get("SEESAY_TRACKING") == "off" or not entries:
+        return 0
+    root = root.resolve()
+    try:
+        store = locate_store(find_main_repository(root))
+        client = open_client(store)
+        return sum(_register(client, store, root, entry) for entry in entries)
+    except Exception as error:  # MLflow raises anything from ConnectionError to sqlalchemy's own
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+        sys.stderr.write(
+            f"seesay: warning: models are not in MLflow's registry ({reason}); `seesay sync` tries again\n"
+        )
+        return 0
+
+
+def _register(client: MlflowClient, store: Store, root: Path, entry: dict[str, Any]) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    name = entry["name"]
+    versions = client.search_model_versions(f"name = '{name}'")
+    same = [version for version in versions if version.tags.get(DIGEST_TAG) == entry["sha256"]]
+    if same:
+        number = max(same, key=lambda version: int(version.version)).version
+    else:
+        weights = root / entry["weights"]
+        if not weights.is_file() or file_digest(weights) != entry["sha256"]:
+            return False  # the list is of weights that are not here (any more)
+        run_id = _training_run(client, store, root, entry)
+        if run_id is None:
+            return False
+        try:
+            client.create_registered_model(name, description=f"seesay's {entry['kind']} {entry['cell']}")
+        except MlflowException:
+            client.get_registered_model(name)  # it is there already; anything else raises here
+        number = _add_version(client, root, run_id, entry)
+    champion = client.get_registered_model(name).aliases.get(ALIAS)
+    if str(champion) == str(number):
+        return False
+    client.set_registered_model_alias(name, ALIAS, str(number))
+    return True
+
+
+def _training_run(client: MlflowClient, store: Store, root: Path, entry: dict[str, Any]) -> str | None:
+    """The run that made the weights: the model's files lie among its artifacts, and the registry links to it."""
+    train = next(kind.train for kind in KINDS.values() if kind.name == entry["kind"])
+    run = find_run(client, store, root, read_record(Paths(root).run_record(train, entry["cell"])))
+    return None if run is None or run.info.lifecycle_stage == "deleted" else str(run.info.run_id)
+
+
+def _add_version(client: MlflowClient, root: Path, run_id: str, entry: dict[str, Any]) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "model"
+        save_package(package, root, entry)
+        client.log_artifacts(run_id, str(package), "model")
+    tags = {
+        DIGEST_TAG: entry["sha256"],
+        "dvc.path": entry["weights"],
+        "metric": entry["metric"],
+        "value": str(entry["value"]),
+    }
+    version = client.create_model_version(
+        entry["name"], source=f"runs:/{run_id}/model", run_id=run_id, tags=tags, await_creation_for=30
+    )
+    return str(version.version)
+
+
+def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
+    """An MLflow model (pyfunc, from code) of released weights, for `mlflow.pyfunc.load_model`; needs seesay installed."""
+    import mlflow.pyfunc
+
+    artifacts = {"weights": str(root / entry["weights"])}
+    mlflow.pyfunc.save_model(
+        str(folder),
+        python_model=str(PACKAGE),
+        artifacts=artifacts,
+        model_config={"kind": entry["kind"]},
+        pip_requirements=["seesay"],
+        metadata={"cell": entry["cell"], entry["metric"]: str(entry["value"])},
+    )

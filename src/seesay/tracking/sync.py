@@ -77,11 +77,11 @@ class _Sync:
         earlier = self._earlier_pipelines()
         latest = earlier[0] if earlier else None
         how, pipeline_run, known = self._choose(latest)
+        ids = {address: str(run.info.run_id) for address, run in runs.items() if run is not None}
         for address in sorted(missing):
             record = self.records[address]
-            replay(self.client, self.store, self.root, record, parent=pipeline_run, run=runs[address])
-            runs[address] = find_run(self.client, self.store, self.root, record)
-        ids = {address: str(run.info.run_id) for address, run in runs.items()}
+            run = runs[address]
+            ids[address] = replay(self.client, self.store, self.root, record, parent=pipeline_run, run=run)
         if how == "unchanged" and not missing:
             lines = self._lines(ids, set(), None, {}, told=known)
         else:
