@@ -13,7 +13,7 @@ def check_workspace(root: Path) -> Params:
     Goes further than the params module can: builds every network that params name, on no device and without memory.
     """
     params = load_params(root)
-    from seesay.reporting.gate_files import read_gates
+    from seesay.reporting.gate_rules import read_gates
 
     read_gates(root / "gates.yaml")
     return params
