@@ -132,7 +132,7 @@ def test_a_wide_beam_finds_the_best_of_all_captions(length_penalty):
 
 
 def _all_captions(log_probabilities: Tensor, max_length: int):
-    """(words, number of tokens, log-probability) of every caption: ended at any length, or of the longest without end."""
+    """(words, number of tokens, log-probability) of every caption that ends, or is as long as can be."""
     for num_words in range(max_length + 1):
         for words in itertools.product((A, B, C), repeat=num_words):
             tokens = words if num_words == max_length else (*words, EOS)
