@@ -1,0 +1,61 @@
+"""How captions become tokens. Expected values are what coco-caption's tokenizer gives."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seesay.data.tokenizer import DROPPED, tokenize
+
+
+@pytest.mark.parametrize(
+    ("caption", "tokens"),
+    [
+        ("A man can't go.", "a man ca n't go"),
+        ("a cannot gonna wanna", "a can not gon na wan na"),
+        ("It's the dogs' ball; he's John's.", "it 's the dogs ball he 's john 's"),
+        ("I'm you're we've he'd she'll couldn't've", "i 'm you 're we 've he 'd she 'll could n't 've"),
+        ("don’t ‘hello’ “hi” it’s", "do n't hello hi it 's"),
+        ('"peace" and "b."', "peace and b."),
+        ("rock 'n' roll, o'clock, ma'am, y'all, 'tis", "rock 'n' roll o'clock ma'am y' all 't is"),
+        ("a T-shirt, black-and-white; -cat walkie-", "a t-shirt black-and-white cat walkie"),
+        ("beach--kite a--b a - b", "beach kite a b a b"),
+        ("skating/skiing and/or w/", "skating/skiing and/or w /"),
+        ("5:50 3:00. 1,000 1960's '70s 2.5 1/2 10:30am", "5:50 3:00 1,000 1960 's '70s 2.5 1/2 10:30 am"),
+        ("$5.00 50% #1 6' 6\" 5'10\"", "$ 5.00 50 % # 1 6 6 5 10"),
+        ("m&ms AT&T a & b &amp; c", "m & ms at&t a & b & c"),
+        ("St. Paul vs. Dr. Who no. 5 no. six", "st. paul vs. dr. who no. 5 no six"),
+        ("a p.o.v. from d.c. in the U.S.", "a p.o.v. from d.c. in the u.s."),
+        ("plan b. The dog, w. 4th st", "plan b the dog w. 4th st"),
+        ("statefarm.com signal.street chair,couch", "statefarm.com signal.street chair couch"),
+        ("(top) [left] {x}", "-lrb- top -rrb- -lsb- left -rsb- -lcb- x -rcb-"),
+        ("what?! hello!! no! yes? ...", "what ?! hello !! no yes"),
+        ("a ||| b", "a | | | b"),
+        ("café ☺ 90° 東京", "café ☺ 90 ° 東京"),
+        ("a dog \U0001f436 ☺️ runs", "a dog ☺ runs"),
+        ("½ £5 :) ;)", "1/2 # 5 :-rrb- ;-rrb-"),
+        ("", ""),
+        (" . , ! ", ""),
+    ],
+)
+def test_tokens_are_coco_captions(caption: str, tokens: str) -> None:
+    assert tokenize(caption) == tokens.split()
+
+
+@pytest.mark.parametrize("space", ["\r", "\n", "\r\n", "\u2028", "\u2029", "\x0c", "\x85", "\t", "\xa0", "\u200b"])
+def test_any_white_space_separates_tokens_and_nothing_else_happens(space: str) -> None:
+    assert tokenize(f"a dog{space}runs") == ["a", "dog", "runs"]
+
+
+@given(st.text(max_size=40))
+def test_tokens_hold_no_space_no_capital_and_no_dropped_punctuation(text: str) -> None:
+    for token in tokenize(text):
+        assert token
+        assert token.split() == [token]
+        assert token == token.lower()
+        assert token not in DROPPED
+
+
+@given(st.lists(st.sampled_from(["a", "dog", "runs", "in", "grass", "t-shirt", "o'clock", "1960", "2.5"]), max_size=12))
+def test_plain_tokens_are_kept_as_they_are(tokens: list[str]) -> None:
+    assert tokenize(" ".join(tokens)) == tokens
+    assert tokenize(" ".join(tokens).upper() + " .") == tokens
