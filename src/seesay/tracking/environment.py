@@ -16,7 +16,7 @@ import psutil
 
 from seesay.files import file_digest
 
-MAX_DIFF_BYTES = 1_000_000
+MAX_DIFF = 300_000
 RESULTS = ("metrics", "reports", "dvc.lock")
 """What the pipeline itself rewrites while it runs: no reason to call the code dirty."""
 
@@ -97,8 +97,8 @@ def describe_git(root: Path) -> tuple[dict[str, str], str]:
     status = _git(root, "status", "--porcelain", *others) or ""
     tags = {"git.commit": commit.strip(), "git.dirty": str(bool(status)).lower()}
     diff = f"{status}\n{_git(root, 'diff', 'HEAD', *others) or ''}" if status else ""
-    if len(diff) > MAX_DIFF_BYTES:
-        diff = diff[:MAX_DIFF_BYTES] + f"\n[cut: {len(diff)} characters in all]\n"
+    if len(diff) > MAX_DIFF:
+        diff = diff[:MAX_DIFF] + f"\n[cut: {len(diff)} characters in all]\n"
     return tags, diff
 
 

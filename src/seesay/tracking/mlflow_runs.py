@@ -35,6 +35,8 @@ def start_run(
     everything = {**run_tags(record), **tags, **nesting}
     run = client.create_run(experiment, start_time=record.started_ms, tags=everything, run_name=record.run_name)
     run_id: str = run.info.run_id
+    if record.changes:
+        client.log_text(run_id, record.changes, "git/changes.diff")
     log_params(client, run_id, record.params if record.seed is None else {**record.params, "seed": record.seed})
     return run_id
 

@@ -10,43 +10,60 @@ from typing import Any
 
 import numpy as np
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 
-class PackagedModel(PythonModel):  # type: ignore[misc]
-    """`predict` takes images, uint8 (N, H, W, 3).
+class PackagedModel(PythonModel):
+    """`predict` of each kind of model.
 
-    A classifier returns probabilities, float32 (N, classes), in the order of `classes`; an autoencoder the images
-    reconstructed, uint8 (N, H, W, 3).
+    A classifier takes images, uint8 (N, H, W, 3), and returns probabilities, float32 (N, classes), in the order of
+    `classes`. An autoencoder takes the same and returns the images reconstructed, uint8 (N, H, W, 3). A captioner takes
+    pooled features, float (N, D), and returns N captions, decoded greedily.
     """
 
     def load_context(self, context: Any) -> None:
+        from seesay.data.vocabulary import read_vocabulary
         from seesay.models.autoencoders import restore_autoencoder
+        from seesay.models.captioners import restore_captioner
         from seesay.models.checkpoint import load_checkpoint
         from seesay.models.classifiers import restore_classifier
 
-        restore = {"classifier": restore_classifier, "autoencoder": restore_autoencoder}
-        kind = context.model_config["kind"]
-        checkpoint = load_checkpoint(Path(context.artifacts["weights"]), kind=kind)
-        if kind not in restore:
-            raise NotImplementedError(
-                f"a {kind} has inputs of its own: load {context.artifacts['weights']} with seesay"
-            )
-        self.network = restore[kind](checkpoint)
-        self.kind, self.classes, self.normalisation = kind, checkpoint.classes, checkpoint.normalisation
+        self.kind = context.model_config["kind"]
+        self.checkpoint = load_checkpoint(Path(context.artifacts["weights"]), kind=self.kind)
+        self.classes = self.checkpoint.classes
+        restore: dict[str, Any] = {
+            "classifier": restore_classifier,
+            "autoencoder": restore_autoencoder,
+            "captioner": restore_captioner,
+        }
+        self.network = restore[self.kind](self.checkpoint)
+        if self.kind == "captioner":
+            self.vocabulary = read_vocabulary(Path(context.artifacts["vocabulary"]))
+            self.checkpoint.require_vocabulary(self.vocabulary.digest)
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> np.ndarray:
+    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
         import torch
 
-        images = torch.from_numpy(np.array(model_input, dtype=np.uint8)).permute(0, 3, 1, 2).float() / 255
-        if self.normalisation:
-            mean, std = (torch.tensor(self.normalisation[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
-            images = (images - mean) / std
         with torch.inference_mode():
-            outputs = self.network(images)
-        if self.kind == "classifier":
-            return np.asarray(outputs.softmax(dim=1))
-        return np.asarray((outputs.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1))
+            if self.kind == "captioner":
+                return self._captions(torch.from_numpy(np.array(model_input, dtype=np.float32)))
+            outputs = self.network(self._normalised(torch.from_numpy(np.array(model_input, dtype=np.uint8))))
+            if self.kind == "classifier":
+                return outputs.softmax(dim=1).numpy()
+            return (outputs.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+    def _normalised(self, images: Any) -> Any:
+        import torch
+
+        mean, std = (torch.tensor(self.checkpoint.normalisation[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+        return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+    def _captions(self, features: Any) -> list[str]:
+        from seesay.models.greedy import greedy_search
+
+        max_length = self.checkpoint.settings["max_caption_length"]
+        found = greedy_search(self.network, features, max_length=max_length)
+        return [" ".join(self.vocabulary.decode(one.token_ids)) for one in found]
 
 
 set_model(PackagedModel())

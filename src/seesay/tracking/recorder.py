@@ -117,9 +117,9 @@ def record_stage(
     root = root.resolve()
     record = RunRecord(stage=stage, cell=cell, params=flatten(params), seed=seed)
     record.environment = describe_environment(root)
-    git, diff = describe_git(root)
+    git, record.changes = describe_git(root)
     record.tags = git | _dvc_tags(root) | ({} if compute is None else compute.describe())
-    log = StageLog(root, record, _open_tracker(root, record, diff))
+    log = StageLog(root, record, _open_tracker(root, record))
     try:
         yield log
         record.ended_ms, record.status = now_ms(), "FINISHED"
@@ -131,12 +131,12 @@ def record_stage(
         raise
 
 
-def _open_tracker(root: Path, record: RunRecord, diff: str) -> Tracker | None:
+def _open_tracker(root: Path, record: RunRecord) -> Tracker | None:
     if os.environ.get("SEESAY_TRACKING") == "off":
         return None
     pipeline = find_pipeline(root)
     record.pipeline_key = pipeline.key if pipeline.is_pipeline else None
-    return Tracker(root, record, pipeline, diff=diff)
+    return Tracker(root, record, pipeline)
 
 
 def _land(log: StageLog) -> None:

@@ -50,7 +50,10 @@ class ArtifactFile:
 
 @dataclass
 class RunRecord:
-    """One stage run. `run_id` is null where the tracker could not be reached; `record_id` never is."""
+    """One stage run. `run_id` is null where the tracker could not be reached; `record_id` never is.
+
+    `changes` is what the code differed in from the git commit (bounded), "" where it did not.
+    """
 
     stage: str
     cell: str | None
@@ -72,6 +75,7 @@ class RunRecord:
     artifacts: list[ArtifactFile] = field(default_factory=list)
     models: list[ArtifactFile] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    changes: str = ""
     pipeline_key: str | None = None
     pipeline_run_id: str | None = None
 

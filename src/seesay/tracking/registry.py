@@ -13,7 +13,7 @@ from seesay.errors import InputError
 from seesay.files import file_digest, read_json
 from seesay.params.results import Release
 from seesay.paths import Paths
-from seesay.tracking.records import read_record
+from seesay.tracking.records import RunRecord, read_record
 from seesay.tracking.replay import find_run
 from seesay.tracking.store import Store, locate_store, open_client
 from seesay.tracking.workspaces import find_main_repository
@@ -28,7 +28,7 @@ PACKAGE = Path(__file__).with_name("packaged_model.py")
 
 @dataclass(frozen=True)
 class Kind:
-    """How the models of one kind are found: the stage that makes them, the one that measures them, the metric that counts."""
+    """Of one kind of models: the stage that makes them, the one that measures them, the metric that counts."""
 
     name: str
     train: str
@@ -125,9 +125,13 @@ def _register(client: MlflowClient, store: Store, root: Path, entry: dict[str, A
 
 def _training_run(client: MlflowClient, store: Store, root: Path, entry: dict[str, Any]) -> str | None:
     """The run that made the weights: the model's files lie among its artifacts, and the registry links to it."""
-    train = next(kind.train for kind in KINDS.values() if kind.name == entry["kind"])
-    run = find_run(client, store, root, read_record(Paths(root).run_record(train, entry["cell"])))
+    run = find_run(client, store, root, _training_record(root, entry))
     return None if run is None or run.info.lifecycle_stage == "deleted" else str(run.info.run_id)
+
+
+def _training_record(root: Path, entry: dict[str, Any]) -> RunRecord:
+    train = next(kind.train for kind in KINDS.values() if kind.name == entry["kind"])
+    return read_record(Paths(root).run_record(train, entry["cell"]))
 
 
 def _add_version(client: MlflowClient, root: Path, run_id: str, entry: dict[str, Any]) -> str:
@@ -148,10 +152,13 @@ def _add_version(client: MlflowClient, root: Path, run_id: str, entry: dict[str,
 
 
 def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
-    """An MLflow model (pyfunc, from code) of released weights, for `mlflow.pyfunc.load_model`; needs seesay installed."""
+    """An MLflow model (pyfunc, from code) of released weights, which `mlflow.pyfunc.load_model` loads beside seesay."""
     import mlflow.pyfunc
 
     artifacts = {"weights": str(root / entry["weights"])}
+    if entry["kind"] == "captioner":
+        settings = _training_record(root, entry).params
+        artifacts["vocabulary"] = str(Paths(root).vocabulary(str(settings["vocabulary"])))
     mlflow.pyfunc.save_model(
         str(folder),
         python_model=str(PACKAGE),

@@ -52,9 +52,7 @@ class Session:
         if not self.has_ended and self._run_id is not None:
             self._end(status="KILLED", ended_ms=now_ms())
 
-    def _start(
-        self, *, root: str, record: dict[str, Any], pipeline: dict[str, Any], process: str, diff: str
-    ) -> dict[str, Any]:
+    def _start(self, *, root: str, record: dict[str, Any], pipeline: dict[str, Any], process: str) -> dict[str, Any]:
         self._process = Process.parse(process)
         workspace, run = Path(root), RunRecord(**record)
         store = locate_store(find_main_repository(workspace))
@@ -71,8 +69,6 @@ class Session:
             parent = self._pipeline.begin_stage(workspace, started_ms=run.started_ms, tags={**inherited, **owner})
         live = {"seesay.process": process}
         self._run_id = mlflow_runs.start_run(client, experiment, run, parent=parent, tags=live)
-        if diff:
-            client.log_text(self._run_id, diff, "git/changes.diff")
         found = {"run_id": self._run_id, "experiment": name, "pipeline_run_id": parent}
         return found | self._stage_hash(workspace, run)
 

@@ -64,7 +64,7 @@ def pipelines_folder(root: Path) -> Path:
 class Tracker:
     """Sends what a stage logs; whatever goes wrong is said once on stderr, in `problem`, and nowhere else."""
 
-    def __init__(self, root: Path, record: RunRecord, pipeline: Pipeline, *, diff: str) -> None:
+    def __init__(self, root: Path, record: RunRecord, pipeline: Pipeline) -> None:
         self.problem: str | None = None
         self.answers: Message = {}
         self._timeout = _timeout()
@@ -73,7 +73,7 @@ class Tracker:
         self._held: list[tuple[Message, threading.Event | None]] = []
         own = str(Process.of(psutil.Process()))
         start = {"do": "start", "root": str(root), "record": asdict(record), "pipeline": asdict(pipeline)}
-        start |= {"process": own, "diff": diff}
+        start |= {"process": own}
         self._outbox.put((start, None))
         threading.Thread(target=self._run, name="seesay-tracker", daemon=True).start()
 
