@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,28 +18,15 @@ from seesay.seeding import numpy_generator
 
 if TYPE_CHECKING:
     from seesay.data.packed_images import ImageSplit, PackedImages
+    from seesay.evaluation.class_predictions import ClassPredictions, SplitPredictions
 
 _MAX_NAMED_CLASSES = 100
 _MAX_NUMBERED_CLASSES = 40
 
 
-class SplitPredictions(Protocol):
-    """A classifier's outputs on a split: `logits` float32 (N, C), true `labels` int64 (N,)."""
-
-    @property
-    def logits(self) -> np.ndarray: ...
-    @property
-    def labels(self) -> np.ndarray: ...
-
-
-class Predictions(Protocol):
-    @property
-    def test(self) -> SplitPredictions: ...
-
-
 def draw_classification(
     folder: Path,
-    predictions: Predictions,
+    predictions: ClassPredictions,
     images: PackedImages,
     paths: Paths,
     *,
@@ -52,9 +39,9 @@ def draw_classification(
     name = f"{cell} on {images.name}"
     with atomic_directory(folder) as new:
         draw_curves(new / "curves.svg", history, title=name)
-        predicted = predictions.test.logits.argmax(axis=1)
-        draw_confusion(new / "confusion.svg", predictions.test.labels, predicted, classes, title=name)
-        draw_examples(new / "predictions.webp", predictions.test, images.test, classes, title=name, settings=settings)
+        test = predictions.test
+        draw_confusion(new / "confusion.svg", test.labels, test.predicted, classes, title=name)
+        draw_examples(new / "predictions.webp", test, images.test, classes, title=name, settings=settings)
 
 
 def confusion_percent(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
@@ -103,8 +90,7 @@ def draw_examples(
     settings: Evaluation,
 ) -> None:
     """Test images with the class predicted, its probability and, where it is wrong, the true class."""
-    probabilities = softmax(predictions.logits)
-    predicted = probabilities.argmax(axis=1)
+    probabilities, predicted = predictions.probabilities, predictions.predicted
     chosen = choose_examples(predicted == predictions.labels, settings.panel_images, seed=settings.panel_seed)
     tiles = []
     for index in chosen:
@@ -127,10 +113,3 @@ def choose_examples(is_right: np.ndarray, count: int, *, seed: int) -> np.ndarra
     right, wrong = (random.permutation(np.flatnonzero(mask)) for mask in (is_right, ~is_right))
     num_right = min(len(right), max(count - count // 2, count - len(wrong)))
     return np.concatenate([np.sort(right[:num_right]), np.sort(wrong[: count - num_right])])
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities, float64 (N, C)."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probabilities: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from seesay.files import atomic_directory
 from seesay.reporting.drawing import PALETTE, direct_label, drawn
@@ -26,7 +27,8 @@ def draw_comparison(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             axes.set_title(title)
             axes.set_xlabel(f"{label} (log scale)")
         figure.axes[0].set_ylabel("test top-1 accuracy, percent")
-        figure.axes[1].legend(loc="center right" if len(_datasets(rows)) < 3 else "best", fontsize=8)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)) or 1)
 
 
 def _draw_cost(axes: Axes, rows: Sequence[Mapping[str, Any]], *, key: str, unit: float) -> None:
@@ -49,7 +51,9 @@ def _draw_cost(axes: Axes, rows: Sequence[Mapping[str, Any]], *, key: str, unit:
             direct_label(axes, cell, x_value, y_value, below=is_close and y_value < points[index - 1][1])
     axes.margins(x=0.25)
     axes.set_ylim(0, 105)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())  # matplotlib's own writes its labels as formulas
 
 
 def _datasets(rows: Sequence[Mapping[str, Any]]) -> list[str]:

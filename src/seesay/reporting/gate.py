@@ -50,7 +50,7 @@ def judge_workspace(root: Path, *, gates: Path | None = None, baseline: str | No
 
 
 def write_verdict(paths: Paths, verdict: Verdict) -> None:
-    """Writes metrics/gate.json and reports/gate.md."""
+    """Writes gate.json and gate.md."""
     write_json(paths.gate, verdict.to_json())
     write_text(paths.verdict, verdict_markdown(verdict))
 

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from seesay.reporting.drawing import GREY
+from seesay.reporting.drawing import BLUE, GREY
 
 _MARGIN, _GAP, _TEXT_SIZE, _TITLE_SIZE = 16, 14, 19, 22
 _LINE = 26
@@ -49,6 +49,35 @@ def draw_panel(
         canvas.paste(fitted(tile.image, side), (x, y))
         for number, (text, colour) in enumerate(tile.lines):
             pen.text((x, y + side + 4 + number * _LINE), _shortened(text, side), fill=colour, font=_font(_TEXT_SIZE))
+    save_webp(path, canvas)
+
+
+def draw_captioned(
+    path: Path, images: Sequence[Image.Image], texts: Sequence[tuple[str, str, Sequence[str]]], *, title: str
+) -> None:
+    """Writes square images of equal size, two in a row, as WebP; `texts` are (note, prediction, references) of each.
+
+    A reference that does not fit beside its image ends in an ellipsis.
+    """
+    side, width = images[0].height, 430
+    columns = min(2, len(images))
+    across = columns * (side + width + 2 * _GAP) + 2 * _MARGIN
+    titles = wrap(title, across - 2 * _MARGIN, size=_TITLE_SIZE)
+    top = _MARGIN + len(titles) * (_LINE + 4) + 6
+    num_rows = -(-len(images) // columns)
+    canvas = Image.new("RGB", (across, top + num_rows * (side + _GAP) + _MARGIN), "white")
+    pen = ImageDraw.Draw(canvas)
+    for number, line in enumerate(titles):
+        pen.text((_MARGIN, _MARGIN + number * (_LINE + 4)), line, fill="black", font=_font(_TITLE_SIZE))
+    for index, (image, (note, prediction, references)) in enumerate(zip(images, texts, strict=True)):
+        x = _MARGIN + index % columns * (side + width + 2 * _GAP)
+        y = top + index // columns * (side + _GAP)
+        canvas.paste(image, (x, y))
+        lines = [(note, GREY), *((line, BLUE) for line in wrap(prediction, width, size=_TEXT_SIZE)[:3])]
+        lines += [(reference, "black") for reference in references]
+        for number, (line, colour) in enumerate(lines[: side // _LINE]):
+            place = (x + side + _GAP, y + number * _LINE)
+            pen.text(place, _shortened(line, width), fill=colour, font=_font(_TEXT_SIZE))
     save_webp(path, canvas)
 
 

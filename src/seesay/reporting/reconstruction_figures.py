@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,16 +16,10 @@ from seesay.seeding import numpy_generator
 
 if TYPE_CHECKING:
     from seesay.data.packed_images import ImageSplit
+    from seesay.evaluation.reconstruction import Reconstructions
 
 _ERROR_GAIN = 4
 _COLUMNS = 6
-
-
-class Reconstructions(Protocol):
-    """What an autoencoder made of a split's images: `images` uint8 (N, H, W, 3), in the split's order."""
-
-    @property
-    def images(self) -> np.ndarray: ...
 
 
 def draw_reconstructions(

@@ -90,7 +90,7 @@ def _classification(params: Params, paths: Paths) -> list[Row]:
         found = next((row for row in compared if row.get("cell") == cell), None)
         if found is None:
             raise InputError(f"{path}: no row for the classifier {cell}, which params.yaml names")
-        evaluated = _metrics("evaluate_classifier", cell, paths, ["test/top1", "test/top5", "test/num_images"])
+        evaluated = _metrics("evaluate_classifier", cell, paths, ["test/top1", "test/num_images"])
         trained = _metrics("train_classifier", cell, paths, ["best_epoch", "num_epochs"])
         costs = {key: _number(found.get(key)) for key in ("num_parameters", "flops")}
         learning = {key: trained[key] for key in ("best_epoch", "num_epochs")}

@@ -6,15 +6,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from seesay.errors import InputError
 from seesay.files import read_json
 from seesay.params.project import Params
 from seesay.paths import Paths, cell_name
 
-Ledger = Iterable[Mapping[str, Any]]
-"""Lines {stage, cell, status, run_id}: status is ran, restored or replayed."""
+
+class LedgerLine(Protocol):
+    """What a sync found of one stage instance: `state` is ran, restored, unchanged, replayed or what is missing."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def run_id(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class StageRun:
 
     stage: str
     cell: str | None
-    status: str = ""
+    state: str = ""
     started: str = ""
     seconds: float | None = None
     run_id: str = ""
@@ -63,11 +71,11 @@ def stage_instances(params: Params) -> list[tuple[str, str | None]]:
     return [(stage, cell) for stage, names in cells for cell in names]
 
 
-def read_runs(params: Params, paths: Paths, ledger: Ledger | None = None) -> list[StageRun]:
+def read_runs(params: Params, paths: Paths, ledger: Iterable[LedgerLine] | None = None) -> list[StageRun]:
     """One entry per stage instance. A record that is missing or not readable leaves its facts empty: this is a view."""
-    lines = {(line.get("stage"), line.get("cell")): line for line in ledger or ()}
+    lines = {line.address: line for line in ledger or ()}
     return [
-        _stage_run(stage, cell, paths.run_record(stage, cell), lines.get((stage, cell), {}))
+        _stage_run(stage, cell, paths.run_record(stage, cell), lines.get(cell_name(stage, cell)))
         for stage, cell in stage_instances(params)
     ]
 
@@ -99,20 +107,20 @@ def _listed(items: list[str]) -> str:
     return ", ".join(items) if len(items) <= 3 else f"{', '.join(items[:3])} and {len(items) - 3} more"
 
 
-def _stage_run(stage: str, cell: str | None, path: Path, line: Mapping[str, Any]) -> StageRun:
-    status, run_id = str(line.get("status") or ""), str(line.get("run_id") or "")
+def _stage_run(stage: str, cell: str | None, path: Path, line: LedgerLine | None) -> StageRun:
+    state, run_id = ("", "") if line is None else (line.state, line.run_id or "")
     try:
         record = read_json(path)
     except (InputError, OSError):
         record = None
     if not isinstance(record, Mapping):
-        return StageRun(stage, cell, status=status, run_id=run_id)
+        return StageRun(stage, cell, state=state, run_id=run_id)
     facts = {**_mapping(record, "environment"), **_mapping(record, "tags")}
     started, ended = record.get("started_ms"), record.get("ended_ms")
     return StageRun(
         stage,
         cell,
-        status=status,
+        state=state,
         started=_moment(started),
         seconds=_seconds(started, ended),
         run_id=run_id or str(record.get("run_id") or ""),

@@ -118,14 +118,13 @@ def _autoencoders(rows: Sequence[Row], notes: Footnotes) -> Table:
     return Table(
         "Autoencoders",
         "On the test split, pixels in 0 to 1. The mean image is what a network that ignores its input could give.",
-        ("autoencoder", "dataset", "MSE", "PSNR, dB", "val PSNR, dB", "mean image's PSNR, dB"),
+        ("autoencoder", "dataset", "MSE", "PSNR, dB", "mean image's PSNR, dB"),
         tuple(
             (
                 row["cell"],
                 row["dataset"] + notes.mark(row["substitutes"]),
                 decimal(row.get("test/mse"), decimals=5),
                 decimal(row.get("test/psnr"), decimals=2),
-                decimal(row.get("val/psnr"), decimals=2),
                 decimal(row.get("test/mean_image_psnr"), decimals=2),
             )
             for row in rows

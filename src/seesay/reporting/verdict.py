@@ -79,7 +79,7 @@ class Verdict:
         return f"{text}." + "".join(f" {line}." for line in dict.fromkeys(lines))
 
     def to_json(self) -> dict[str, Any]:
-        """For metrics/gate.json: no times and no commit, so that equal results give equal bytes."""
+        """For gate.json: no times and no commit, so that equal results give equal bytes."""
         return {
             "passed": self.passed,
             "exit_code": self.exit_code,

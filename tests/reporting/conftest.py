@@ -1,0 +1,257 @@
+"""A workspace as the stages leave it, made up: every cell of the repository's params, numbers derived from its name."""
+
+import csv
+import io
+import shutil
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seesay.data.caption_records import CaptionRecord, collect_records
+from seesay.data.packed_images import ImageClass, ImageSplit, PackedImages
+from seesay.data.sources import SourceFile, SourceNote
+from seesay.evaluation.class_predictions import ClassPredictions, SplitPredictions
+from seesay.files import write_json, write_text
+from seesay.params.project import load_params
+from seesay.params.results import Evaluation
+from seesay.paths import Paths
+from seesay.reporting.caption_figures import draw_captions
+from seesay.reporting.classification_figures import draw_classification
+from seesay.reporting.comparison_figures import draw_comparison
+from seesay.reporting.reconstruction_figures import draw_reconstructions
+
+REPOSITORY = Path(__file__).parents[2]
+SPLITS = ("train", "val", "test")
+SETTINGS = Evaluation(batch_size=8, panel_images=6, panel_seed=0)
+
+# The words of Tiny ImageNet's 30 classes are as long as class names get.
+CLASSES = tuple(
+    ImageClass(f"n{number:08}", word)
+    for number, word in enumerate(
+        "goldfish,goose,koala,jellyfish,king penguin,Chihuahua,lion,ladybug,fly,bee,grasshopper,monarch,hog,bison,baboon,"
+        "African elephant,lesser panda,candle,cardigan,hourglass,iPod,refrigerator,sombrero,umbrella,ice cream,pretzel,"
+        "mushroom,banana,pizza,espresso".split(",")
+    )
+)
+
+
+def make_source(name, *files):
+    """`files` are names of archives that a mirror has substituted."""
+    return SourceNote(name, tuple(SourceFile(file, f"https://example.org/{file}", "0" * 64, 1, "", True) for file in files))
+
+
+def make_images(size=64, per_class=4):
+    """Thirty classes of noise around a colour each."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(CLASSES)), per_class)
+    colours = random.integers(40, 200, (len(CLASSES), 1, 1, 3))
+    pixels = (colours[labels] + random.integers(-40, 40, (len(labels), size, size, 3))).astype(np.uint8)
+    split = ImageSplit(pixels, labels, tuple(map(str, range(len(labels)))))
+    source = make_source("tiny_imagenet", "tiny-imagenet-200.zip")
+    return PackedImages(split, split, split, CLASSES, size, (0.5,) * 3, (0.2,) * 3, "tiny30", "d" * 64, source)
+
+
+def make_predictions(images):
+    random = np.random.default_rng(1)
+    labels = images.test.labels
+    logits = random.normal(size=(len(labels), images.num_classes)).astype(np.float32)
+    logits[np.arange(len(labels)), labels] += 2.5
+    split = SplitPredictions(logits, labels, tuple(c.label for c in images.classes))
+    return ClassPredictions(split, split)
+
+
+class Reconstructed:
+    def __init__(self, images):
+        self.images = (images // 2 + 60).astype(np.uint8)
+
+
+def make_captions(name, num_images=24):
+    """Five references an image; one holds markup, which a page must not run."""
+    wild = "a man <script>alert('captions')</script> & a dog | with $5"
+    texts = ("a dog runs through the deep green grass after a ball", "two people sit on a wooden bench", wild)
+    records = [
+        CaptionRecord(
+            image_id=1000 + number,
+            file_name=f"{number}.jpg",
+            archive="",
+            split=("test", "val", "train")[number % 3],
+            captions=tuple(texts[(number + k) % 3] + " ." for k in range(5)),
+            width=320,
+            height=240,
+        )
+        for number in range(num_images)
+    ]
+    return collect_records(name, records, make_source(name, "images.zip"))
+
+
+class MadeUpImages:
+    """An image by row: wider than high, every other one higher than wide."""
+
+    def __getitem__(self, row):
+        size = (320, 240) if row % 2 else (200, 300)
+        return Image.effect_noise(size, 60 + row).convert("RGB")
+
+
+class MadeUpScores:
+    def __init__(self, captions):
+        self.sets = caption_sets(captions.name)
+        self.per_image = {record.image_id: (record.image_id * 37 % 100) / 50 for record in captions.of("test")}
+
+
+def make_caption_predictions(captions):
+    texts = ("a brown dog is running through the grass", "a man <b>in</b> a red shirt", "")
+    results = [
+        {"image_id": record.image_id, "caption": texts[number % 3]} for number, record in enumerate(captions.of("test"))
+    ]
+    return {"test": results, "val": [], "test_shuffled": []}
+
+
+def caption_sets(cell):
+    scores = {"test": 0.35, "val": 0.37, "test_shuffled": 0.06, "floor_constant": 0.09, "floor_random": 0.03, "human": 0.79}
+    return {
+        name: {f"bleu{n}": value / n for n in (1, 2, 3, 4)}
+        | {"rouge_l": value / 2, "cider_d": value + noise(cell), "mean_length": 9.5}
+        | {"vocabulary_size": 400.0, "share_novel": 0.81}
+        for name, value in scores.items()
+    }
+
+
+def noise(name):
+    return zlib.crc32(name.encode()) % 100 / 1e4
+
+
+def write_history(path, metrics, epochs=8):
+    """`metrics`: name -> function of the epoch."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["step", *metrics])
+    for epoch in range(1, epochs + 1):
+        rows.writerow([epoch, *(repr(float(of(epoch))) for of in metrics.values())])
+    write_text(path, text.getvalue())
+
+
+LOSSES = {"train/loss": lambda e: 3.4 / e**0.5, "val/loss": lambda e: 3.3 / e**0.4 + 0.02 * max(0, e - 6) ** 2}
+SHARES = {"train/top1": lambda e: 0.1 * e**0.9, "val/top1": lambda e: 0.12 * e**0.8}
+
+
+def write_record(paths, stage, cell, **facts):
+    record = {
+        "schema": 1,
+        "stage": stage,
+        "cell": cell,
+        "run_id": f"run-{stage}-{cell}",
+        "started_ms": 1_790_000_000_000,
+        "ended_ms": 1_790_000_090_000,
+        "tags": {"git.commit": "0123456789abcdef", "git.dirty": "false", "device_name": "cpu", "num_threads": "2"},
+        "pipeline_key": "key",
+        **facts,
+    }
+    write_json(paths.run_record(stage, cell), record)
+
+
+def build_workspace(root):
+    """Files of every cell of params.yaml, all figures included."""
+    shutil.copy(REPOSITORY / "params.yaml", root / "params.yaml")
+    params, paths = load_params(root), Paths(root)
+    images = make_images()
+    for name in params.image_datasets:
+        write_json(paths.data_report("prepare_images", name), image_report(name, images))
+    rows = []
+    for cell in params.classifiers:
+        write_history(paths.table("train_classifier", cell, "history"), LOSSES | SHARES)
+        write_json(paths.metrics("train_classifier", cell), {"best_epoch": 6.0, "num_epochs": 8.0})
+        top1 = 0.6 + noise(cell)
+        metrics = {"test/top1": top1, "test/top5": 0.9, "test/macro_f1": 0.59, "test/num_images": 1500.0, "val/top1": 0.63}
+        write_json(paths.metrics("evaluate_classifier", cell), metrics)
+        cost = 1 + len(rows)
+        rows.append({"cell": cell, "dataset": "tiny30", "num_parameters": 400_000 * cost, "flops": 6e7 * cost, **metrics})
+        figures = paths.figures("evaluate_classifier", cell)
+        draw_classification(figures, make_predictions(images), images, paths, cell=cell, settings=SETTINGS)
+    rows.append({"cell": "chance", "dataset": "tiny30", "num_parameters": 0, "flops": 0, "test/top1": 1 / 30})
+    write_json(paths.metrics("compare_classifiers"), {"rows": rows})
+    draw_comparison(paths.figures("compare_classifiers"), rows)
+    for cell in params.autoencoders:
+        write_history(paths.table("train_autoencoder", cell, "history"), LOSSES)
+        metrics = {"test/mse": 0.0075, "test/psnr": 21.9, "test/mean_image_psnr": 12.3}
+        write_json(paths.metrics("evaluate_autoencoder", cell), metrics)
+        figures = paths.figures("evaluate_autoencoder", cell)
+        made = Reconstructed(images.test.images)
+        draw_reconstructions(figures, made, images.test, paths, cell=cell, settings=SETTINGS)
+    for name in params.caption_datasets:
+        write_json(paths.data_report("prepare_captions", name), caption_report(name))
+    for name in params.features:
+        source = make_source("mobilenet_v2", "mobilenet_v2-b0353104.pth").to_json()
+        write_json(paths.data_report("extract_features", name), {"source": source})
+    for cell, settings in params.captioners.items():
+        write_history(paths.table("train_captioner", cell, "history"), LOSSES)
+        captions = make_captions(settings.learning.dataset)
+        scores = {f"{name}/{key}": v for name, values in caption_sets(cell).items() for key, v in values.items()}
+        write_json(paths.metrics("score_captions", cell), scores)
+        draw_captions(
+            paths.figures("score_captions", cell),
+            MadeUpScores(captions),
+            make_caption_predictions(captions),
+            captions,
+            MadeUpImages(),
+            paths,
+            cell=cell,
+            settings=SETTINGS,
+        )
+    write_record(paths, "train_classifier", "resnet9")
+    write_record(paths, "compare_classifiers", None, measurements={"resnet9/images_per_second": 1234.4})
+    return params, paths
+
+
+def image_report(name, images):
+    return {
+        "name": name,
+        "source": images.source.to_json(),
+        "num_images": {"train": 13476, "val": 1500, "test": 1500},
+        "classes": [{"wnid": c.wnid, "label": c.label, "train": 450, "val": 50, "test": 50} for c in images.classes],
+        "image_size": 64,
+        "sizes": {"64x64": 16476},
+        "modes": {"RGB": 16300, "L": 176},
+        "rule": "Training images that are elsewhere are left out.",
+        "left_out": [{"member": "a.JPEG", "wnid": "n00000001", "reason": "in the test split", "same_as": ["<b>.JPEG"]}],
+        "num_left_out": {"in the test split": 1},
+        "undecodable": [],
+        "duplicates": {"train": [["a.JPEG", "b.JPEG"]], "test": [], "same_bytes": 2},
+        "leakage": {"train_val": 0, "train_test": 0, "val_test": 0},
+    }
+
+
+def caption_report(name):
+    lengths = {"mean": 10.8, "min": 2, "median": 10, "max": 38, "histogram": {str(n): 60 - abs(11 - n) * 5 for n in range(2, 23)}}
+    nothing = {"count": 0, "names": []}
+    return {
+        "dataset": name,
+        "source": make_source(name, "images.zip").to_json(),
+        "num_images": dict.fromkeys(SPLITS, 1000),
+        "num_captions": dict.fromkeys(SPLITS, 5000),
+        "captions_per_image": dict.fromkeys(SPLITS, {"1": 3, "5": 997}),
+        "caption_lengths": dict.fromkeys(SPLITS, lengths),
+        "image_modes": {"RGB": 3000},
+        "image_sizes": {"width": {"min": 1, "median": 2, "max": 3}, "most_common": {"224x224": 3000}},
+        "dropped": {"missing_images": {"count": 1, "names": ["gone.jpg"]}, "empty_captions": nothing},
+        "images_in_no_split": {"count": 92, "names": ["x.jpg"]},
+        "duplicates": {"rule": "Copies are left out.", "num_left_out": {"train": 1}, "left_out": [], "within_splits": {}},
+    }
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory):
+    """Built once for the session; take `workspace`, a copy, to change something."""
+    root = tmp_path_factory.mktemp("built")
+    build_workspace(root)
+    return root
+
+
+@pytest.fixture
+def full_workspace(built_once, tmp_path):
+    """(params, paths) of a workspace of its own."""
+    root = tmp_path / "workspace"
+    shutil.copytree(built_once, root)
+    return load_params(root), Paths(root)
