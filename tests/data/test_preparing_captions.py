@@ -148,7 +148,7 @@ def test_loose_images_and_archives_give_the_same_splits(tmp_path: Path) -> None:
 def test_images_outside_a_fetched_subset_are_not_missed(tmp_path: Path) -> None:
     folder = write_coco(tmp_path / "raw", loose=True, pictures={19: b"", 20: b""})
     subset = {"train2017": [f"{i:012d}.jpg" for i in TRAIN[:18]], "val2017": [f"{i:012d}.jpg" for i in VAL]}
-    (folder / "subset.json").write_text(json.dumps(subset))
+    (folder / "subset.json").write_text(json.dumps({"images": subset, "is_substitute": False}))
     captions, report = prepare_captions(settings(), folder, name="toy")
     assert len(captions) == 21
     assert report["dropped"]["missing_images"]["count"] == 0

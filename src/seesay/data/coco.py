@@ -16,7 +16,7 @@ from seesay.errors import InputError
 
 ROLES = {"train2017": "train", "val2017": "test"}
 SUBSET_FILE = "subset.json"
-"""Where images were fetched one by one: which ones, `{"train2017": [file name, ...], "val2017": [...]}`."""
+"""Where images were fetched one by one: which ones, `{"images": {"train2017": [file name, ...], ...}, ...}`."""
 
 
 def annotation_file(folder_name: str) -> str:
@@ -58,9 +58,10 @@ def _subset(files: RawFiles) -> set[str] | None:
     if files.find(SUBSET_FILE) is None:
         return None
     content = _json(files.read_text(SUBSET_FILE), SUBSET_FILE, files)
-    if not isinstance(content, Mapping) or not all(isinstance(names, list) for names in content.values()):
-        raise InputError(f"{files.folder / SUBSET_FILE}: expected lists of file names; fetch the source again")
-    return {f"{folder_name}/{name}" for folder_name, names in content.items() for name in names}
+    chosen = content.get("images") if isinstance(content, Mapping) else None
+    if not isinstance(chosen, Mapping) or not all(isinstance(names, list) for names in chosen.values()):
+        raise InputError(f"{files.folder / SUBSET_FILE}: images: expected lists of file names; fetch the source again")
+    return {f"{folder_name}/{name}" for folder_name, names in chosen.items() for name in names}
 
 
 def _parse(text: str, name: str, files: RawFiles) -> dict[str, Any]:
