@@ -19,7 +19,7 @@ CHUNK_BYTES = 1 << 16
 TRANSIENT_STATUSES = {408, 425, 429, 500, 502, 503, 504}
 
 
-class Unreachable(InputError):
+class Unreachable(InputError):  # noqa: N818  # what is true of the URL
     """A URL gives no bytes, now and after retries; the message names it."""
 
 
@@ -33,7 +33,7 @@ class Restart(Transient):
 
 @dataclass(frozen=True)
 class Answer:
-    """Bytes of a URL from `start` on. `total` is the whole file's size, `validator` its version; None where not told."""
+    """Bytes of a URL from `start` on. `total` is the whole file's size, `validator` its version; None where untold."""
 
     chunks: Iterator[bytes]
     start: int

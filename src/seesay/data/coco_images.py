@@ -1,4 +1,4 @@
-"""Which of COCO's images a seeded subset holds, and how they are fetched one by one instead of in 19 GB of archives."""
+"""How a subset of COCO's images is fetched one by one, instead of in 19 GB of archives."""
 
 from __future__ import annotations
 
@@ -13,38 +13,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import fsspec
 from PIL import Image
 
 from seesay.data.archives import agrees, file_digests, warn
 from seesay.data.byte_streams import backend_errors
+from seesay.data.coco_subset import SPLITS, SUBSET_FILE, CocoImage, choose_images, read_offered
 from seesay.data.downloads import progress_bar, read_url
 from seesay.data.mirrors import SUMS_FILE, Mirror
 from seesay.data.sources import SourceFile
 from seesay.errors import InputError
 from seesay.files import write_bytes, write_json
 from seesay.params.datasets import CocoSource
-from seesay.seeding import numpy_generator
 
-SPLITS = ("train2017", "val2017")
-SUBSET_FILE = "subset.json"
-"""`{"images": {"train2017": ["000000000009.jpg", ...], "val2017": [...]}, "is_substitute": false}` beside the folders."""
+ORIGIN_FILE = "origin.json"
 MAX_FAILED_IMAGES = 10
 """After so many we stop: the network is gone, or the mirror is not what it says."""
-
-
-@dataclass(frozen=True)
-class CocoImage:
-    split: str
-    file_name: str
-    coco_url: str
-
-    @property
-    def member(self) -> str:
-        """Where it lies: in a raw folder, in a mirror, and inside the official archive."""
-        return f"{self.split}/{self.file_name}"
 
 
 def fetch_coco_images(source: CocoSource, folder: Path, *, mirror: Mirror | None) -> list[SourceFile]:
@@ -55,20 +40,15 @@ def fetch_coco_images(source: CocoSource, folder: Path, *, mirror: Mirror | None
     `subset.json` with the names. Raises `InputError` naming the images that nobody has or that do not decode.
     """
     assert source.num_images is not None
-    offered = _offered(folder / source.annotations.name)
+    offered = read_offered(folder / source.annotations.name)
     chosen = choose_images(offered, num_images=source.num_images, seed=source.num_images_seed)
     images = [image for split in SPLITS for image in chosen[split]]
     with ExitStack() as stack:
         origins = _Origins(mirror, {split: _mirrored_archive(mirror, split, source, stack) for split in SPLITS})
         is_substitute = any(map(origins.is_substitute, images)) or _was_substitute(folder)
         # Before the first image: what an interrupted call leaves must not pass for official files in the next.
-        write_json(
-            folder / SUBSET_FILE,
-            {
-                "images": {split: [image.file_name for image in chosen[split]] for split in SPLITS},
-                "is_substitute": is_substitute,
-            },
-        )
+        write_json(folder / ORIGIN_FILE, {"is_substitute": is_substitute})
+        write_json(folder / SUBSET_FILE, {split: [image.file_name for image in chosen[split]] for split in SPLITS})
         _fetch_all(images, folder, origins, num_workers=source.num_workers)
     _remove_others(folder, chosen)
     if is_substitute:
@@ -80,26 +60,8 @@ def forget_coco_images(folder: Path) -> None:
     """Removes single images of an earlier choice, where the archives are wanted now."""
     for split in SPLITS:
         shutil.rmtree(folder / split, ignore_errors=True)
-    (folder / SUBSET_FILE).unlink(missing_ok=True)
-
-
-def choose_images(
-    offered: Mapping[str, Sequence[CocoImage]], *, num_images: int, seed: int
-) -> dict[str, list[CocoImage]]:
-    """A seeded subset with each split's share of the whole and at least one of each; a larger one holds the smaller.
-
-    Raises `InputError` for more images than there are, or fewer than one of each split.
-    """
-    total = sum(len(images) for images in offered.values())
-    if not len(SPLITS) <= num_images <= total:
-        raise InputError(f"num_images: got {num_images}: the annotations allow {len(SPLITS)} to {total}")
-    train, val = (len(offered[split]) for split in SPLITS)
-    num_val = min(max(round(num_images * val / total), 1, num_images - train), num_images - 1, val)
-    chosen = {}
-    for split, count in zip(SPLITS, (num_images - num_val, num_val), strict=True):
-        order = numpy_generator(seed, "coco", split).permutation(len(offered[split]))[:count]
-        chosen[split] = [offered[split][position] for position in sorted(order)]
-    return chosen
+    for name in (SUBSET_FILE, ORIGIN_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -196,26 +158,6 @@ def _mirrored_archive(
     return _MirroredArchive(stack.enter_context(archive), url, is_official)
 
 
-def _offered(annotations: Path) -> dict[str, list[CocoImage]]:
-    """The images each split's captions speak of, by id."""
-    offered = {}
-    for split in SPLITS:
-        member = f"annotations/captions_{split}.json"
-        try:
-            with zipfile.ZipFile(annotations) as archive:
-                entries: list[Any] = json.loads(archive.read(member))["images"]
-            images = [(int(e["id"]), CocoImage(split, str(e["file_name"]), str(e["coco_url"]))) for e in entries]
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise InputError(f"{annotations}: not a readable zip archive: {error}") from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{annotations}: {member}: not COCO's captions: {error}") from None
-        for _, image in images:
-            if Path(image.file_name).name != image.file_name:
-                raise InputError(f"{annotations}: {member}: file_name: got {image.file_name!r}: expected a bare name")
-        offered[split] = [image for _, image in sorted(images, key=lambda pair: pair[0])]
-    return offered
-
-
 def _decoding_error(content: bytes) -> str | None:
     try:
         with Image.open(io.BytesIO(content)) as image:
@@ -230,7 +172,7 @@ def _was_substitute(folder: Path) -> bool:
     if not any((folder / split).is_dir() for split in SPLITS):
         return False
     try:
-        return bool(json.loads((folder / SUBSET_FILE).read_text(encoding="utf-8"))["is_substitute"])
+        return bool(json.loads((folder / ORIGIN_FILE).read_text(encoding="utf-8"))["is_substitute"])
     except (OSError, ValueError, KeyError, TypeError):
         return True
 

@@ -91,7 +91,7 @@ def read_url(url: str) -> bytes:
 
 
 def progress_bar(**arguments: Any) -> tqdm[Any]:
-    """A bar on stderr; where that is no terminal, a line every half minute and none for what takes under ten seconds."""
+    """A bar on stderr; where that is no terminal, a line every half minute, none for what takes under ten seconds."""
     is_terminal = sys.stderr.isatty()
     return tqdm(
         file=sys.stderr,

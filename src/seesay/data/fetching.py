@@ -66,7 +66,7 @@ def fetch_caption_source(source: CaptionSource, folder: Path, *, mirror: str | N
 
 
 def fetch_weights(encoder: Encoder, folder: Path, *, mirror: str | None, scratch: Path) -> SourceNote:
-    """Fills `folder` with an encoder's pretrained weights, under their official file name; with nothing where it has none."""
+    """Fills `folder` with an encoder's weights under their official name; with nothing where weights are null."""
     if encoder.weights is None:
         return _noted(folder, [])
     return _noted(folder, _fetch_archives((encoder.weights,), folder, _opened(mirror), scratch))

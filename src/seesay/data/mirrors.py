@@ -37,7 +37,7 @@ class Mirror:
 
 
 def open_mirror(location: str) -> Mirror:
-    """The mirror at a folder or an http(s), s3 or file URL; raises `InputError` where it has no readable `SHA256SUMS`."""
+    """The mirror at a folder or an http(s), s3 or file URL; raises `InputError` for an unreadable `SHA256SUMS`."""
     if "://" in location:
         root = location.rstrip("/")
     else:
@@ -55,7 +55,7 @@ def open_mirror(location: str) -> Mirror:
 
 
 def parse_sums(content: bytes, *, where: str) -> dict[str, str]:
-    """File name to sha256, of the lines that `sha256sum` writes; raises `InputError` naming the first line that is none."""
+    """File name to sha256, of the lines that `sha256sum` writes; raises `InputError` naming the first wrong line."""
     sums: dict[str, str] = {}
     for number, line in enumerate(content.decode("utf-8", errors="replace").split("\n"), start=1):
         if not line.strip() or line.startswith("#"):

@@ -31,7 +31,7 @@ class ImageClass:
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """`images`: uint8 (N, H, W, 3), RGB; `labels`: int64 (N,), positions in the dataset's classes; `ids`: N file names."""
+    """`images`: uint8 (N, H, W, 3), RGB; `labels`: int64 (N,), positions in the dataset's classes; `ids`: N names."""
 
     images: np.ndarray
     labels: np.ndarray

@@ -32,8 +32,8 @@ def prepare_images(settings: ImageDataset, raw_folder: Path, *, name: str) -> tu
     """The packed splits of one class subset, and the data report.
 
     test is the official val split, whole. val and train are cut from the official train split, class by class, by a
-    shuffle seeded with `split_seed`: `num_val_per_class` images, then `num_train_per_class`, fewer where images had to be
-    left out (`seesay.data.duplicates.RULE`). Within a split, images are ordered by class, then by file number.
+    shuffle seeded with `split_seed`: `num_val_per_class` images, then `num_train_per_class`, fewer where images had
+    to be left out (`seesay.data.duplicates.RULE`). Within a split, images are ordered by class, then by file number.
 
     Raises `InputError` naming the archive and the files for a damaged archive, and for more undecodable or left out
     images than `settings.limits` allow; naming the params key for an unknown subset or a class with too few images.

@@ -24,7 +24,7 @@ JPEG_QUALITY = 90
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a thing lies: its centre and half its side in pixels of the finished image, its turn, slant and mirroring."""
+    """Where a thing lies: its centre and half its side in pixels of the final image, its turn, slant and mirroring."""
 
     x: float
     y: float
@@ -93,7 +93,7 @@ def cloudy(size: int, first: Colour, second: Colour, *, cells: int, rng: np.rand
     """A background that drifts between two colours in `cells` by `cells` soft patches: float (size, size, 3)."""
     coarse = Image.fromarray(rng.uniform(0, 1, (cells, cells)).astype(np.float32))
     mix = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))[..., None]
-    blended: np.ndarray = np.float32(first) * (1 - mix) + np.float32(second) * mix
+    blended: np.ndarray = np.asarray(first) * (1 - mix) + np.asarray(second) * mix
     return blended
 
 
@@ -104,7 +104,7 @@ def jpeg_bytes(image: Image.Image) -> bytes:
 
 
 def write_zip(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
-    """A zip whose bytes depend on names and contents only: fixed dates, no compression (JPEG does not shrink further)."""
+    """A zip whose bytes depend on names and contents only: fixed dates, no compression (JPEG shrinks no further)."""
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name, content in members:
             member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))

@@ -19,7 +19,7 @@ WNIDS = {f"s{number:08d}": name for number, name in enumerate(sorted(SHAPES), st
 
 
 def write_class_scenes(path: Path, *, num_train_per_class: int, num_val_per_class: int, seed: int) -> None:
-    """Writes the archive; the same arguments give the same bytes, and a larger archive begins with the smaller's images."""
+    """Writes the archive; the same arguments give the same bytes, and a larger set holds the smaller's train images."""
     write_zip(path, _members(num_train_per_class, num_val_per_class, seed))
 
 
@@ -27,23 +27,23 @@ def draw_class_scene(name: str, *, rng: np.random.Generator) -> Image.Image:
     """One 64x64 RGB image of a thing: any place, size, turn and colours, clutter behind it and a little before it."""
     background = random_colour(rng), random_colour(rng)
     canvas = Canvas(cloudy(IMAGE_SIZE, *background, cells=int(rng.integers(2, 9)), rng=rng))
-    for _ in range(rng.integers(3, 8)):
-        _clutter(canvas, rng, reach=14.0)
-    radius = rng.uniform(13, 26)
-    margin = 0.75 * radius  # the edge may cut off up to a quarter
+    for _ in range(rng.integers(2, 6)):
+        _clutter(canvas, rng, reach=11.0)
+    radius = rng.uniform(17, 28)
+    margin = 0.85 * radius  # the edge may cut off a little
     x, y = rng.uniform(margin, IMAGE_SIZE - margin, 2)
     pose = Pose(
         x=x,
         y=y,
         radius=radius,
-        radians=np.radians(rng.uniform(-35, 35)),
-        slant=rng.uniform(-0.25, 0.25),
+        radians=np.radians(rng.uniform(-20, 20)),
+        slant=rng.uniform(-0.2, 0.2),
         is_mirrored=bool(rng.integers(2)),
     )
     canvas.thing(name, pose, _random_colours(background, rng))
-    for _ in range(rng.integers(0, 3)):
+    for _ in range(rng.integers(0, 2)):
         _clutter(canvas, rng, reach=7.0)
-    return canvas.finished(noise=rng.uniform(2, 14), rng=rng)
+    return canvas.finished(noise=rng.uniform(2, 10), rng=rng)
 
 
 def _random_colours(background: tuple[Colour, Colour], rng: np.random.Generator) -> dict[Role, Colour]:

@@ -17,8 +17,8 @@ SOURCE_FILE = "source.json"
 class SourceFile:
     """One file as it lies in a raw folder.
 
-    `url` is the official one (never a mirror's) or `generated:<what>`; `expected_checksum` is the official one as params
-    give it, "" where there is none; `is_substitute` says that the bytes are not known to be the official ones.
+    `url` is the official one (never a mirror's) or `generated:<what>`; `expected_checksum` is the official one
+    as params give it, "" where there is none; `is_substitute` says that the bytes are not known to be official.
     """
 
     name: str
