@@ -64,10 +64,12 @@ def load_encoder(architecture: str, weights_path: Path | None) -> Encoder:
     if architecture not in allowed_names:
         raise InputError(f"encoder {architecture!r}: expected one of {', '.join(allowed_names)}")
     network = torchvision.models.get_model(architecture, weights=None)
+    name, head, linear = _head(network, architecture)
     _load_weights(network, weights_path, architecture)
     network.eval()
-    num_dimensions = _remove_head(network, architecture)
-    return Encoder(fuse_batch_norms(network), num_dimensions=num_dimensions, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    # What comes before the linear layer stays: a norm, dropout (nothing in evaluation mode), mostly nothing.
+    setattr(network, name, nn.Sequential(*head[: head.index(linear)]))
+    return Encoder(fuse_batch_norms(network), num_dimensions=linear.in_features, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def fuse_batch_norms(network: nn.Module) -> nn.Module:
@@ -124,8 +126,8 @@ def _misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     return f"{unknown[0]} is unknown" if unknown else ""
 
 
-def _remove_head(network: nn.Module, architecture: str) -> int:
-    """Replaces the head by what in it comes before the first linear layer (a norm, or nothing); returns its width."""
+def _head(network: nn.Module, architecture: str) -> tuple[str, list[nn.Module], nn.Linear]:
+    """The head's name, its layers, and the first linear one among them, which takes what was pooled."""
     name, head = list(network.named_children())[-1]
     layers = list(head) if isinstance(head, nn.Sequential) else [head]
     linear = next((layer for layer in layers if isinstance(layer, nn.Linear)), None)
@@ -134,5 +136,4 @@ def _remove_head(network: nn.Module, architecture: str) -> int:
     if name not in _HEADS or linear is None or not pools_globally:
         fitting = "mobilenet_v2, resnet18, resnet50, efficientnet_b0, convnext_tiny or another network that does"
         raise InputError(f"encoder {architecture!r}: has no global pooling before a linear head; expected {fitting}")
-    setattr(network, name, nn.Sequential(*layers[: layers.index(linear)]))  # dropout is nothing in evaluation mode
-    return linear.in_features
+    return name, layers, linear
