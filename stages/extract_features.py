@@ -2,19 +2,18 @@
 
 from pathlib import Path
 
+from seesay.compute import configure
 from seesay.data.caption_records import open_caption_images, read_caption_records
 from seesay.data.features import write_features
+from seesay.files import write_json
 from seesay.models.encoder import load_encoder
 from seesay.models.extraction import extract_features
-from seesay.tracking.recorder import record_stage
-
-from seesay.compute import configure
-from seesay.files import write_json
 from seesay.params.datasets import Encoder, Features
 from seesay.params.reading import read_section
 from seesay.params.training import Runtime
 from seesay.paths import Paths
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
 
 
 def main(cell: str, root: Path = Path()) -> None:
