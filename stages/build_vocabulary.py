@@ -4,12 +4,11 @@ from pathlib import Path
 
 from seesay.data.caption_records import read_caption_records
 from seesay.data.vocabulary import build_vocabulary, out_of_vocabulary_rates, write_vocabulary
-from seesay.tracking.recorder import record_stage
-
 from seesay.params.datasets import Vocabulary
 from seesay.params.reading import read_section
 from seesay.paths import Paths
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
 
 
 def main(cell: str, root: Path = Path()) -> None:

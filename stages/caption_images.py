@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from seesay.compute import configure
 from seesay.data.caption_records import read_caption_records
 from seesay.data.features import read_features
 from seesay.data.vocabulary import read_vocabulary
@@ -9,14 +10,12 @@ from seesay.evaluation.caption_predictions import write_caption_predictions
 from seesay.evaluation.captioning import caption_splits
 from seesay.models.captioners import restore_captioner
 from seesay.models.checkpoint import load_checkpoint
-from seesay.tracking.recorder import record_stage
-
-from seesay.compute import configure
 from seesay.params.experiments import Decoding
 from seesay.params.reading import read_section
 from seesay.params.training import Runtime
 from seesay.paths import Paths
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
 
 
 def main(cell: str, root: Path = Path()) -> None:

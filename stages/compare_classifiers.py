@@ -2,19 +2,18 @@
 
 from pathlib import Path
 
+from seesay.compute import configure
 from seesay.data.packed_images import read_manifest
 from seesay.evaluation.comparison import compare_classifiers
-from seesay.reporting.comparison_figures import draw_comparison
-from seesay.tracking.recorder import record_stage
-
-from seesay.compute import configure
 from seesay.files import write_json
 from seesay.params.experiments import Classifier
 from seesay.params.reading import read_section
 from seesay.params.results import Comparison
 from seesay.params.training import Runtime
 from seesay.paths import Paths
+from seesay.reporting.comparison_figures import draw_comparison
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
 
 STAGE = "compare_classifiers"
 

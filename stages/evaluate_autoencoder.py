@@ -2,19 +2,18 @@
 
 from pathlib import Path
 
+from seesay.compute import configure
 from seesay.data.packed_images import read_packed_images
 from seesay.evaluation.reconstruction import reconstruct, reconstruction_metrics
 from seesay.models.autoencoders import restore_autoencoder
 from seesay.models.checkpoint import load_checkpoint
-from seesay.reporting.reconstruction_figures import draw_reconstructions
-from seesay.tracking.recorder import record_stage
-
-from seesay.compute import configure
 from seesay.params.reading import read_section
 from seesay.params.results import Evaluation
 from seesay.params.training import Runtime
 from seesay.paths import Paths
+from seesay.reporting.reconstruction_figures import draw_reconstructions
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
 
 STAGE = "evaluate_autoencoder"
 

@@ -2,22 +2,21 @@
 
 from pathlib import Path
 
+from seesay.compute import configure
 from seesay.data.packed_images import read_packed_images
 from seesay.evaluation.class_predictions import write_class_predictions
-from seesay.evaluation.predicting import predict_classes
 from seesay.evaluation.classification import classification_metrics, confusion_table, per_class_table
+from seesay.evaluation.predicting import predict_classes
+from seesay.files import write_text
 from seesay.models.checkpoint import load_checkpoint
 from seesay.models.classifiers import restore_classifier
-from seesay.reporting.classification_figures import draw_classification
-from seesay.tracking.recorder import record_stage
-
-from seesay.compute import configure
-from seesay.files import write_text
 from seesay.params.reading import read_section
 from seesay.params.results import Evaluation
 from seesay.params.training import Runtime
 from seesay.paths import Paths
+from seesay.reporting.classification_figures import draw_classification
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
 
 STAGE = "evaluate_classifier"
 

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from seesay.data.fetching import fetch_caption_source, mirror_from_environment
-from seesay.tracking.recorder import record_stage
-
 from seesay.params.datasets import CaptionSource
 from seesay.params.reading import read_section
 from seesay.paths import Paths
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
 
 
 def main(cell: str, root: Path = Path()) -> None:

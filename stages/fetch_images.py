@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from seesay.data.fetching import fetch_image_source, mirror_from_environment
-from seesay.tracking.recorder import record_stage
-
 from seesay.params.datasets import ImageSource
 from seesay.params.reading import read_section
 from seesay.paths import Paths
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
 
 
 def main(cell: str, root: Path = Path()) -> None:

@@ -3,11 +3,10 @@
 import sys
 from pathlib import Path
 
-from seesay.reporting.gate import judge_workspace, write_verdict
-from seesay.tracking.recorder import record_stage
-
 from seesay.paths import Paths
+from seesay.reporting.gate import judge_workspace, write_verdict
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
 
 
 def main(root: Path = Path()) -> None:

@@ -4,20 +4,19 @@ from pathlib import Path
 
 from seesay.data.caption_records import write_caption_records
 from seesay.data.preparing_captions import prepare_captions
-from seesay.tracking.recorder import record_stage
-
 from seesay.files import write_json
 from seesay.params.datasets import CaptionDataset
 from seesay.params.reading import read_section
 from seesay.paths import Paths
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
 
 
 def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, f"caption_datasets.{cell}", CaptionDataset)
     paths = Paths(root)
     with record_stage(root, "prepare_captions", cell, params=settings) as log:
-        captions, report = prepare_captions(settings, paths.raw_captions(settings.source), name=cell)
+        captions, report = prepare_captions(settings, paths.raw_captions(cell), name=cell)
         write_caption_records(paths.captions(cell), captions)
         write_json(paths.data_report("prepare_captions", cell), report)
         log.summary({f"{split}/num_images": count for split, count in report["num_images"].items()})

@@ -4,13 +4,12 @@ from pathlib import Path
 
 from seesay.data.packed_images import write_packed_images
 from seesay.data.preparing_images import prepare_images
-from seesay.tracking.recorder import record_stage
-
 from seesay.files import write_json
 from seesay.params.datasets import ImageDataset
 from seesay.params.reading import read_section
 from seesay.paths import Paths
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
 
 
 def main(cell: str, root: Path = Path()) -> None:

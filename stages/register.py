@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from seesay.tracking.recorder import record_stage
-from seesay.tracking.registry import describe_release, register_models
-
 from seesay.files import read_json, write_json
 from seesay.params.reading import read_section
 from seesay.params.results import Release
 from seesay.paths import Paths
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
+from seesay.tracking.registry import describe_release, register_models
 
 
 def main(root: Path = Path()) -> None:

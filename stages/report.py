@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from seesay.reporting.page import render_views
-from seesay.reporting.results import collect_results, write_results
-from seesay.tracking.recorder import record_stage
-
 from seesay.params.project import load_params
 from seesay.paths import Paths
+from seesay.reporting.page import render_views
+from seesay.reporting.results import collect_results, write_results
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
 
 
 def main(root: Path = Path()) -> None:

@@ -5,15 +5,14 @@ from pathlib import Path
 from seesay.data.caption_records import open_caption_images, read_caption_records
 from seesay.evaluation.caption_predictions import read_caption_predictions
 from seesay.evaluation.captions import score_all
-from seesay.reporting.caption_figures import draw_captions
-from seesay.tracking.recorder import record_stage
-
 from seesay.files import write_text
 from seesay.params.experiments import CaptionerTraining
 from seesay.params.reading import read_section
 from seesay.params.results import Evaluation
 from seesay.paths import Paths
+from seesay.reporting.caption_figures import draw_captions
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
 
 STAGE = "score_captions"
 

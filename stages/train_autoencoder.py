@@ -2,18 +2,17 @@
 
 from pathlib import Path
 
+from seesay.compute import configure
 from seesay.data.packed_images import read_packed_images
 from seesay.models.autoencoders import build_autoencoder
 from seesay.models.checkpoint import save_checkpoint
-from seesay.tracking.recorder import record_stage
-from seesay.training.reconstruction import fit_autoencoder
-
-from seesay.compute import configure
 from seesay.params.experiments import Autoencoder
 from seesay.params.reading import read_section
 from seesay.params.training import Runtime
 from seesay.paths import Paths
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
+from seesay.training.reconstruction import fit_autoencoder
 
 
 def main(cell: str, root: Path = Path()) -> None:

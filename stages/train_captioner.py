@@ -2,20 +2,19 @@
 
 from pathlib import Path
 
+from seesay.compute import configure
 from seesay.data.caption_records import read_caption_records
 from seesay.data.features import read_features
 from seesay.data.vocabulary import read_vocabulary
 from seesay.models.captioners import build_captioner
 from seesay.models.checkpoint import save_checkpoint
-from seesay.tracking.recorder import record_stage
-from seesay.training.captioning import fit_captioner
-
-from seesay.compute import configure
 from seesay.params.experiments import CaptionerTraining
 from seesay.params.reading import read_section
 from seesay.params.training import Runtime
 from seesay.paths import Paths
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
+from seesay.training.captioning import fit_captioner
 
 
 def main(cell: str, root: Path = Path()) -> None:

@@ -2,18 +2,17 @@
 
 from pathlib import Path
 
+from seesay.compute import configure
 from seesay.data.packed_images import read_packed_images
 from seesay.models.checkpoint import save_checkpoint
 from seesay.models.classifiers import build_classifier
-from seesay.tracking.recorder import record_stage
-from seesay.training.classification import fit_classifier
-
-from seesay.compute import configure
 from seesay.params.experiments import Classifier
 from seesay.params.reading import read_section
 from seesay.params.training import Runtime
 from seesay.paths import Paths
 from seesay.stage import run
+from seesay.tracking.recorder import record_stage
+from seesay.training.classification import fit_classifier
 
 
 def main(cell: str, root: Path = Path()) -> None:

@@ -58,7 +58,11 @@ def configure(runtime: Runtime) -> Compute:
     if runtime.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(runtime.deterministic)
+    compiled = runtime.compile and device.type == "cuda"  # on CPU nothing is gained
+    if runtime.deterministic and compiled:
+        torch.use_deterministic_algorithms(True)
+    else:  # the same switch without importing the compiler, which takes seconds
+        torch.set_deterministic_debug_mode("error" if runtime.deterministic else "default")
     # Filling each new tensor with NaN is for finding reads of unset memory; it costs a few percent of every step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return Compute(
@@ -66,7 +70,7 @@ def configure(runtime: Runtime) -> Compute:
         autocast_dtype=_autocast_dtype(runtime.precision, device),
         num_threads=num_threads,
         deterministic=runtime.deterministic,
-        compile=runtime.compile and device.type == "cuda",  # on CPU nothing is gained
+        compile=compiled,
     )
 
 

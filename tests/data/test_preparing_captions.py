@@ -105,7 +105,7 @@ def settings(
     val_fraction: float | None = 0.2, undecodable: int = 0, missing: int = 0, empty: int = 0, seed: int = 0
 ) -> CaptionDataset:
     limits = CaptionLimits(max_undecodable=undecodable, max_missing_images=missing, max_empty_captions=empty)
-    return CaptionDataset(source="toy", val_fraction=val_fraction, split_seed=seed, limits=limits)
+    return CaptionDataset(val_fraction=val_fraction, split_seed=seed, limits=limits)
 
 
 def ids(captions: CaptionRecords, split: str) -> list[int]:

@@ -42,7 +42,7 @@ def test_every_stage_reads_exactly_the_params_that_dvc_watches_for_it(stage: str
     read = set()
     for node in ast.walk(ast.parse((ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "read_section":
-            read.add(ast.unparse(node.args[1]).strip("f'\"").replace("{cell}", "${key}"))
+            read.add(ast.unparse(node.args[1]).removeprefix("f").strip("'\"").replace("{cell}", "${key}"))
     watched = {str(param) for param in body(stage).get("params", [])}
     if stage == "report":
         assert "classifiers" in watched

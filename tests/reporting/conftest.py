@@ -31,16 +31,47 @@ SETTINGS = Evaluation(batch_size=8, panel_images=6, panel_seed=0)
 CLASSES = tuple(
     ImageClass(f"n{number:08}", word)
     for number, word in enumerate(
-        "goldfish,goose,koala,jellyfish,king penguin,Chihuahua,lion,ladybug,fly,bee,grasshopper,monarch,hog,bison,baboon,"
-        "African elephant,lesser panda,candle,cardigan,hourglass,iPod,refrigerator,sombrero,umbrella,ice cream,pretzel,"
-        "mushroom,banana,pizza,espresso".split(",")
+        [
+            "goldfish",
+            "goose",
+            "koala",
+            "jellyfish",
+            "king penguin",
+            "Chihuahua",
+            "lion",
+            "ladybug",
+            "fly",
+            "bee",
+            "grasshopper",
+            "monarch",
+            "hog",
+            "bison",
+            "baboon",
+            "African elephant",
+            "lesser panda",
+            "candle",
+            "cardigan",
+            "hourglass",
+            "iPod",
+            "refrigerator",
+            "sombrero",
+            "umbrella",
+            "ice cream",
+            "pretzel",
+            "mushroom",
+            "banana",
+            "pizza",
+            "espresso",
+        ]
     )
 )
 
 
 def make_source(name, *files):
     """`files` are names of archives that a mirror has substituted."""
-    return SourceNote(name, tuple(SourceFile(file, f"https://example.org/{file}", "0" * 64, 1, "", True) for file in files))
+    return SourceNote(
+        name, tuple(SourceFile(file, f"https://example.org/{file}", "0" * 64, 1, "", True) for file in files)
+    )
 
 
 def make_images(size=64, per_class=4):
@@ -110,7 +141,14 @@ def make_caption_predictions(captions):
 
 
 def caption_sets(cell):
-    scores = {"test": 0.35, "val": 0.37, "test_shuffled": 0.06, "floor_constant": 0.09, "floor_random": 0.03, "human": 0.79}
+    scores = {
+        "test": 0.35,
+        "val": 0.37,
+        "test_shuffled": 0.06,
+        "floor_constant": 0.09,
+        "floor_random": 0.03,
+        "human": 0.79,
+    }
     return {
         name: {f"bleu{n}": value / n for n in (1, 2, 3, 4)}
         | {"rouge_l": value / 2, "cider_d": value + noise(cell), "mean_length": 9.5}
@@ -164,10 +202,18 @@ def build_workspace(root):
         write_history(paths.table("train_classifier", cell, "history"), LOSSES | SHARES)
         write_json(paths.metrics("train_classifier", cell), {"best_epoch": 6.0, "num_epochs": 8.0})
         top1 = 0.6 + noise(cell)
-        metrics = {"test/top1": top1, "test/top5": 0.9, "test/macro_f1": 0.59, "test/num_images": 1500.0, "val/top1": 0.63}
+        metrics = {
+            "test/top1": top1,
+            "test/top5": 0.9,
+            "test/macro_f1": 0.59,
+            "test/num_images": 1500.0,
+            "val/top1": 0.63,
+        }
         write_json(paths.metrics("evaluate_classifier", cell), metrics)
         cost = 1 + len(rows)
-        rows.append({"cell": cell, "dataset": "tiny30", "num_parameters": 400_000 * cost, "flops": 6e7 * cost, **metrics})
+        rows.append(
+            {"cell": cell, "dataset": "tiny30", "num_parameters": 400_000 * cost, "flops": 6e7 * cost, **metrics}
+        )
         figures = paths.figures("evaluate_classifier", cell)
         draw_classification(figures, make_predictions(images), images, paths, cell=cell, settings=SETTINGS)
     rows.append({"cell": "chance", "dataset": "tiny30", "num_parameters": 0, "flops": 0, "test/top1": 1 / 30})
@@ -224,7 +270,13 @@ def image_report(name, images):
 
 
 def caption_report(name):
-    lengths = {"mean": 10.8, "min": 2, "median": 10, "max": 38, "histogram": {str(n): 60 - abs(11 - n) * 5 for n in range(2, 23)}}
+    lengths = {
+        "mean": 10.8,
+        "min": 2,
+        "median": 10,
+        "max": 38,
+        "histogram": {str(n): 60 - abs(11 - n) * 5 for n in range(2, 23)},
+    }
     nothing = {"count": 0, "names": []}
     return {
         "dataset": name,
@@ -237,7 +289,12 @@ def caption_report(name):
         "image_sizes": {"width": {"min": 1, "median": 2, "max": 3}, "most_common": {"224x224": 3000}},
         "dropped": {"missing_images": {"count": 1, "names": ["gone.jpg"]}, "empty_captions": nothing},
         "images_in_no_split": {"count": 92, "names": ["x.jpg"]},
-        "duplicates": {"rule": "Copies are left out.", "num_left_out": {"train": 1}, "left_out": [], "within_splits": {}},
+        "duplicates": {
+            "rule": "Copies are left out.",
+            "num_left_out": {"train": 1},
+            "left_out": [],
+            "within_splits": {},
+        },
     }
 
 

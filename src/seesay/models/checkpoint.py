@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,12 +102,7 @@ def load_checkpoint(path: Path, *, kind: Kind) -> Checkpoint:
 
     Raises `InputError` for a missing or damaged file, one that is no seesay checkpoint, and one of another kind.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:200]})") from None
+    content = read_tensors(path)
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not a seesay checkpoint: expected the format {FORMAT!r}")
     header = json.loads(content["header"])
@@ -114,6 +110,22 @@ def load_checkpoint(path: Path, *, kind: Kind) -> Checkpoint:
         raise InputError(f"{path}: holds a {header['kind']}, expected a {kind}")
     header["classes"] = tuple(header["classes"])
     return Checkpoint(**header, state_dict=content["state_dict"])
+
+
+def read_tensors(path: Path) -> Any:
+    """What `torch.save` wrote to `path`, on the CPU, no code run; `InputError` for a missing or damaged file."""
+    try:
+        content = path.read_bytes()  # first, so that an error of the disk stays one
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    try:
+        # The archive's own checksums: torch reads over a changed weight.
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if damaged := archive.testzip():
+                raise InputError(f"{path}: damaged: the checksum of {damaged} does not fit")
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:200]})") from None
 
 
 _HEADER = tuple(name for name in Checkpoint.__dataclass_fields__ if name != "state_dict")

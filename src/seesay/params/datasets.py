@@ -99,9 +99,11 @@ class CaptionLimits(Settings):
 
 
 class CaptionDataset(Settings):
-    """A cell of `prepare_captions`. `val_fraction` cuts val from train where a source has no val of its own (COCO)."""
+    """A cell of `prepare_captions`: the caption source of the same name, split by image.
 
-    source: CellName
+    `val_fraction` cuts val from train where a source has no val of its own (COCO).
+    """
+
     val_fraction: Fraction | None
     split_seed: NaturalInt
     limits: CaptionLimits

@@ -64,9 +64,13 @@ def _misfits(params: Params) -> Iterable[tuple[str, str, str]]:
     for name, autoencoder in params.autoencoders.items():
         yield from one_of(f"autoencoders.{name}.dataset", autoencoder.dataset, "image_datasets", params.image_datasets)
     for name, captions in params.caption_datasets.items():
-        yield from one_of(f"caption_datasets.{name}.source", captions.source, "caption_sources", params.caption_sources)
-    for name, captions in params.caption_datasets.items():
-        has_val = params.caption_sources[captions.source].kind == "flickr8k"
+        if name not in params.caption_sources:
+            yield (
+                "caption_datasets",
+                name,
+                f"the name of an entry of caption_sources: {', '.join(params.caption_sources)}",
+            )
+        has_val = params.caption_sources[name].kind == "flickr8k"
         if has_val != (captions.val_fraction is None):
             expected = "null: this source has a val split of its own" if has_val else "a number: this source has no val"
             yield f"caption_datasets.{name}.val_fraction", str(captions.val_fraction), expected

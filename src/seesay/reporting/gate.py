@@ -14,7 +14,7 @@ from seesay.params.reading import PARAMS_FILE, read_yaml
 from seesay.paths import Paths
 from seesay.reporting.gate_rules import Gates, read_gates
 from seesay.reporting.numbers import show_value
-from seesay.reporting.verdict import Baseline, Verdict, judge
+from seesay.reporting.verdict import Baseline, Verdict, json_number, judge
 
 # Which section of params.yaml holds a stage's cells. DVC leaves the files of a removed cell behind; judged by them, a
 # rule would go on passing for a model that is no longer there.
@@ -53,6 +53,17 @@ def write_verdict(paths: Paths, verdict: Verdict) -> None:
     """Writes gate.json and gate.md."""
     write_json(paths.gate, verdict.to_json())
     write_text(paths.verdict, verdict_markdown(verdict))
+
+
+def read_verdict(paths: Paths) -> dict[str, Any] | None:
+    """What `write_verdict` wrote, as JSON; None where there is none, or where a metric has changed since."""
+    try:
+        verdict = read_json(paths.gate)
+        checks = verdict["checks"]
+        current = all(_written(paths, check["metric"]) == check["value"] for check in checks)
+    except (InputError, KeyError, TypeError):
+        return None
+    return verdict if current else None
 
 
 def verdict_markdown(verdict: Verdict) -> str:
@@ -122,6 +133,17 @@ def _current(rules: Gates, paths: Paths) -> tuple[dict[str, float], dict[str, st
         else:
             values[name] = float(content[key])
     return values, absent
+
+
+def _written(paths: Paths, name: str) -> float | str | None:
+    """A metric as gate.json has it: null where it cannot be read, text where it is not finite."""
+    path, key = _file_and_key(name)
+    try:
+        content = read_json(paths.root / path)
+    except InputError:
+        return None
+    value: Any = content.get(key) if isinstance(content, Mapping) else None
+    return json_number(float(value)) if _is_number(value) else None
 
 
 def _file_and_key(name: str) -> tuple[str, str]:

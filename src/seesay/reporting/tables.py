@@ -16,7 +16,7 @@ _SET_NAMES = {
     "test_shuffled": "test, images shuffled",
     "floor_constant": "floor: best constant caption",
     "floor_random": "floor: random training caption",
-    "human": "human: one reference against the others",
+    "human": "human: a reference against the others",
 }
 
 
@@ -107,7 +107,7 @@ def _classification(rows: Sequence[Row], throughput: Mapping[str, float], notes:
     return Table(
         "Classification",
         "On the test split; ± is the standard error of a share. FLOPs: two per multiply-add, one image forward. "
-        f"`{CHANCE}` is what guessing gives.",
+        f"The row {CHANCE} is what guessing gives.",
         (*heads, "images/s") if throughput else heads,
         tuple(lines),
         num_names=2,

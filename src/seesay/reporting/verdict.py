@@ -91,8 +91,8 @@ class Verdict:
                 {
                     "metric": check.metric,
                     "requirement": check.requirement,
-                    "value": _json_number(check.value),
-                    "bound": _json_number(check.bound),
+                    "value": json_number(check.value),
+                    "bound": json_number(check.bound),
                     "status": check.status,
                     "reason": check.reason,
                 }
@@ -196,6 +196,6 @@ def _problem(name: str, metrics: Mapping[str, float], absent: Mapping[str, str])
     return "" if math.isfinite(value) else f"got {value}: expected a finite number"
 
 
-def _json_number(value: float | None) -> float | str | None:
+def json_number(value: float | None) -> float | str | None:
     """JSON has no NaN: what is not finite is written as text."""
     return value if value is None or math.isfinite(value) else str(value)

@@ -17,13 +17,17 @@ class TrainingError(InputError):
     """Training cannot go on; the message says where it stood and what to change."""
 
 
+def check_trainable(model: nn.Module) -> None:
+    """Raises `TrainingError` for a model that has nothing to train."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TrainingError("the model has no trainable parameters")
+
+
 def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Raises `TrainingError` unless the optimizer holds exactly the model's trainable parameters, each once."""
     trainable = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
     held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     missing = [name for key, name in trainable.items() if key not in set(held)]
-    if not trainable:
-        raise TrainingError("the model has no trainable parameters")
     if missing:
         raise TrainingError(f"the optimizer lacks {len(missing)} trainable parameters: {', '.join(missing[:5])}")
     if len(held) != len(trainable):

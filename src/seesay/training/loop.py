@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from seesay.compute import Compute
 from seesay.params.training import Training
 from seesay.seeding import seed_torch
-from seesay.training.checks import TrainingError, check_finite, check_first_loss, check_optimizer
+from seesay.training.checks import TrainingError, check_finite, check_first_loss, check_optimizer, check_trainable
 from seesay.training.moving_average import MovingAverage
 from seesay.training.optimizers import build_optimizer
 from seesay.training.progress import Progress
@@ -76,6 +76,7 @@ def fit(
     after its last whole epoch, logs the earlier epochs again and ends in the same bytes as one never killed.
     """
     assert num_batches > 0, "an epoch has at least one batch"
+    check_trainable(model)
     model.to(compute.device)
     if compute.channels_last:
         model.to(memory_format=torch.channels_last)  # 4-d parameters only

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seesay.errors import InputError
 from seesay.files import atomic_path
+from seesay.models.checkpoint import read_tensors
 from seesay.training.moving_average import MovingAverage
 
 STATE_FILE = "training_state.pt"
@@ -60,9 +61,9 @@ class Resumable:
         if self._path is None or not self._path.exists():
             return Course()
         try:
-            state = torch.load(self._path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
-            warnings.warn(f"{self._path}: cannot be read: training starts anew", stacklevel=2)
+            state = read_tensors(self._path)
+        except InputError as error:
+            warnings.warn(f"{error}: training starts anew", stacklevel=2)
             return Course()
         if state["fingerprint"] != self._fingerprint:
             warnings.warn(f"{self._path}: is of another training: training starts anew", stacklevel=2)
