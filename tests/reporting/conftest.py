@@ -283,7 +283,7 @@ def caption_report(name):
         "source": make_source(name, "images.zip").to_json(),
         "num_images": dict.fromkeys(SPLITS, 1000),
         "num_captions": dict.fromkeys(SPLITS, 5000),
-        "captions_per_image": dict.fromkeys(SPLITS, {"1": 3, "5": 997}),
+        "captions_per_image": {split: {"1": 3, "5": 997} for split in SPLITS},
         "caption_lengths": dict.fromkeys(SPLITS, lengths),
         "image_modes": {"RGB": 3000},
         "image_sizes": {"width": {"min": 1, "median": 2, "max": 3}, "most_common": {"224x224": 3000}},

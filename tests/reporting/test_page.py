@@ -1,0 +1,173 @@
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from seesay.files import read_json, write_json, write_text
+from seesay.params.project import load_params
+from seesay.paths import Paths
+from seesay.reporting.gate import judge_workspace, write_verdict
+from seesay.reporting.page import refresh_views
+from seesay.reporting.results import collect_results, write_results
+from seesay.reporting.runs import read_runs, stage_instances
+
+
+@dataclass(frozen=True)
+class Line:
+    address: str
+    state: str
+    run_id: str | None
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and the text outside of style."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.words, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(built_once, tmp_path_factory):
+    """The page of the whole workspace, with a verdict and a ledger."""
+    params, paths = load_params(built_once), Paths(built_once)
+    write_text(paths.gates, (Path(__file__).parents[2] / "gates.yaml").read_text().replace("HEAD", "null"))
+    write_results(paths.results_data, collect_results(params, paths))
+    write_verdict(paths, judge_workspace(built_once))
+    refresh_views(built_once, [Line("train_classifier@resnet9", "restored", "abcdef0123456789")])
+    return paths.report.read_text()
+
+
+def test_the_page_asks_for_nothing_from_outside(page):
+    for tag, attributes in Elements(page).found:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base"), tag
+        for name in ("src", "href", "srcset", "poster", "data", "action"):
+            value = attributes.get(name) or "#"
+            assert value.startswith(("#", "data:image/")), f"{tag} {name}={value[:60]}"
+        assert not [name for name in attributes if name.startswith("on")], attributes
+    css = page[page.index("<style>") : page.index("</style>")]
+    assert "url(" not in css
+    assert "@import" not in css
+
+
+def test_every_element_is_closed(page):
+    assert Elements(page).open == []
+
+
+def test_captions_with_markup_are_text(page):
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(" in page
+    assert "a man &lt;b&gt;in&lt;/b&gt; a red shirt" in page
+    assert "&lt;b&gt;.JPEG" in page
+
+
+def test_the_page_shows_results_verdict_figures_data_and_runs(page):
+    elements = Elements(page)
+    words = " ".join(" ".join(elements.words).split())
+    for part in (
+        "68",
+        "CIDEr-D",
+        "resnet9",
+        "lstm_flickr8k",
+        "tiny30¹",
+        "Failed",
+        "13,476",
+        "caption lengths".title()[:7],
+    ):
+        assert part in words, part
+    assert "restored" in words
+    assert "abcdef012345" in words
+    assert "0123456789" in words, "the commit"
+    assert "1 min 30 s" in words
+    assert "Substitutes" in words
+    pictures = [attributes for tag, attributes in elements.found if tag == "img"]
+    # comparison; 3 classifiers x 3; autoencoder 2; 2 captioners x (2 + 6 cases)
+    assert len(pictures) == 1 + 9 + 2 + 16
+    assert all(attributes["alt"] for attributes in pictures)
+
+
+def test_the_page_is_small_enough_to_mail(page):
+    assert len(page.encode()) < 2_000_000
+
+
+def test_the_page_has_no_path_of_this_machine(page, built_once):
+    assert str(built_once) not in page
+    assert str(built_once) not in Paths(built_once).results.read_text()
+
+
+def test_results_md_says_data_commit_hardware_and_throughput(page, built_once):
+    text = Paths(built_once).results.read_text()
+    assert "code at commit 0123456789, on cpu, 2 threads." in text
+    assert "| 1,234 |" in text
+
+
+def test_without_records_figures_verdict_or_ledger_the_page_shows_what_there_is(full_workspace):
+    params, paths = full_workspace
+    for folder in ("runs", "reports"):
+        subprocess.run(["rm", "-r", str(paths.root / folder)], check=True)
+    write_results(paths.results_data, collect_results(params, paths))
+    refresh_views(paths.root)
+    text = paths.report.read_text()
+    assert "The gate has not judged these results yet." in text
+    assert "No figures in this workspace." in text
+    assert "no record" in text
+    assert ">state<" not in text
+
+
+def test_a_verdict_on_other_numbers_is_not_shown(full_workspace):
+    params, paths = full_workspace
+    write_text(paths.gates, 'baseline: null\nrules: [{metric: "evaluate_classifier/mlp:test/top1", min: 0.1}]\n')
+    write_verdict(paths, judge_workspace(paths.root))
+    path = paths.metrics("evaluate_classifier", "mlp")
+    write_results(paths.results_data, collect_results(params, paths))
+    refresh_views(paths.root)
+    assert "1 of 1 checks hold" in paths.report.read_text()
+    write_json(path, {**read_json(path), "test/top1": 0.05})
+    refresh_views(paths.root)
+    assert "The gate has not judged these results yet." in paths.report.read_text()
+
+
+def test_a_damaged_run_record_only_loses_its_facts(full_workspace):
+    params, paths = full_workspace
+    write_text(paths.run_record("train_classifier", "mlp"), "{")
+    write_json(paths.run_record("train_classifier", "plain_cnn"), {"started_ms": "soon", "tags": None})
+    runs = {run.address: run for run in read_runs(params, paths)}
+    assert runs["train_classifier@mlp"].started == ""
+    assert runs["train_classifier@plain_cnn"].seconds is None
+    assert runs["train_classifier@resnet9"].started == "2026-09-21 14:13"  # 1,790,000,000 s after 1970, in UTC
+
+
+def test_every_stage_of_the_pipeline_is_listed(full_workspace):
+    params, _ = full_workspace
+    listed = {stage for stage, _ in stage_instances(params)}
+    assert listed == {path.stem for path in (Path(__file__).parents[2] / "stages").glob("*.py")}
+
+
+MODULES = "caption_figures classification_figures comparison_figures reconstruction_figures gate page readme results"
+
+
+def test_reporting_needs_no_torch_and_no_mlflow():
+    imports = "; ".join(f"import seesay.reporting.{name}" for name in MODULES.split())
+    check = f"import sys; {imports}; assert not {{'torch', 'mlflow', 'matplotlib.pyplot'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_the_templates_are_part_of_the_package():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert re.search(r"seesay = \[.*reporting/templates/\*", text)

@@ -1,0 +1,188 @@
+import json
+import math
+from dataclasses import asdict
+
+import pytest
+
+from seesay.errors import InputError
+from seesay.files import read_json, write_json
+from seesay.reporting.numbers import magnitude, percent, percent_with_error, show_change, show_value, whole
+from seesay.reporting.results import Results, collect_results, read_results, write_results
+from seesay.reporting.tables import results_markdown, results_tables
+
+
+def test_rows_come_for_each_cell_of_params_in_their_order(full_workspace):
+    params, paths = full_workspace
+    results = collect_results(params, paths)
+    assert [row["cell"] for row in results.classification] == [*params.classifiers, "chance"]
+    assert [row["cell"] for row in results.autoencoders] == list(params.autoencoders)
+    assert [(row["cell"], row["set"]) for row in results.captions[:6]] == [
+        ("lstm_coco2017", name) for name in ("test", "val", "test_shuffled", "floor_constant", "floor_random", "human")
+    ]
+    assert [row["dataset"] for row in results.datasets] == [*params.image_datasets, *params.caption_datasets]
+
+
+def test_files_of_cells_that_are_not_in_params_do_not_count(full_workspace):
+    params, paths = full_workspace
+    write_json(paths.metrics("evaluate_classifier", "removed"), {"test/top1": 1.0})
+    assert "removed" not in [row["cell"] for row in collect_results(params, paths).classification]
+
+
+@pytest.mark.parametrize(
+    ("stage", "cell"),
+    [
+        ("evaluate_classifier", "resnet9"),
+        ("train_classifier", "mlp"),
+        ("evaluate_autoencoder", "conv"),
+        ("score_captions", "lstm_flickr8k"),
+        ("compare_classifiers", None),
+    ],
+)
+def test_a_missing_metrics_file_is_named_with_its_cell(full_workspace, stage, cell):
+    params, paths = full_workspace
+    path = paths.metrics(stage, cell)
+    path.unlink()
+    with pytest.raises(InputError) as caught:
+        collect_results(params, paths)
+    assert str(path) in str(caught.value)
+    assert (stage if cell is None else f"{stage}@{cell}") in str(caught.value)
+
+
+def test_a_missing_data_report_is_named(full_workspace):
+    params, paths = full_workspace
+    paths.data_report("prepare_captions", "flickr8k").unlink()
+    with pytest.raises(InputError, match="prepare_captions@flickr8k"):
+        collect_results(params, paths)
+
+
+def test_a_metrics_file_without_its_metric_is_named(full_workspace):
+    params, paths = full_workspace
+    write_json(paths.metrics("score_captions", "lstm_flickr8k"), {"test/cider_d": 0.3})
+    with pytest.raises(InputError, match=r"lstm_flickr8k\.json: .* have no val/cider_d, test_shuffled/cider_d"):
+        collect_results(params, paths)
+
+
+def test_results_are_written_the_same_each_time_and_read_back(full_workspace):
+    params, paths = full_workspace
+    results = collect_results(params, paths)
+    write_results(paths.results_data, results)
+    first = paths.results_data.read_bytes()
+    write_results(paths.results_data, collect_results(params, paths))
+    assert paths.results_data.read_bytes() == first
+    assert read_results(paths.results_data) == results
+    assert str(paths.root) not in first.decode()
+
+
+def test_a_number_that_is_not_finite_becomes_null_and_a_dash(full_workspace):
+    params, paths = full_workspace
+    path = paths.metrics("evaluate_classifier", "mlp")
+    write_json(path, {**read_json(path), "test/top1": math.nan})
+    results = collect_results(params, paths)
+    assert results.classification[0]["test/top1"] is None
+    json.dumps(asdict(results), allow_nan=False)
+    tables, _ = results_tables(results, {})
+    assert tables[0].rows[0][4] == "–"
+
+
+def test_results_of_something_else_are_refused(tmp_path):
+    write_json(tmp_path / "results.json", {"rows": []})
+    with pytest.raises(InputError, match="classification, autoencoders, captions, datasets"):
+        read_results(tmp_path / "results.json")
+
+
+RESULTS = Results(
+    classification=[
+        {
+            "cell": "resnet9",
+            "dataset": "tiny30",
+            "num_parameters": 1_650_000,
+            "flops": 190_000_000,
+            "test/top1": 0.688,
+            "test/top5": 0.9,
+            "test/macro_f1": 0.6812,
+            "test/num_images": 1500.0,
+            "val/top1": 0.7,
+            "substitutes": ["tiny.zip"],
+        },
+        {"cell": "chance", "dataset": "tiny30", "test/top1": 1 / 30, "substitutes": []},
+    ],
+    autoencoders=[],
+    captions=[
+        {
+            "cell": "lstm",
+            "dataset": "flickr8k",
+            "search": "beam 5",
+            "set": "test",
+            "bleu1": 0.6,
+            "bleu2": 0.41,
+            "bleu3": 0.28,
+            "bleu4": 0.195,
+            "rouge_l": 0.444,
+            "cider_d": 0.3521,
+            "mean_length": 9.34,
+            "vocabulary_size": 1234.0,
+            "share_novel": 0.8,
+            "substitutes": ["images.zip", "weights.pth"],
+        }
+    ],
+    datasets=[
+        {
+            "dataset": "tiny30",
+            "kind": "images",
+            "num_images": {"train": 13476, "val": 1500, "test": 1500},
+            "num_captions": None,
+            "substitutes": ["tiny.zip"],
+        }
+    ],
+)
+
+
+def test_tables_show_percent_decimals_and_marks():
+    # sqrt(0.688 x 0.312 / 1500) = 0.01196
+    text = results_markdown(
+        RESULTS, title="Results", note="A note.", provenance="Run today.", throughput={"resnet9": 437.2}
+    )
+    assert "| resnet9 | tiny30¹ | 1.65 M | 190 M | 68.8 ± 1.2 | 90.0 | 68.1 | 70.0 | 437 |" in text
+    assert "| chance | tiny30 | – | – | 3.3 | – | – | – | – |" in text
+    assert (
+        "| lstm | flickr8k² | test images (beam 5) | 60.0 | 41.0 | 28.0 | 19.5 | 44.4 | 0.352 | 9.3 | 1,234 | 80.0 |"
+        in text
+    )
+    assert "| tiny30¹ | images | 13,476 | 1,500 | 1,500 | – | – | – |" in text
+    assert "\n\n¹ Substitutes: made from files of a mirror that differ from the official ones: tiny.zip.\n" in text
+    assert "official ones: images.zip, weights.pth." in text
+    assert text.startswith("# Results\n\nA note. Run today.\n\n## Classification\n")
+    assert "Autoencoders" not in text
+
+
+def test_without_run_records_there_is_no_throughput_column():
+    text = results_markdown(RESULTS, title="t", note="", provenance="", throughput={})
+    assert "images/s" not in text
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "shown"),
+    [
+        ("evaluate_classifier/a:test/top1", 0.688, "68.8 %"),
+        ("score_captions/a:test/cider_d", 0.3, "0.3"),
+        ("evaluate_autoencoder/a:test/psnr", 22.408, "22.41 dB"),
+        ("evaluate_autoencoder/a:test/mean_image_psnr", 12.0, "12.00 dB"),
+        ("x:test/num_images", 1500.0, "1500"),
+        ("x:test/top1", math.nan, "nan"),
+    ],
+)
+def test_values_are_shown_in_their_unit(metric, value, shown):
+    assert show_value(metric, value) == shown
+
+
+def test_differences_are_shown_in_points_or_decibels():
+    assert show_change("a:test/top1", 0.02) == "2 points"
+    assert show_change("a:test/psnr", 0.5) == "0.5 dB"
+    assert show_change("a:test/cider_d", 0.03) == "0.03"
+
+
+def test_counts_and_shares_are_rounded_for_people():
+    assert (whole(13500), whole(None), percent(None), percent(0.12345)) == ("13,500", "–", "–", "12.3")
+    assert (magnitude(1.65e6), magnitude(950), magnitude(3.14e9), magnitude(0)) == ("1.65 M", "950", "3.14 G", "0")
+    assert percent_with_error(0.5, 2500) == "50.0 ± 1.0"  # sqrt(0.25 / 2500) = 0.01
+    assert percent_with_error(0.5, None) == "50.0"
