@@ -1,0 +1,146 @@
+"""One contract for every classifier."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from seesay.errors import InputError
+from seesay.models.checkpoint import Checkpoint, describe_architecture, load_checkpoint, save_checkpoint
+from seesay.models.classifiers import CLASSIFIERS, build_classifier, check_head, restore_classifier
+from seesay.params.experiments import Architecture
+
+SMALL = {
+    "mlp": {"hidden_sizes": [16, 8], "dropout": 0.1},
+    "plain_cnn": {"widths": [4, 8], "dropout": 0.1},
+    "resnet9": {"width": 4},
+}
+NUM_CLASSES, IMAGE_SIZE = 7, 32
+
+
+def build(name, *, seed=0, num_classes=NUM_CLASSES, image_size=IMAGE_SIZE, **changes):
+    architecture = Architecture(name=name, **{**SMALL[name], **changes})
+    key = "classifiers.x.architecture"
+    return build_classifier(architecture, num_classes=num_classes, image_size=image_size, seed=seed, key=key)
+
+
+def checkpoint_of(name, classifier, **changes):
+    fields = {
+        "kind": "classifier",
+        "dataset": "x",
+        "dataset_digest": "",
+        "classes": tuple(f"n{i}" for i in range(NUM_CLASSES)),
+        "vocabulary_digest": "",
+        "architecture": describe_architecture(Architecture(name=name, **SMALL[name])),
+        "sizes": {"num_classes": NUM_CLASSES, "image_size": IMAGE_SIZE},
+        "settings": {},
+        "normalisation": {},
+        "state_dict": classifier.state_dict(),
+        "metrics": {},
+    }
+    return Checkpoint(**{**fields, **changes})
+
+
+@pytest.fixture
+def images():
+    return torch.randn(6, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(0))
+
+
+def test_every_classifier_is_tested_here():
+    assert set(SMALL) == set(CLASSIFIERS)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+class TestEveryClassifier:
+    def test_gives_finite_logits_of_the_head_s_width(self, name, images):
+        logits = build(name)(images)
+        assert logits.shape == (6, NUM_CLASSES)
+        assert logits.isfinite().all()
+
+    def test_gives_every_parameter_a_gradient(self, name, images):
+        classifier = build(name)
+        F.cross_entropy(classifier(images), torch.arange(6)).backward()
+        idle = [n for n, p in classifier.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+        assert idle == []
+
+    def test_starts_near_the_loss_of_knowing_nothing(self, name, images):
+        loss = F.cross_entropy(build(name)(images), torch.arange(6)).item()
+        assert math.log(NUM_CLASSES) / 2 < loss < 2 * math.log(NUM_CLASSES)
+
+    def test_starts_the_same_for_the_same_seed(self, name):
+        first, second, other = (build(name, seed=seed).state_dict() for seed in (0, 0, 1))
+        assert all(torch.equal(first[key], second[key]) for key in first)
+        assert not all(torch.equal(first[key], other[key]) for key in first)
+
+    def test_sees_an_image_alone_as_in_a_batch(self, name, images):
+        classifier = build(name).eval()
+        together = classifier(images)
+        alone = torch.cat([classifier(image[None]) for image in images])
+        torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+    def test_does_not_care_how_images_lie_in_memory(self, name, images):
+        classifier = build(name).eval()
+        expected = classifier(images)
+        classifier.to(memory_format=torch.channels_last)
+        strided = classifier(images.to(memory_format=torch.channels_last))
+        torch.testing.assert_close(strided, expected, rtol=1e-4, atol=1e-5)
+
+    def test_comes_back_from_its_file(self, name, images, tmp_path):
+        classifier = build(name)
+        classifier(images)  # moves the norms' statistics
+        save_checkpoint(tmp_path / "model.pt", checkpoint_of(name, classifier))
+        restored = restore_classifier(load_checkpoint(tmp_path / "model.pt", kind="classifier"))
+        assert not restored.training
+        assert torch.equal(restored(images), classifier.eval()(images))
+
+    def test_takes_other_image_sizes_and_class_counts(self, name):
+        logits = build(name, image_size=64, num_classes=2)(torch.zeros(2, 3, 64, 64))
+        assert logits.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "num_parameters"),
+    [
+        # 12288 * 512 + 512, 512 * 256 + 256, 256 * 30 + 30
+        ("mlp", {"hidden_sizes": [512, 256], "dropout": 0.2}, 6_291_968 + 131_328 + 7_710),
+        ("resnet9", {"width": 32}, 1_651_262),  # the 1.65 M of the network it follows
+    ],
+)
+def test_networks_have_their_size(name, arguments, num_parameters):
+    classifier = build(name, num_classes=30, image_size=64, **arguments)
+    assert sum(parameter.numel() for parameter in classifier.parameters()) == num_parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("plain_cnn", {"widths": [4] * 5}, r"widths: 5 blocks need images of 64 pixels or more, got 32"),
+        ("plain_cnn", {"widths": []}, r"architecture\.widths: got \[\]"),
+        ("plain_cnn", {"dropout": 1.0}, r"architecture\.dropout: got 1\.0: .*less than 1"),
+        ("mlp", {"hidden_sizes": [8, 0]}, r"architecture\.hidden_sizes\.1: got 0"),
+        ("resnet9", {"image_size": 8}, r"resnet9 needs images of 16 pixels or more, got 8"),
+    ],
+)
+def test_impossible_arguments_are_refused_with_their_key(name, changes, message):
+    with pytest.raises(InputError, match=message):
+        build(name, **changes)
+
+
+def test_a_head_of_another_width_is_refused():
+    classifier = build("mlp")
+    check_head(classifier, num_classes=NUM_CLASSES, image_size=IMAGE_SIZE)
+    with pytest.raises(InputError, match=r"head gives \(7,\) logits, the data has 8 classes"):
+        check_head(classifier, num_classes=8, image_size=IMAGE_SIZE)
+    assert classifier.training
+
+
+def test_a_checkpoint_whose_parts_do_not_fit_is_refused():
+    classifier = build("resnet9")
+    with pytest.raises(InputError, match="names 3 classes, its head has 7"):
+        restore_classifier(checkpoint_of("resnet9", classifier, classes=("a", "b", "c")))
+    sizes = {"num_classes": 9, "image_size": IMAGE_SIZE}
+    with pytest.raises(InputError, match=r"weights do not fit its architecture: .*size mismatch"):
+        restore_classifier(checkpoint_of("resnet9", classifier, sizes=sizes))
+    with pytest.raises(InputError, match=r"checkpoint: architecture\.name: got 'gone'"):
+        restore_classifier(checkpoint_of("resnet9", classifier, architecture={"name": "gone", "arguments": {}}))

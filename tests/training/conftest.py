@@ -1,0 +1,119 @@
+"""A problem small enough to train on in a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seesay.compute import Compute, configure
+from seesay.params.training import AdamW, MovingAverage, Runtime, Schedule, Sgd, Training
+from seesay.training.loop import Fit, Step, fit
+
+NUM_BATCHES, BATCH_SIZE = 4, 8
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_torch() -> Iterator[None]:
+    """Puts torch's process-wide settings back."""
+    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode(deterministic)
+
+
+@pytest.fixture
+def compute() -> Compute:
+    runtime = Runtime(device="cpu", precision="float32", num_threads=1, deterministic=True, compile=False)
+    return configure(runtime)
+
+
+@pytest.fixture
+def training() -> Training:
+    return Training(
+        epochs=4,
+        batch_size=BATCH_SIZE,
+        optimizer=Sgd(name="sgd", learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
+        schedule=Schedule(decay="linear", warmup_fraction=0.25),
+        moving_average=MovingAverage(decay=0.9, every_steps=2),
+        max_gradient_norm=1.0,
+        patience=None,
+    )
+
+
+@pytest.fixture
+def adamw() -> AdamW:
+    return AdamW(name="adamw", learning_rate=0.01, weight_decay=0.1, beta1=0.9, beta2=0.999)
+
+
+@dataclass
+class Problem:
+    """Three classes of 8x8 images, and a small network with batch norm and dropout."""
+
+    images: Tensor
+    labels: Tensor
+    logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    fail_in_epoch: int | None = None
+
+    def model(self) -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(144, 3)
+        )
+
+    def batches(self, epoch: int) -> list[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(epoch))
+        return [(self.images[rows], self.labels[rows]) for rows in order.split(BATCH_SIZE)]
+
+    def step(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Step:
+        images, labels = batch
+        logits = model(images)
+        return Step(F.cross_entropy(logits, labels), len(labels), {"top1": (logits.argmax(1) == labels).sum()})
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        assert not model.training
+        return {"val/loss": float(F.cross_entropy(model(self.images), self.labels))}
+
+    def log(self, metrics: dict[str, float], *, step: int) -> None:
+        if step == self.fail_in_epoch:
+            raise KeyboardInterrupt
+        self.logged.append((step, metrics))
+
+
+@pytest.fixture
+def problem() -> Problem:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(NUM_BATCHES * BATCH_SIZE) % 3
+    images = torch.randn(len(labels), 3, 8, 8, generator=generator) + labels[:, None, None, None]
+    return Problem(images, labels)
+
+
+FitProblem = Callable[..., Fit]
+
+
+@pytest.fixture
+def fit_problem(problem: Problem, training: Training, compute: Compute) -> FitProblem:
+    """`fit` on the problem; any argument can be another."""
+
+    def run(model: nn.Module | None = None, *, resume: Path | None = None, **others: Any) -> Fit:
+        arguments: dict[str, Any] = {
+            "batches": problem.batches,
+            "num_batches": NUM_BATCHES,
+            "compute_step": problem.step,
+            "evaluate": problem.evaluate,
+            "expected_first_loss": None,
+            "seed": 0,
+            "compute": compute,
+            "log": problem.log,
+            "resume": resume,
+        }
+        settings = others.pop("training", training)
+        return fit(model or problem.model(), settings, **{**arguments, **others})
+
+    return run

@@ -1,0 +1,31 @@
+import pytest
+
+from seesay.params.training import Schedule
+from seesay.training.schedules import learning_rate_at
+
+
+def course(decay, warmup_fraction, num_steps, peak=1.0):
+    schedule = Schedule(decay=decay, warmup_fraction=warmup_fraction)
+    return [learning_rate_at(step, num_steps=num_steps, peak=peak, schedule=schedule) for step in range(num_steps)]
+
+
+def test_linear_rises_to_the_peak_and_falls_by_equal_amounts():
+    # 2 of 10 steps warm up: 1/3, 2/3; then the peak, less an eighth each step.
+    expected = [1 / 3, 2 / 3, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
+    assert course("linear", 0.2, 10) == pytest.approx(expected)
+
+
+def test_cosine_is_half_way_at_half_time():
+    # (1 + cos(pi t)) / 2 at t = 0, 1/4, 1/2, 3/4
+    assert course("cosine", 0.0, 4, peak=2.0) == pytest.approx([2.0, 1.7071068, 1.0, 0.2928932])
+
+
+def test_constant_stays_after_its_warm_up():
+    assert course("constant", 0.5, 4, peak=0.3) == pytest.approx([0.1, 0.2, 0.3, 0.3])
+
+
+@pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("warmup_fraction", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("num_steps", [1, 7])
+def test_no_step_is_without_learning(decay, warmup_fraction, num_steps):
+    assert all(0.0 < rate <= 1.0 for rate in course(decay, warmup_fraction, num_steps))
