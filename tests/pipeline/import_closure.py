@@ -13,6 +13,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "seesay"
+# What is read but not imported: module -> file or folder.
+READ_BESIDE = {"src/seesay/reporting/page.py": "src/seesay/reporting/templates"}
 
 
 def imported_modules(path: Path, source_root: Path) -> Iterator[Path]:
@@ -50,7 +52,8 @@ def expected_code(stage: str, root: Path = ROOT) -> list[str]:
     """What dvc.yaml must list for a stage: its script, then its closure in alphabetical order."""
     script = root / "stages" / f"{stage}.py"
     closure = sorted(file.relative_to(root).as_posix() for file in import_closure(script, root / "src"))
-    return [script.relative_to(root).as_posix(), *closure]
+    read = [READ_BESIDE[name] for name in closure if name in READ_BESIDE]
+    return [script.relative_to(root).as_posix(), *sorted(closure + read)]
 
 
 def is_code(dependency: str) -> bool:

@@ -69,6 +69,13 @@ def test_a_lowered_metric_fails_with_exit_code_1_and_is_named(workspace):
     assert "evaluate_classifier/resnet9:test/top1: 65 % is not at least 66 %" in verdict.summary()
 
 
+def test_no_rules_fail_nothing(workspace):
+    write_text(workspace / "gates.yaml", "baseline: null\nrules: []\n")
+    verdict = judge_workspace(workspace)
+    assert verdict.exit_code == 0
+    assert "0 of 0 checks hold" in verdict.summary()
+
+
 def test_a_metric_exactly_at_its_bound_passes(workspace):
     write_classifier(workspace, 0.66)
     assert judge_workspace(workspace).passed
@@ -209,7 +216,7 @@ def test_a_failure_is_a_failure_even_where_the_baseline_cannot_be_read(repositor
         ('baseline: null\nrules: [{metric: "a:b", min: 2, max: 1}]', "min 2.0 is more than max 1.0"),
         ('baseline: null\nrules: [{metric: "accuracy", min: 1}]', "rules.0.metric: got 'accuracy'"),
         ('baseline: null\nrules: [{metric: "a:b", above: {metric: "a:c"}}]', "either by or by_share, got neither"),
-        ("baseline: null\nrules: []", "rules"),
+        ("baseline: null", "rules: missing"),
         ("baseline: --help\nrules: [{metric: 'a:b', min: 1}]", "baseline: got '--help'"),
     ],
 )

@@ -64,7 +64,7 @@ class Gates(Settings):
     """`baseline` is the git ref whose committed metrics `max_drop` and `max_rise` are measured from, or null."""
 
     baseline: Annotated[str, Field(min_length=1, pattern=r"^[^-]")] | None
-    rules: Annotated[tuple[Rule, ...], AsTuple, Field(min_length=1)]
+    rules: Annotated[tuple[Rule, ...], AsTuple]
 
     @property
     def metrics(self) -> list[str]:
