@@ -15,6 +15,8 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingSt
 from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
+from seesay.paths import Paths
+from seesay.tracking.recorder import record_stage
 from seesay.tracking.store import locate_store, open_client
 
 STAGE = '''
@@ -143,3 +145,48 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.run("git", "add", "-A")
     project.run("git", "commit", "-q", "-m", "start")
     return project
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh store to copy: creating one takes MLflow seconds."""
+    root = tmp_path_factory.mktemp("empty")
+    open_client(locate_store(root))
+    return root / "mlruns"
+
+
+HAND_PARAMS = "tracking: {experiment_prefix: demo-}\nclassifiers: {mlp: 1, cnn: 2}\n"
+HAND_PIPELINE = """
+stages:
+  train_classifier:
+    foreach: ${classifiers}
+    do: {cmd: "python train.py ${key}"}
+  report: {cmd: python report.py}
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Two cells that ran while MLflow was down; a report that has not run; a cell that is no longer in params."""
+    monkeypatch.setenv("SEESAY_TRACKING", "off")
+    (tmp_path / "params.yaml").write_text(HAND_PARAMS)
+    (tmp_path / "dvc.yaml").write_text(HAND_PIPELINE)
+    for cell in ("mlp", "cnn", "gone"):
+        with record_stage(tmp_path, "train_classifier", cell, params={"rate": 0.5}) as log:
+            weights = Paths(tmp_path).classifier(cell)
+            weights.parent.mkdir(parents=True, exist_ok=True)
+            weights.write_text(cell)
+            log({"val/loss": 2.0}, step=1)
+            log({"val/loss": 1.0}, step=2)
+            log.summary({"val/loss": 1.0, "val/top1": 0.5})
+            log.model(weights)
+            log.artifact(weights)
+    monkeypatch.delenv("SEESAY_TRACKING")
+    shutil.copytree(empty_store, tmp_path / "mlruns")
+    write_lock(tmp_path, "first")
+    return Project(tmp_path)
+
+
+def write_lock(root: Path, what: str) -> None:
+    entries = "".join(f"  train_classifier@{cell}: {{cmd: {what}}}\n" for cell in ("mlp", "cnn", "gone"))
+    (root / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n{entries}")

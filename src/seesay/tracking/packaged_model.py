@@ -41,7 +41,8 @@ class PackagedModel(PythonModel):
             self.vocabulary = read_vocabulary(Path(context.artifacts["vocabulary"]))
             self.checkpoint.require_vocabulary(self.vocabulary.digest)
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+    # No type hints: MLflow would take them for a schema, and refuse images.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         import torch
 
         with torch.inference_mode():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from seesay.tracking.store import Store, locate_store, open_client
 from seesay.tracking.workspaces import find_main_repository
 
 if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
     from mlflow.tracking import MlflowClient
 
 ALIAS = "champion"
@@ -129,6 +131,71 @@ def _training_run(client: MlflowClient, store: Store, root: Path, entry: dict[st
     return None if run is None or run.info.lifecycle_stage == "deleted" else str(run.info.run_id)
 
 
+def _signature(kind: str) -> ModelSignature:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+    images = Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))])
+    probabilities = Schema([TensorSpec(np.dtype(np.float32), (-1, -1))])
+    captions = Schema([ColSpec(DataType.string)])
+    inputs, outputs = {
+        "classifier": (images, probabilities),
+        "autoencoder": (images, images),
+        "captioner": (probabilities, captions),  # pooled features have the same type
+    }[kind]
+    return ModelSignature(inputs=inputs, outputs=outputs)
+
+
+def _training_record(root: Path, entry: dict[str, Any]) -> RunRecord:
+    train = next(kind.train for kind in KINDS.values() if kind.name == entry["kind"])
+    return read_record(Paths(root).run_record(train, entry["cell"]))
+
+
+def _add_version(client: MlflowClient, root: Path, run_id: str, entry: dict[str, Any]) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "model"
+        save_package(package, root, entry)
+        client.log_artifacts(run_id, str(package), "model")
+    tags = {
+        DIGEST_TAG: entry["sha256"],
+        "dvc.path": entry["weights"],
+        "metric": entry["metric"],
+        "value": str(entry["value"]),
+    }
+    version = client.create_model_version(
+        entry["name"], source=f"runs:/{run_id}/model", run_id=run_id, tags=tags, await_creation_for=30
+    )
+    return str(version.version)
+
+
+def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
+    """An MLflow model (pyfunc, from code) of released weights, which `mlflow.pyfunc.load_model` loads beside seesay."""
+
+    artifacts = {"weights": str(root / entry["weights"])}
+    if entry["kind"] == "captioner":
+        settings = _training_record(root, entry).params
+        artifacts["vocabulary"] = str(Paths(root).vocabulary(str(settings["vocabulary"])))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of type hints and input examples, which the signature replaces
+
+
+def _signature(kind: str) -> ModelSignature:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+    images = Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))])
+    probabilities = Schema([TensorSpec(np.dtype(np.float32), (-1, -1))])
+    captions = Schema([ColSpec(DataType.string)])
+    inputs, outputs = {
+        "classifier": (images, probabilities),
+        "autoencoder": (images, images),
+        "captioner": (probabilities, captions),  # pooled features have the same type
+    }[kind]
+    return ModelSignature(inputs=inputs, outputs=outputs)
+
+
 def _training_record(root: Path, entry: dict[str, Any]) -> RunRecord:
     train = next(kind.train for kind in KINDS.values() if kind.name == entry["kind"])
     return read_record(Paths(root).run_record(train, entry["cell"]))
@@ -164,6 +231,7 @@ def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
         python_model=str(PACKAGE),
         artifacts=artifacts,
         model_config={"kind": entry["kind"]},
+        signature=_signature(entry["kind"]),
         pip_requirements=["seesay"],
         metadata={"cell": entry["cell"], entry["metric"]: str(entry["value"])},
     )

@@ -1,0 +1,156 @@
+"""What the recorder writes, with MLflow left out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seesay.data.sources import SourceFile, SourceNote
+from seesay.errors import InputError
+from seesay.params.experiments import Decoding
+from seesay.tracking.recorder import record_stage
+from seesay.tracking.records import flatten, read_record
+
+SOURCE = SourceNote("drawn", (SourceFile("a.zip", "generated:scenes", "0" * 64, 3, "", is_substitute=True),))
+
+
+@pytest.fixture(autouse=True)
+def _without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEESAY_TRACKING", "off")
+
+
+def test_the_history_has_a_row_a_step_and_an_empty_cell_where_nothing_was_logged(tmp_path):
+    with record_stage(tmp_path, "train_classifier", "mlp", params={}) as log:
+        log({"train/loss": 2.0}, step=1)
+        log({"train/loss": 0.1, "val/top1": 0.25}, step=2)
+    text = (tmp_path / "metrics/train_classifier/mlp.history.csv").read_text()
+    assert text == "step,train/loss,val/top1\n1,2.0,\n2,0.1,0.25\n"
+
+
+def test_the_metrics_file_holds_the_summary_and_no_measurement(tmp_path):
+    with record_stage(tmp_path, "build_vocabulary", "coco", params={}) as log:
+        log.summary({"num_tokens": 7})
+        log.summary({"val/rate": 0.5})
+        log.measurement({"seconds": 1.25})
+    text = (tmp_path / "metrics/build_vocabulary/coco.json").read_text()
+    assert text == '{\n  "num_tokens": 7,\n  "val/rate": 0.5\n}\n'
+    assert read_record(tmp_path / "runs/build_vocabulary/coco.json").measurements == {"seconds": 1.25}
+
+
+def test_nan_stays_nan_in_the_metrics_file_and_the_record(tmp_path):
+    with record_stage(tmp_path, "score_captions", "lstm", params={}) as log:
+        log.summary({"test/cider_d": float("nan")})
+    assert math.isnan(json.loads((tmp_path / "metrics/score_captions/lstm.json").read_text())["test/cider_d"])
+    assert math.isnan(read_record(tmp_path / "runs/score_captions/lstm.json").summary["test/cider_d"])
+
+
+def test_a_stage_without_results_writes_its_record_only(tmp_path):
+    with record_stage(tmp_path, "report", params={}):
+        pass
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()] == ["runs/report.json"]
+
+
+def test_an_exception_leaves_no_file(tmp_path):
+    with pytest.raises(ValueError, match="nan"), record_stage(tmp_path, "train_classifier", "mlp", params={}) as log:
+        log({"train/loss": 1.0}, step=1)
+        log.summary({"val/top1": 1.0})
+        raise ValueError("the loss is nan")
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_a_full_disk_leaves_no_part_of_the_results(tmp_path, monkeypatch):
+    def fail(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("seesay.tracking.recorder.write_record", fail)
+    with pytest.raises(OSError, match="No space"), record_stage(tmp_path, "evaluate", params={}) as log:
+        log.summary({"test/top1": 1.0})
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_the_record_says_what_was_read_and_made(tmp_path):
+    figures = tmp_path / "reports/figures/train_classifier/mlp"
+    figures.mkdir(parents=True)
+    (figures / "curves.svg").write_text("<svg/>")
+    weights = tmp_path / "models/classifiers/mlp.pt"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    with record_stage(tmp_path, "train_classifier", "mlp", params={"a": {"b": 1}}, seed=3) as log:
+        log.dataset("tiny", digest="d" * 64, context="training", source=SOURCE)
+        log.artifact(figures)
+        log.model(weights)
+    record = read_record(tmp_path / "runs/train_classifier/mlp.json")
+    assert (record.params, record.seed, record.status, record.run_id) == ({"a.b": 1}, 3, "FINISHED", None)
+    assert [(a.path, a.folder) for a in record.artifacts] == [
+        ("reports/figures/train_classifier/mlp/curves.svg", "figures")
+    ]
+    assert [m.sha256 for m in record.models] == [_sha256(b"weights")]
+    assert record.datasets[0].substitutes == ["a.zip"]
+    assert record.started_ms <= record.ended_ms
+    assert record.environment["python"]
+
+
+def test_parameters_become_flat_keys():
+    decoding = Decoding(method="beam", beam_size=5, length_penalty=0.7, max_length=24, batch_size=100)
+    assert flatten({"d": decoding, "widths": (1, 2), "none": None, "archives": [{"url": "u"}]}) == {
+        "d.method": "beam",
+        "d.beam_size": 5,
+        "d.length_penalty": 0.7,
+        "d.max_length": 24,
+        "d.batch_size": 100,
+        "widths": "[1, 2]",
+        "none": None,
+        "archives.0.url": "u",
+    }
+
+
+def test_scratch_is_the_same_for_the_same_inputs_and_another_for_others(tmp_path):
+    folders = []
+    for rate, digest in [(0.1, "a"), (0.1, "a"), (0.2, "a"), (0.1, "b")]:
+        with record_stage(tmp_path, "train_classifier", "mlp", params={"rate": rate}) as log:
+            log.dataset("tiny", digest=digest, context="training", source=SOURCE)
+            folders.append(log.scratch)
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 3
+    assert folders[0].parent == tmp_path / ".work"
+
+
+def test_scratch_outlives_a_failure_and_not_a_success(tmp_path):
+    def run(*, fails: bool) -> Path:
+        with record_stage(tmp_path, "train_classifier", "mlp", params={}) as log:
+            log.scratch.mkdir(parents=True, exist_ok=True)
+            scratch = log.scratch
+            if fails:
+                raise KeyError
+        return scratch
+
+    with pytest.raises(KeyError):
+        run(fails=True)
+    (scratch,) = (tmp_path / ".work").iterdir()
+    assert run(fails=False) == scratch
+    assert not scratch.exists()
+
+
+def test_a_record_of_another_schema_is_refused(tmp_path):
+    with record_stage(tmp_path, "report", params={}):
+        pass
+    path = tmp_path / "runs/report.json"
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
+    with pytest.raises(InputError, match="schema: got 99: expected 1"):
+        read_record(path)
+
+
+def test_importing_the_recorder_imports_neither_torch_nor_mlflow_nor_dvc():
+    code = "import sys, seesay.tracking.recorder; print([m for m in ('torch', 'mlflow', 'dvc') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

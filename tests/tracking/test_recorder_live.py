@@ -1,0 +1,183 @@
+"""What MLflow shows of stages that run, fail, are killed, or cannot reach it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.tracking.conftest import Project
+
+from seesay.tracking.environment import Process
+from seesay.tracking.records import read_record
+from seesay.tracking.store import experiment_id, locate_store, open_client
+
+STAGE = """
+import os, signal, sys, time
+from pathlib import Path
+from seesay.tracking.recorder import record_stage
+
+with record_stage(Path(), "train_classifier", sys.argv[1], params={"rate": 0.5}, seed=1) as log:
+    log({"train/loss": 1.0}, step=1)
+    log.summary({"val/top1": float("nan")})
+    what = sys.argv[2]
+    if what != "end":
+        while log.tracker.answers.get("run_id") is None:  # wait until MLflow knows of the run
+            time.sleep(0.05)
+    if what == "term":
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "hang":
+        print("hanging", flush=True)
+        time.sleep(600)
+"""
+
+
+def start(root: Path, cell: str, what: str = "end", **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", STAGE, cell, what]
+    everything = {**os.environ, **environment}
+    return subprocess.Popen(
+        command, cwd=root, env=everything, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, error = process.communicate(timeout=300)
+    return process.returncode, error
+
+
+def wait_for(condition: Any) -> None:
+    until = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(tmp_path_factory.mktemp("workspace"))
+
+
+def statuses(workspace: Project) -> dict[str, str]:
+    return {run.info.run_name: run.info.status for run in workspace.runs("classification")}
+
+
+def test_eight_processes_that_open_a_fresh_store_at_once_all_succeed(tmp_path):
+    # They fork from one that has imported mlflow, so that they start at the same moment, and this test sooner.
+    code = """
+import os
+from pathlib import Path
+import mlflow.tracking, mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store
+from seesay.tracking.store import experiment_id, locate_store, open_client
+
+children = []
+for _ in range(8):
+    child = os.fork()
+    if child == 0:
+        store = locate_store(Path().resolve())
+        client = open_client(store)
+        client.create_run(experiment_id(client, store, "classification"))
+        os._exit(0)
+    children.append(child)
+raise SystemExit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert finish(process)[0] == 0
+    assert len(Project(tmp_path).runs("classification")) == 8
+
+
+def test_stages_of_one_execution_lie_under_one_pipeline_run_whatever_their_end(workspace):
+    # One tracker process serves them all, as in `dvc repro`.
+    ends = {}
+    for what in ("end", "term", "kill"):
+        ends[what], error = finish(start(workspace.root, what, what, SEESAY_PIPELINE="one"))
+        assert "warning" not in error
+    assert ends == {"end": 0, "term": 143, "kill": -signal.SIGKILL}
+    wait_for(lambda: "RUNNING" not in statuses(workspace).values())
+    assert statuses(workspace) == {"end": "FINISHED", "term": "KILLED", "kill": "KILLED"}
+    (pipeline,) = workspace.runs("pipeline")
+    assert pipeline.info.status == "FAILED"
+    parents = {run.data.tags["mlflow.parentRunId"] for run in workspace.runs("classification")}
+    assert parents == {pipeline.info.run_id}
+
+
+def test_nan_reaches_mlflow_and_the_record_says_which_run_it_is(workspace):
+    record = read_record(workspace.root / "runs/train_classifier/end.json")
+    run = workspace.client.get_run(record.run_id)
+    assert str(run.data.metrics["val/top1"]) == "nan"
+    assert run.data.params == {"rate": "0.5", "seed": "1"}
+    assert run.data.tags["seesay.record_id"] == record.record_id
+    assert (record.tracking, record.experiment) == ("recorded", "classification")
+    assert record.pipeline_run_id == run.data.tags["mlflow.parentRunId"]
+
+
+def test_what_died_together_with_its_tracker_is_closed_by_the_next_stage(workspace):
+    hanging = start(workspace.root, "hang", "hang", SEESAY_PIPELINE="two")
+    assert hanging.stdout is not None
+    assert hanging.stdout.readline() == "hanging\n"
+    trackers = [process for process in psutil.process_iter() if _is_tracker_of(process, workspace.root)]
+    assert len(trackers) >= 1
+    for process in trackers:
+        process.kill()
+    hanging.kill()
+    finish(hanging)
+    assert statuses(workspace)["hang"] == "RUNNING"
+    assert finish(start(workspace.root, "next", SEESAY_PIPELINE="two"))[0] == 0
+    assert statuses(workspace)["hang"] == "KILLED"
+    assert statuses(workspace)["next"] == "FINISHED"
+
+
+def test_a_server_that_is_down_costs_a_warning_and_nothing_else(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
+        uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        code, error = finish(start(tmp_path, "mlp", MLFLOW_TRACKING_URI=uri))
+    assert code == 0
+    assert error.count("seesay: warning: MLflow does not record this run") == 1
+    record = read_record(tmp_path / "runs/train_classifier/mlp.json")
+    assert (record.tracking, record.run_id, record.status) == ("unreachable", None, "FINISHED")
+    assert (tmp_path / "metrics/train_classifier/mlp.json").is_file()
+
+
+def test_a_tracker_that_is_too_slow_is_left_behind(tmp_path):
+    code, error = finish(start(tmp_path, "mlp", SEESAY_TRACKING_TIMEOUT="0.01"))
+    assert code == 0
+    assert error.count("warning") == 1
+    assert read_record(tmp_path / "runs/train_classifier/mlp.json").tracking == "unreachable"
+
+
+def test_a_process_is_not_mistaken_for_a_later_one_of_the_same_number():
+    own = Process.of(psutil.Process())
+    assert not own.is_gone
+    assert Process(own.host, own.pid, "12345.00").is_gone
+    assert not Process("elsewhere", own.pid, "12345.00").is_gone
+    assert Process.parse(str(own)) == own
+
+
+def test_a_moved_repository_finds_its_artifacts_again(tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    store = locate_store(before)
+    client = open_client(store)
+    run = client.create_run(experiment_id(client, store, "classification"))
+    client.log_text(run.info.run_id, "content", "note.txt")
+    before.rename(after)
+    client = open_client(locate_store(after))
+    assert Path(client.download_artifacts(run.info.run_id, "note.txt")).read_text() == "content"
+
+
+def _is_tracker_of(process: psutil.Process, root: Path) -> bool:
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return "seesay.tracking.tracker_process" in words and str(root / ".work/pipelines") in words

@@ -1,0 +1,116 @@
+"""What sync makes of records and of a store that knows all, some or none of them; DVC's files are written by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.tracking.conftest import write_lock
+
+from seesay.paths import Paths
+from seesay.tracking.records import read_record, write_record
+from seesay.tracking.sync import sync
+
+
+def states(report: Any) -> dict[str, str]:
+    return {line.address: line.state for line in report.lines}
+
+
+def test_runs_that_mlflow_has_missed_are_replayed_once(workspace):
+    report = sync(workspace.root)
+    assert report.problem is None
+    assert states(report) == {
+        "train_classifier@mlp": "replayed",
+        "train_classifier@cnn": "replayed",
+        "report": "not run",
+    }
+    (pipeline,) = workspace.runs("demo-pipeline")
+    runs = workspace.runs("demo-classification")
+    assert {run.info.run_name for run in runs} == {"mlp", "cnn"}
+    assert all(run.data.tags["mlflow.parentRunId"] == pipeline.info.run_id for run in runs)
+    content = workspace.content()
+    again = sync(workspace.root)
+    assert not again.changed
+    assert again.lines == report.lines
+    assert workspace.content() == content
+
+
+def test_a_replayed_run_keeps_its_steps_and_times(workspace):
+    sync(workspace.root)
+    record = read_record(workspace.root / "runs/train_classifier/mlp.json")
+    run = next(run for run in workspace.runs("demo-classification") if run.info.run_name == "mlp")
+    points = sorted(workspace.client.get_metric_history(run.info.run_id, "val/loss"), key=lambda m: m.step)
+    assert [(m.step, m.timestamp, m.value) for m in points] == [
+        (1, record.history[0].time_ms, 2.0),
+        (2, record.history[1].time_ms, 1.0),
+    ]
+    assert (run.info.start_time, run.info.end_time) == (record.started_ms, record.ended_ms)
+    # The summary's val/loss is no third point of the curve.
+    assert (run.data.metrics["final/val/loss"], run.data.metrics["val/top1"]) == (1.0, 0.5)
+    assert run.data.tags["seesay.replayed"] == "true"
+    assert [file.path for file in workspace.client.list_artifacts(run.info.run_id, "models")] == ["models/mlp.pt"]
+
+
+def test_an_artifact_that_has_changed_since_is_not_passed_off_as_the_runs(workspace):
+    Paths(workspace.root).classifier("mlp").write_text("trained again")
+    sync(workspace.root)
+    run = next(run for run in workspace.runs("demo-classification") if run.info.run_name == "mlp")
+    assert workspace.client.list_artifacts(run.info.run_id, "models") == []
+
+
+def test_a_new_lock_gives_a_new_pipeline_run_that_links_the_same_runs(workspace):
+    first = sync(workspace.root)
+    write_lock(workspace.root, "second")
+    second = sync(workspace.root)
+    assert (first.pipeline, second.pipeline) == ("created", "created")
+    assert second.num_replayed == 0
+    assert states(second)["train_classifier@mlp"] == "unchanged"
+    assert [line.run_id for line in first.lines] == [line.run_id for line in second.lines]
+
+
+def test_a_run_that_broke_off_in_mlflow_is_completed_not_doubled(workspace):
+    sync(workspace.root)
+    client, run = workspace.client, workspace.runs("demo-classification")[0]
+    client.set_terminated(run.info.run_id, status="KILLED")
+    assert sync(workspace.root).num_replayed == 1
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
+    assert len(workspace.runs("demo-classification")) == 2
+
+
+def test_a_run_that_a_person_has_deleted_stays_deleted(workspace):
+    sync(workspace.root)
+    workspace.client.delete_run(workspace.runs("demo-classification")[0].info.run_id)
+    assert sync(workspace.root).num_replayed == 0
+    assert len(workspace.runs("demo-classification")) == 1
+
+
+def test_an_output_without_a_record_is_named(workspace):
+    (workspace.root / "runs/train_classifier/cnn.json").unlink()
+    assert states(sync(workspace.root))["train_classifier@cnn"] == "no record"
+
+
+def test_the_pipeline_run_holds_the_lines_as_a_table_with_links(workspace):
+    report = sync(workspace.root)
+    note = workspace.client.get_run(report.pipeline_run_id).data.tags["mlflow.note.content"]
+    line = report.lines[0]
+    assert f"| train_classifier@mlp | replayed | [{line.run_id}](#/experiments/" in note
+    assert {file.path for file in workspace.client.list_artifacts(report.pipeline_run_id)} == {
+        "stages.json",
+        "stages.md",
+    }
+
+
+def test_a_store_that_cannot_be_reached_is_a_problem_and_no_exception(workspace, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    report = sync(workspace.root)
+    assert report.problem is not None
+    assert not report.changed
+    assert "not in step" in str(report)
+
+
+def test_a_record_survives_writing_and_reading(workspace):
+    path = workspace.root / "runs/train_classifier/mlp.json"
+    record = read_record(path)
+    before = path.read_bytes()
+    write_record(path, record)
+    assert path.read_bytes() == before

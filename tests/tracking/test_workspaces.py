@@ -1,0 +1,38 @@
+"""Which repository a workspace's runs go to."""
+
+from __future__ import annotations
+
+import pytest
+
+from seesay.tracking.store import locate_store, read_prefix
+from seesay.tracking.workspaces import find_main_repository, workspace_name
+
+
+@pytest.mark.parametrize("inside", [".dvc/tmp/exps/tmpabc", ".work/demo", ".work/demo/.dvc/tmp/exps/x"])
+def test_copies_inside_a_repository_use_its_store(tmp_path, inside):
+    main = tmp_path / "main"
+    (main / ".dvc").mkdir(parents=True)
+    workspace = main / inside
+    workspace.mkdir(parents=True)
+    assert find_main_repository(workspace) == main
+    assert workspace_name(workspace) == inside
+    assert workspace_name(main) == "."
+
+
+def test_a_repository_that_happens_to_lie_in_a_folder_of_that_name_is_its_own(tmp_path):
+    main = tmp_path / ".work/seesay"
+    (main / ".dvc").mkdir(parents=True)
+    assert find_main_repository(main) == main
+
+
+def test_the_store_is_sqlite_in_the_repository_unless_the_environment_names_another(tmp_path, monkeypatch):
+    assert locate_store(tmp_path).uri == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
+    assert locate_store(tmp_path).uri == "http://localhost:5000"
+    assert locate_store(tmp_path).folder is None
+
+
+@pytest.mark.parametrize("text", ["", "tracking: 3", "tracking: {experiment_prefix: 5}", "a: [", "- 1"])
+def test_params_that_cannot_be_read_do_not_break_recording(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text)
+    assert read_prefix(tmp_path) == ""
