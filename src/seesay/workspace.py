@@ -49,15 +49,19 @@ def prepare_workspace(main: Path, workspace: Path, *, overrides: Path, gates: Pa
 
 
 def _mirror_code(source: Path, copy: Path) -> None:
-    wanted = {path.relative_to(source) for path in source.rglob("*.py")}
-    for path in sorted(copy.rglob("*.py")) if copy.is_dir() else []:
-        if path.relative_to(copy) not in wanted:
-            path.unlink()
+    wanted = set(_code_files(source))
+    for name in sorted(set(_code_files(copy)) - wanted):
+        (copy / name).unlink()
     for name in sorted(wanted):
         target = copy / name
         if not (target.is_file() and filecmp.cmp(source / name, target, shallow=False)):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, target)
+
+
+def _code_files(folder: Path) -> list[Path]:
+    """Modules and templates, relative to `folder`."""
+    return [p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.parent.name != "__pycache__"]
 
 
 def _write_if_new(path: Path, text: str) -> None:
