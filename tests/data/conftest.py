@@ -20,7 +20,7 @@ from seesay.data.sources import SourceFile, SourceNote, write_source
 
 @dataclass
 class FileServer:
-    """Serves `files` by name. `cut_after[name]` is a list: each answer takes one entry, the bytes after which it breaks."""
+    """Serves `files` by name. `cut_after[name]` : each answer takes one entry, after which it breaks."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)

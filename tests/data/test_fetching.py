@@ -214,7 +214,7 @@ def test_a_mirror_without_sums_or_that_is_not_there_is_refused(file_server, tmp_
     (tmp_path / "mirror").mkdir()
     with pytest.raises(InputError, match=r"MIRROR=.*mirror: cannot read its SHA256SUMS"):
         fetch(source_at(file_server.url), tmp_path, tmp_path / "mirror")
-    with pytest.raises(InputError, match="MIRROR=.*nowhere: no such folder"):
+    with pytest.raises(InputError, match=r"MIRROR=.*nowhere: no such folder"):
         fetch(source_at(file_server.url), tmp_path, tmp_path / "nowhere")
 
 

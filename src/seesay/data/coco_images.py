@@ -27,7 +27,6 @@ from seesay.errors import InputError
 from seesay.files import write_bytes, write_json
 from seesay.params.datasets import CocoSource
 
-ORIGIN_FILE = "origin.json"
 MAX_FAILED_IMAGES = 10
 """After so many we stop: the network is gone, or the mirror is not what it says."""
 
@@ -47,8 +46,8 @@ def fetch_coco_images(source: CocoSource, folder: Path, *, mirror: Mirror | None
         origins = _Origins(mirror, {split: _mirrored_archive(mirror, split, source, stack) for split in SPLITS})
         is_substitute = any(map(origins.is_substitute, images)) or _was_substitute(folder)
         # Before the first image: what an interrupted call leaves must not pass for official files in the next.
-        write_json(folder / ORIGIN_FILE, {"is_substitute": is_substitute})
-        write_json(folder / SUBSET_FILE, {split: [image.file_name for image in chosen[split]] for split in SPLITS})
+        names = {split: [image.file_name for image in chosen[split]] for split in SPLITS}
+        write_json(folder / SUBSET_FILE, {"images": names, "is_substitute": is_substitute})
         _fetch_all(images, folder, origins, num_workers=source.num_workers)
     _remove_others(folder, chosen)
     if is_substitute:
@@ -60,8 +59,7 @@ def forget_coco_images(folder: Path) -> None:
     """Removes single images of an earlier choice, where the archives are wanted now."""
     for split in SPLITS:
         shutil.rmtree(folder / split, ignore_errors=True)
-    for name in (SUBSET_FILE, ORIGIN_FILE):
-        (folder / name).unlink(missing_ok=True)
+    (folder / SUBSET_FILE).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -172,7 +170,7 @@ def _was_substitute(folder: Path) -> bool:
     if not any((folder / split).is_dir() for split in SPLITS):
         return False
     try:
-        return bool(json.loads((folder / ORIGIN_FILE).read_text(encoding="utf-8"))["is_substitute"])
+        return bool(json.loads((folder / SUBSET_FILE).read_text(encoding="utf-8"))["is_substitute"])
     except (OSError, ValueError, KeyError, TypeError):
         return True
 

@@ -15,7 +15,7 @@ from seesay.seeding import numpy_generator
 
 SPLITS = ("train2017", "val2017")
 SUBSET_FILE = "subset.json"
-"""In the raw folder: `{"train2017": ["000000000009.jpg", ...], "val2017": [...]}`."""
+"""In the raw folder: `{"images": {"train2017": ["000000000009.jpg", ...], "val2017": [...]}, "is_substitute": ...}`."""
 
 
 @dataclass(frozen=True)
