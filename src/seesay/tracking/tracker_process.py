@@ -23,7 +23,7 @@ from seesay.tracking.tracker import address_of
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 3.0
 """How long a tracker process waits for its first stage."""
-IDLE_SECONDS = 600.0
+IDLE_SECONDS = 120.0
 """How long it waits for a next one; a later one starts another process."""
 KEPT_SECONDS = 30 * 24 * 3600.0
 
