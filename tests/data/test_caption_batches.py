@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import torch
+
+from seesay.data.caption_batches import encode_captions, ordered_batches, shuffled_batches
+from seesay.data.caption_records import CaptionRecord, collect_records
+from seesay.data.features import Features, FeaturesIndex
+from seesay.data.sources import SourceNote
+from seesay.data.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
+from seesay.errors import InputError
+from seesay.models import special_tokens
+
+CPU = torch.device("cpu")
+VOCABULARY = Vocabulary(("<pad>", "<bos>", "<eos>", "<unk>", "a", "red", "ball", "rolls"), 1, "1", "c" * 64)
+A, RED, BALL, ROLLS = 4, 5, 6, 7
+
+
+def records_of(*captions_of_images, split="train"):
+    records = [
+        CaptionRecord(number, f"{number}.png", "images.zip", split, tuple(captions), 8, 8)
+        for number, captions in enumerate(captions_of_images)
+    ]
+    return collect_records("balls", records, SourceNote("balls", ()))
+
+
+def features_of(num_images):
+    """Row r holds r twice, so that a feature tells which image it is of."""
+    pooled = np.repeat(np.arange(num_images, dtype=np.float16)[:, None], 2, axis=1)
+    note = SourceNote("encoder", ())
+    return Features(
+        pooled, FeaturesIndex("e", "small_cnn", note, {}, "balls", "d" * 64, pooled.shape, tuple(range(num_images)))
+    )
+
+
+@pytest.fixture
+def many():
+    """30 images with one to three captions of one to seven words."""
+    generator = np.random.default_rng(0)
+    words = ("a", "red", "ball", "rolls")
+    return records_of(
+        *(
+            [" ".join(generator.choice(words, generator.integers(1, 8))) for _ in range(generator.integers(1, 4))]
+            for _ in range(30)
+        )
+    )
+
+
+def encode(records, split="train", max_caption_length=10):
+    return encode_captions(records, split, VOCABULARY, max_caption_length=max_caption_length)
+
+
+def examples(batches):
+    """(image, words) of every example in batches, order aside."""
+    found = []
+    for batch in batches:
+        for features, inputs, targets in zip(batch.features, batch.inputs, batch.targets, strict=True):
+            assert inputs[0] == BOS
+            found.append((int(features[0]), tuple(targets[targets != PAD].tolist())))
+    return sorted(found)
+
+
+def test_models_and_vocabularies_number_the_special_tokens_alike():
+    ours = (special_tokens.PAD, special_tokens.BOS, special_tokens.EOS, special_tokens.UNK)
+    assert ours == (PAD, BOS, EOS, UNK)
+
+
+def test_a_caption_is_its_words_between_beginning_and_end():
+    encoded = encode(records_of(["A red ball.", "a blue ball rolls"]))
+    assert encoded.token_ids.tolist() == [[BOS, A, RED, BALL, EOS, PAD], [BOS, A, UNK, BALL, ROLLS, EOS]]
+    assert encoded.lengths.tolist() == [5, 6]
+
+
+def test_a_cut_caption_is_not_taught_to_end_where_it_was_cut():
+    encoded = encode(records_of(["a red ball", "a red ball rolls"]), max_caption_length=3)
+    assert encoded.token_ids.tolist() == [[BOS, A, RED, BALL, EOS], [BOS, A, RED, BALL, PAD]]
+
+
+def test_images_may_have_unequal_numbers_of_captions():
+    encoded = encode(records_of(["a"], ["red", "ball", "a ball"], ["rolls"]))
+    assert encoded.rows.tolist() == [0, 1, 1, 1, 2]
+    assert len(encoded) == 5
+
+
+def test_a_split_without_captions_is_refused():
+    with pytest.raises(InputError, match="balls: the val split has none"):
+        encode(records_of(["a"]), split="val")
+
+
+def test_rows_of_a_later_split_are_those_of_the_whole_dataset():
+    train, val = records_of(["a"], ["red"]), records_of(["ball"], split="val")
+    both = collect_records("balls", [*train.records, *val.records], train.source)
+    assert encode(both, split="val").rows.tolist() == [2]
+
+
+def test_targets_are_the_inputs_one_step_on():
+    encoded = encode(records_of(["a red ball", "a"]))
+    (batch,) = ordered_batches(encoded, features_of(1), batch_size=4, device=CPU)
+    assert batch.inputs.tolist() == [[BOS, A, EOS, PAD], [BOS, A, RED, BALL]]
+    assert batch.targets.tolist() == [[A, EOS, PAD, PAD], [A, RED, BALL, EOS]]
+    assert batch.features.dtype == torch.float32
+
+
+def test_an_epoch_holds_every_caption_once_with_its_own_image(many):
+    encoded, features = encode(many), features_of(30)
+    expected = sorted(
+        (row, (*VOCABULARY.encode(caption.split()), EOS))
+        for row, record in enumerate(many.records)
+        for caption in record.captions
+    )
+    for epoch in (1, 2):
+        batches = list(shuffled_batches(encoded, features, batch_size=8, seed=0, epoch=epoch, device=CPU))
+        assert len(batches) == encoded.num_batches(8)
+        assert examples(batches) == expected
+    assert examples(ordered_batches(encoded, features, batch_size=8, device=CPU)) == expected
+
+
+def test_batches_hold_captions_of_like_length(many):
+    encoded = encode(many)
+    padding = sum(
+        int((batch.targets == PAD).sum())
+        for batch in shuffled_batches(encoded, features_of(30), batch_size=8, seed=0, epoch=1, device=CPU)
+    )
+    # Sorted by length into batches, lengths within all batches together climb once from shortest to longest: 1 to 7.
+    assert padding <= 8 * (7 - 1)
+
+
+def test_batches_depend_on_seed_and_epoch_alone(many):
+    encoded, features = encode(many), features_of(30)
+
+    def inputs(*, seed, epoch):
+        batches = shuffled_batches(encoded, features, batch_size=8, seed=seed, epoch=epoch, device=CPU)
+        return [batch.inputs.tolist() for batch in batches]
+
+    assert inputs(seed=0, epoch=3) == inputs(seed=0, epoch=3)
+    assert inputs(seed=0, epoch=3) != inputs(seed=0, epoch=4)
+    assert inputs(seed=0, epoch=3) != inputs(seed=1, epoch=3)
