@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # A full disk does not say for which file, and numpy ("12 requested and 0 written") not even that it is full.
+        reason = error.strerror or f"cannot be written whole ({error})"
+        raise OSError(error.errno or errno.EIO, reason, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 

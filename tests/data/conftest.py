@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import os
+import subprocess
+import sys
 import threading
 import zipfile
 from collections import defaultdict
@@ -167,3 +170,14 @@ def make_zip() -> Callable[[Mapping[str, bytes]], bytes]:
 @pytest.fixture
 def make_image() -> Callable[..., bytes]:
     return plain_image
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
+    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a small tmpfs needs root on Linux")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

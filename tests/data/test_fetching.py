@@ -286,17 +286,6 @@ def test_a_disk_that_fills_up_names_the_file_and_leaves_nothing_under_the_final_
     assert files_in(tmp_path) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path):
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
-    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("mounting a small tmpfs needs root on Linux")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("has_lengths", [True, False])
 def test_a_full_disk_is_one_error_and_no_file(file_server, small_disk, has_lengths):
     file_server.files[NAME] = OFFICIAL

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,11 @@ def test_a_disk_that_fills_up_leaves_the_earlier_dataset_as_it_was(packed, folde
     assert [path.name for path in folder.parent.iterdir()] == ["two"]
     monkeypatch.undo()
     assert read_packed_images(folder).digest == packed.digest
+
+
+def test_a_really_full_disk_is_one_error_naming_the_file_and_leaves_nothing(packed, small_disk):
+    large = np.zeros((100, 64, 64, 3), np.uint8)  # 1.2 MB on 128 kB
+    train = ImageSplit(large, np.zeros(100, np.int64), tuple(map(str, range(100))))
+    with pytest.raises(OSError, match=r"train_images\.npy"):
+        write_packed_images(small_disk / "two", replace(packed, train=train))
+    assert list(small_disk.iterdir()) == []

@@ -113,3 +113,9 @@ def test_things_of_a_scene_differ_in_kind_and_colour():
         image, captions = draw_scene(rng=np.random.default_rng(seed))
         assert image.size == (128, 128)
         assert len(captions) == 5
+
+
+def test_scenes_that_do_not_fit_on_the_disk_are_one_error_and_no_archive(small_disk):
+    with pytest.raises(OSError, match=r"scenes\.zip"):
+        fetch_images(small_disk / "scenes", num_train=20)
+    assert list((small_disk / "scenes").iterdir()) == []
