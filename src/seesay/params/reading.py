@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, overload
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -54,7 +54,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_section(root: Path, key: str, kind: type[T] | Any) -> T:
+@overload
+def read_section(root: Path, key: str, kind: type[T]) -> T: ...
+@overload
+def read_section(root: Path, key: str, kind: Any) -> Any: ...  # a union of settings is no type[T]
+def read_section(root: Path, key: str, kind: Any) -> Any:
     """The part of params.yaml under the dotted `key`, validated as `kind`.
 
     Raises `InputError` naming the key's full path, the value and what is allowed.
