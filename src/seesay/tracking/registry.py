@@ -171,6 +171,7 @@ def _add_version(client: MlflowClient, root: Path, run_id: str, entry: dict[str,
 
 def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
     """An MLflow model (pyfunc, from code) of released weights, which `mlflow.pyfunc.load_model` loads beside seesay."""
+    import mlflow.pyfunc
 
     artifacts = {"weights": str(root / entry["weights"])}
     if entry["kind"] == "captioner":
@@ -178,3 +179,12 @@ def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
         artifacts["vocabulary"] = str(Paths(root).vocabulary(str(settings["vocabulary"])))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of type hints and input examples, which the signature replaces
+        mlflow.pyfunc.save_model(
+            str(folder),
+            python_model=str(PACKAGE),
+            artifacts=artifacts,
+            model_config={"kind": entry["kind"]},
+            signature=_signature(entry["kind"]),
+            pip_requirements=["seesay"],
+            metadata={"cell": entry["cell"], entry["metric"]: str(entry["value"])},
+        )
