@@ -58,7 +58,7 @@ def captioner() -> LSTMCaptioner:
 
 @pytest.fixture(scope="module")
 def features() -> Tensor:
-    return 3 * torch.randn(40, 12, generator=torch.Generator().manual_seed(0))
+    return 3 * torch.randn(16, 12, generator=torch.Generator().manual_seed(0))
 
 
 def test_greedy_takes_the_likeliest_token_at_each_position():

@@ -110,6 +110,6 @@ def mean_token_loss(
     totals, num_tokens = 0.0, 0
     for batch in ordered_batches(encoded, features, batch_size=batch_size, device=compute.device):
         losses = token_losses(captioner, batch, label_smoothing=0.0)
-        totals += float(losses.double().sum())
+        totals += float(losses.detach().double().sum())
         num_tokens += len(losses)
     return totals / num_tokens
