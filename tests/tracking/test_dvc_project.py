@@ -144,3 +144,9 @@ def test_a_failing_stage_leaves_a_failed_run_and_none_of_its_files(project):
     assert project.runs("pipeline")[-1].info.status == "FAILED"
     assert not (project.root / "metrics/train_classifier/mlp.json").exists()
     assert not Path(project.root / "runs/train_classifier/mlp.json").exists()
+
+
+def test_an_execution_in_which_nothing_ran_well_is_not_taken_for_the_current_state(project):
+    report = sync(project.root)
+    assert (report.pipeline, report.changed) == ("unchanged", False)
+    assert states(report)["train_classifier@mlp"] == "no record"

@@ -177,8 +177,7 @@ def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
     if entry["kind"] == "captioner":
         settings = _training_record(root, entry).params
         artifacts["vocabulary"] = str(Paths(root).vocabulary(str(settings["vocabulary"])))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of type hints and input examples, which the signature replaces
+    with warnings.catch_warnings(record=True):  # MLflow would show them even where they are ignored
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(PACKAGE),

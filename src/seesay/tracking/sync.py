@@ -66,7 +66,8 @@ class _Sync:
         self.client, self.store, self.root, self.instances = client, store, root, instances
         self.prefix = read_prefix(root)
         self.pipelines = experiment_id(client, store, self.prefix + PIPELINE)
-        self.records = {i.address: r for i in instances if i.lock and (r := _record_of(root, i)) is not None}
+        # Also of stages that dvc.lock does not have: a gate that fails has run, and DVC does not count it.
+        self.records = {i.address: r for i in instances if (r := _record_of(root, i)) is not None}
 
     def run(self) -> SyncReport:
         closed = mlflow_runs.close_dead_runs(self.client, self._experiments())
@@ -75,19 +76,20 @@ class _Sync:
         runs = {address: find_run(self.client, self.store, self.root, r) for address, r in self.records.items()}
         missing = {address for address, run in runs.items() if run is None or not is_whole(run, self.records[address])}
         earlier = self._earlier_pipelines()
-        latest = earlier[0] if earlier else None
+        latest = next((run for run in earlier if LOCK_TAG in run.data.tags or self._made_in(run)), None)
         how, pipeline_run, known = self._choose(latest)
         ids = {address: str(run.info.run_id) for address, run in runs.items() if run is not None}
         for address in sorted(missing):
             record = self.records[address]
             run = runs[address]
             ids[address] = replay(self.client, self.store, self.root, record, parent=pipeline_run, run=run)
-        if how == "unchanged" and not missing:
-            lines = self._lines(ids, set(), None, {}, told=known)
+        if how == "unchanged":
+            lines = self._lines(ids, missing, None, {}, told=known)
         else:
             before = [run for run in earlier if run.info.run_id != pipeline_run and LOCK_TAG in run.data.tags]
             lines = self._lines(ids, missing, known.get("seesay.pipeline_key"), before[0].data.tags if before else {})
-            self._write(pipeline_run, lines, ids)
+        if how != "unchanged" or missing:
+            self._write(pipeline_run, lines)
         if how == "created":
             mlflow_runs.end_run(self.client, pipeline_run, status="FINISHED", ended_ms=now_ms())
         return SyncReport(lines, pipeline_run, how, len(missing), closed, self._register())
@@ -96,15 +98,16 @@ class _Sync:
         """How the pipeline run of the current state came to be that; its id; the tags it had before.
 
         `unchanged`: the latest one of this workspace already tells of this dvc.lock. `adopted`: its stages made it in
-        the execution just finished, and all that ran in it is current. `created`: there is none, as everything came
-        from DVC's cache, or MLflow's store is new.
+        the execution just finished, and all that ran in it is current; not so where a person has gone back to other
+        parameters since, and DVC has restored everything. `created`: there is none, as everything came from DVC's
+        cache, or MLflow's store is new. An execution in which nothing ran well has no state to tell of.
         """
         digest = lock_digest(self.root)
         if latest is not None:
             run_id = str(latest.info.run_id)
             if latest.data.tags.get(LOCK_TAG) == digest:
                 return "unchanged", run_id, latest.data.tags
-            if LOCK_TAG not in latest.data.tags and self._all_current(run_id):
+            if LOCK_TAG not in latest.data.tags and self._made_in(latest) <= self._current():
                 return "adopted", run_id, latest.data.tags
         git, _ = describe_git(self.root)
         tags = git | describe_environment(self.root)
@@ -113,15 +116,14 @@ class _Sync:
         )
         return "created", run_id, {}
 
-    def _all_current(self, pipeline_run: str) -> bool:
-        """Whether what ran well in a pipeline run is what the workspace holds now.
-
-        Not so where a person has gone back to other parameters since, and DVC has restored everything from its cache.
-        """
-        condition = f"tags.`{mlflow_runs.PARENT}` = '{pipeline_run}' AND attributes.status = 'FINISHED'"
+    def _made_in(self, pipeline_run: Any) -> set[str]:
+        """The records of what ran well in a pipeline run."""
+        condition = f"tags.`{mlflow_runs.PARENT}` = '{pipeline_run.info.run_id}' AND attributes.status = 'FINISHED'"
         children = mlflow_runs.find_runs(self.client, self._experiments(), condition)
-        made = {run.data.tags.get("seesay.record_id") for run in children}
-        return bool(made) and made <= {record.record_id for record in self.records.values()}
+        return {run.data.tags.get("seesay.record_id", "") for run in children}
+
+    def _current(self) -> set[str]:
+        return {record.record_id for record in self.records.values()}
 
     def _earlier_pipelines(self) -> list[Any]:
         condition = f"tags.`seesay.workspace` = '{workspace_name(self.root)}'"
@@ -150,10 +152,10 @@ class _Sync:
             number = experiment_id(self.client, self.store, experiment)
             link = f"#/experiments/{number}/runs/{run_id}"
             line = StageLine(instance.address, "restored", run_id, experiment, link)
-            if told is not None:
-                state = told.get(line.tag, "restored").removesuffix(f" {run_id}")
-            elif instance.address in replayed:
+            if instance.address in replayed:
                 state = "replayed"
+            elif told is not None:
+                state = told.get(line.tag, "restored").removesuffix(f" {run_id}")
             elif key is not None and record.pipeline_key == key:
                 state = "ran"
             else:
@@ -161,7 +163,7 @@ class _Sync:
             lines.append(replace(line, state=state))
         return tuple(lines)
 
-    def _write(self, pipeline_run: str, lines: tuple[StageLine, ...], run_ids: dict[str, str]) -> None:
+    def _write(self, pipeline_run: str, lines: tuple[StageLine, ...]) -> None:
         """The lines as tags, as a table in two forms, and every result as a metric, so that executions compare."""
         table = stage_table(lines)
         self.client.log_dict(pipeline_run, {"stages": [asdict(line) for line in lines]}, "stages.json")
