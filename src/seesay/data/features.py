@@ -56,6 +56,7 @@ class Features:
         del content["image_ids"], content["shape"], content["schema_version"]
         content["source"] = content.pop("weights")
         content["substitutes"] = list(self.index.weights.substitutes)
+        content["trained"] = bool(self.index.weights.files)  # an encoder without a weights file has fixed filters
         return {**content, "num_images": len(self), "num_dimensions": self.num_dimensions}
 
 
