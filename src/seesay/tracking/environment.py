@@ -33,7 +33,7 @@ class Process:
 
     @staticmethod
     def of(process: psutil.Process) -> Process:
-        return Process(socket.gethostname(), process.pid, f"{process.create_time():.2f}")
+        return Process(socket.gethostname(), process.pid, _birth(process))
 
     @staticmethod
     def parse(text: str) -> Process:
@@ -50,9 +50,21 @@ class Process:
             return False
         try:
             process = psutil.Process(self.pid)
-            return f"{process.create_time():.2f}" != self.created or process.status() == psutil.STATUS_ZOMBIE
+            return _birth(process) != self.created or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
+
+
+def _birth(process: psutil.Process) -> str:
+    """When a process began, as a text that stays the same while it lives.
+
+    On Linux in clock ticks since boot: psutil's seconds since the epoch shift when the machine's clock is set.
+    """
+    try:
+        fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        return f"{fields.split()[19]} ticks"
+    except OSError:
+        return f"{process.create_time():.2f}"
 
 
 def find_pipeline_process() -> Process:
