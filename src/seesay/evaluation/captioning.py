@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +11,7 @@ from seesay.data.caption_records import CaptionRecords
 from seesay.data.features import Features
 from seesay.data.vocabulary import Vocabulary
 from seesay.errors import InputError
+from seesay.evaluation.caption_predictions import Prediction
 from seesay.models.beam_search import beam_search
 from seesay.models.captioner import Captioner
 from seesay.models.decoded import Decoded
@@ -32,7 +31,7 @@ def caption_splits(
     *,
     seed: int,
     compute: Compute,
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[Prediction]]:
     """`{"image_id", "caption"}` of each image, in the order of the records, for "val", "test" and "test_shuffled".
 
     In "test_shuffled" every test image is captioned from the features of another one: what a captioner still scores
@@ -44,7 +43,7 @@ def caption_splits(
     if len(test) < 2:
         raise InputError(f"captions of {captions.name}: expected two test images or more to shuffle, got {len(test)}")
     seen = {"val": (val, val), "test": (test, test), "test_shuffled": (test, test[derangement(len(test), seed=seed)])}
-    predictions = {}
+    predictions: dict[str, list[Prediction]] = {}
     for name, (shown_as, rows) in seen.items():
         decoded = _decode(captioner, features, rows, decoding, compute=compute)
         predictions[name] = [
