@@ -58,12 +58,12 @@ def draw_confusion(
     """The confusion matrix as a heat map with a row per true class, each row adding up to 100 percent."""
     num_classes = len(classes)
     shares = confusion_percent(labels, predicted, num_classes)
-    side = min(max(0.27 * num_classes, 3.0), 13.0)
+    side = min(max(0.27 * num_classes, 3.6), 13.0)
     with drawn(path, width=side + 2.2, height=side + 1.8) as figure:
         axes = figure.subplots()
         grid = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="none")
         axes.grid(visible=False)
-        axes.set_title(f"{title}: confusion matrix, test (percent of each true class)")
+        axes.set_title(f"{title}\nConfusion matrix on test")
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
         if num_classes <= _MAX_NAMED_CLASSES:

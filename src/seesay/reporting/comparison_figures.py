@@ -11,19 +11,20 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from seesay.files import atomic_directory
 from seesay.reporting.drawing import PALETTE, direct_label, drawn
+from seesay.reporting.numbers import magnitude
 
 _MARKERS = "osD^vP"
 _COSTS = (
-    ("flops", "Accuracy against computation", "FLOPs per image, millions", 1e6),
-    ("num_parameters", "Accuracy against size", "parameters, millions", 1e6),
+    ("flops", "Accuracy against computation", "FLOPs per image"),
+    ("num_parameters", "Accuracy against size", "parameters"),
 )
 
 
 def draw_comparison(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Fills `folder` with `accuracy_cost.svg`: a point per classifier, dashed lines for chance."""
     with atomic_directory(folder) as new, drawn(new / "accuracy_cost.svg", width=9.0, height=3.8) as figure:
-        for axes, (key, title, label, unit) in zip(figure.subplots(1, 2, sharey=True), _COSTS, strict=True):
-            _draw_cost(axes, rows, key=key, unit=unit)
+        for axes, (key, title, label) in zip(figure.subplots(1, 2, sharey=True), _COSTS, strict=True):
+            _draw_cost(axes, rows, key=key)
             axes.set_title(title)
             axes.set_xlabel(f"{label} (log scale)")
         figure.axes[0].set_ylabel("test top-1 accuracy, percent")
@@ -31,12 +32,12 @@ def draw_comparison(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)) or 1)
 
 
-def _draw_cost(axes: Axes, rows: Sequence[Mapping[str, Any]], *, key: str, unit: float) -> None:
+def _draw_cost(axes: Axes, rows: Sequence[Mapping[str, Any]], *, key: str) -> None:
     axes.set_xscale("log")
     for number, dataset in enumerate(_datasets(rows)):
         colour, marker = PALETTE[number % len(PALETTE)], _MARKERS[number % len(_MARKERS)]
         of_dataset = [row for row in rows if row["dataset"] == dataset]
-        points = sorted((row[key] / unit, 100 * row["test/top1"], row["cell"]) for row in of_dataset if key in row)
+        points = sorted((row[key], 100 * row["test/top1"], row["cell"]) for row in of_dataset if key in row)
         points = [point for point in points if point[2] != "chance"]
         if points:
             x, y, _ = zip(*points, strict=True)
@@ -51,8 +52,9 @@ def _draw_cost(axes: Axes, rows: Sequence[Mapping[str, Any]], *, key: str, unit:
             direct_label(axes, cell, x_value, y_value, below=is_close and y_value < points[index - 1][1])
     axes.margins(x=0.25)
     axes.set_ylim(0, 105)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axes.xaxis.set_major_formatter(lambda value, _: magnitude(value))
     axes.xaxis.set_minor_formatter(NullFormatter())  # matplotlib's own writes its labels as formulas
 
 

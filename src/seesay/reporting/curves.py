@@ -14,7 +14,8 @@ from seesay.files import read_text
 from seesay.reporting.drawing import BLUE, GREY, VERMILION, drawn
 from seesay.reporting.numbers import is_share
 
-_NAMES = {"loss": "Loss", "top1": "Top-1 accuracy", "top5": "Top-5 accuracy", "psnr": "PSNR, dB", "mse": "MSE"}
+_NAMES = {"loss": "Loss", "top1": "Top-1 accuracy", "psnr": "PSNR, dB", "perplexity": "Perplexity"}
+_NOT_DRAWN = ("mse", "top5")  # the loss again; what top-1 already tells
 _MAX_PANELS = 3
 
 
@@ -56,6 +57,7 @@ def read_history(path: Path) -> History:
 def draw_curves(path: Path, history: History, *, title: str) -> None:
     """One panel per quantity that has a `val/` column: loss first, shares in percent."""
     quantities = [name.removeprefix("val/") for name in history.columns if name.startswith("val/")]
+    quantities = [name for name in quantities if name not in _NOT_DRAWN]
     quantities = sorted(quantities, key=lambda name: name != "loss")[:_MAX_PANELS]
     with drawn(path, width=4.2 * len(quantities), height=3.2) as figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")

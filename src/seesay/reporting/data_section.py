@@ -95,12 +95,12 @@ def _captions(name: str, report: Mapping[str, Any]) -> DataReport:
             split,
             decimal(lengths[split].get("mean"), decimals=1),
             *(decimal(lengths[split].get(key), decimals=0) for key in ("min", "median", "max")),
-            _counts(report.get("captions_per_image", {}).get(split, {})),
+            _captions_per_image(report.get("captions_per_image", {}).get(split, {})),
         )
         for split in SPLITS
         if split in lengths
     )
-    heads = ("split", "mean words", "fewest", "median", "most", "images by number of captions")
+    heads = ("split", "mean words", "fewest", "median", "most", "images")
     return DataReport(
         name,
         "captions",
@@ -113,6 +113,12 @@ def _captions(name: str, report: Mapping[str, Any]) -> DataReport:
         str(duplicates.get("rule", "")),
         tuple(substituted_files(report)),
     )
+
+
+def _captions_per_image(counts: Mapping[str, int]) -> str:
+    """`16 with 5 captions, 2 with 1`."""
+    parts = [f"{whole(count)} with {number}" for number, count in counts.items()]
+    return f"{parts[0]} captions{''.join(f', {part}' for part in parts[1:])}" if parts else "none"
 
 
 def _histogram(lengths: Mapping[str, Any]) -> DataTable:

@@ -142,7 +142,11 @@ def _hardware(facts: Mapping[str, Any]) -> str:
     if not name:
         return ""
     threads = facts.get("num_threads")
-    parts = [str(name), str(facts.get("precision") or ""), f"{threads} threads" if threads else ""]
+    parts = [
+        str(name),
+        str(facts.get("precision") or ""),
+        f"{threads} thread{'s' * (str(threads) != '1')}" if threads else "",
+    ]
     return ", ".join(part for part in parts if part)
 
 
