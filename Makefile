@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro test check format lock deps ui clean-demo
+.PHONY: help setup demo repro test check format lock deps dag ui clean-demo
 
 help:  ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ check: $(READY)  ## ruff, mypy, import-linter
 	lint-imports --no-logo 2>/dev/null || lint-imports
 
 test: check  ## all checks and all tests
-	pytest
+	pytest -n 2 --dist loadscope
 
 format: $(READY)  ## let ruff rewrite what it can
 	ruff check --fix .
@@ -47,6 +47,9 @@ lock: $(READY)  ## resolve requirements.lock anew (needs uv)
 
 deps: $(READY)  ## write each stage's imported modules to dvc.yaml (after an import has changed)
 	python tests/pipeline/import_closure.py
+
+dag: $(READY)  ## write DVC's graph of the stages into ARCHITECTURE.md
+	python tests/pipeline/dag.py
 
 ui: $(READY)  ## open the MLflow UI on this repository's runs
 	mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db

@@ -78,7 +78,6 @@ SHARED_CHANGES = [
 ]  # fmt: skip
 
 
-@pytest.mark.xdist_group("image changes")
 class TestImageHalf:
     def test_nothing_changed_runs_nothing(self, workspace: Any) -> None:
         again = workspace.repro()
@@ -115,7 +114,6 @@ class TestImageHalf:
         assert done.ran == {"train_classifier@wide_mlp", "evaluate_classifier@wide_mlp", "compare_classifiers"} | LAST
 
 
-@pytest.mark.xdist_group("caption changes")
 class TestCaptionHalf:
     @pytest.mark.parametrize(
         ("key", "value", "expected"),

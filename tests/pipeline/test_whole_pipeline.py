@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("whole pipeline")
-
 
 @pytest.fixture(scope="module")
 def workspace(new_workspace: Callable[..., Any]) -> Any:
