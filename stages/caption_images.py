@@ -8,6 +8,7 @@ from seesay.data.features import read_features
 from seesay.data.vocabulary import read_vocabulary
 from seesay.evaluation.caption_predictions import write_caption_predictions
 from seesay.evaluation.captioning import caption_splits
+from seesay.files import file_digest
 from seesay.models.captioners import restore_captioner
 from seesay.models.checkpoint import load_checkpoint
 from seesay.params.experiments import Decoding
@@ -21,15 +22,18 @@ from seesay.tracking.recorder import record_stage
 def main(cell: str, root: Path = Path()) -> None:
     decoding = read_section(root, f"captioners.{cell}.decoding", Decoding)
     seed = read_section(root, "seed", int)
-    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
+    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime).in_float32())
     checkpoint = load_checkpoint(paths.captioner(cell), kind="captioner")
     captions = read_caption_records(paths.captions(checkpoint.dataset))
     vocabulary = read_vocabulary(paths.vocabulary(checkpoint.settings["vocabulary"]))
-    features = read_features(paths.features(checkpoint.settings["features"]), captions)
+    features_path = paths.features(checkpoint.settings["features"])
+    features = read_features(features_path, captions)
     captioner = restore_captioner(checkpoint)
     checkpoint.require_vocabulary(vocabulary.digest)
     with record_stage(root, "caption_images", cell, params=decoding, seed=seed, compute=compute) as log:
         log.dataset(checkpoint.dataset, digest=captions.digest, context="evaluation", source=captions.source)
+        features_digest = file_digest(features_path / "index.json")
+        log.dataset(features_path.name, digest=features_digest, context="features", source=features.index.weights)
         predictions = caption_splits(captioner, captions, vocabulary, features, decoding, seed=seed, compute=compute)
         write_caption_predictions(paths.caption_predictions(cell), predictions)
         log.summary({f"{name}/num_captions": len(results) for name, results in predictions.items()})

@@ -21,7 +21,7 @@ STAGE = "compare_classifiers"
 def main(root: Path = Path()) -> None:
     classifiers = read_section(root, "classifiers", dict[str, Classifier])
     settings = read_section(root, "comparison", Comparison)
-    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
+    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime).in_float32())
     manifests = {name: read_manifest(paths.images(name)) for name in {c.dataset for c in classifiers.values()}}
     with record_stage(root, STAGE, params=settings, compute=compute) as log:
         comparison = compare_classifiers(list(classifiers), manifests, paths, settings, compute=compute)

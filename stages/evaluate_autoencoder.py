@@ -20,7 +20,7 @@ STAGE = "evaluate_autoencoder"
 
 def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, "evaluation", Evaluation)
-    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
+    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime).in_float32())
     checkpoint = load_checkpoint(paths.autoencoder(cell), kind="autoencoder")
     images = read_packed_images(paths.images(checkpoint.dataset))
     autoencoder = restore_autoencoder(checkpoint)

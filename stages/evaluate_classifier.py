@@ -23,7 +23,7 @@ STAGE = "evaluate_classifier"
 
 def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, "evaluation", Evaluation)
-    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
+    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime).in_float32())
     checkpoint = load_checkpoint(paths.classifier(cell), kind="classifier")
     images = read_packed_images(paths.images(checkpoint.dataset))
     classifier = restore_classifier(checkpoint)

@@ -5,7 +5,8 @@ from pathlib import Path
 from seesay.compute import configure
 from seesay.data.caption_records import open_caption_images, read_caption_records
 from seesay.data.features import write_features
-from seesay.files import write_json
+from seesay.data.sources import read_source
+from seesay.files import file_digest, write_json
 from seesay.models.encoder import load_encoder
 from seesay.models.extraction import extract_features
 from seesay.params.datasets import Encoder, Features
@@ -19,7 +20,7 @@ from seesay.tracking.recorder import record_stage
 def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, f"features.{cell}", Features)
     encoder_settings = read_section(root, f"encoders.{settings.encoder}", Encoder)
-    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
+    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime).in_float32())
     captions = read_caption_records(paths.captions(settings.dataset))
     images = open_caption_images(captions, paths)
     weights = encoder_settings.weights
@@ -28,6 +29,11 @@ def main(cell: str, root: Path = Path()) -> None:
     )
     with record_stage(root, "extract_features", cell, params=settings, compute=compute) as log:
         log.dataset(settings.dataset, digest=captions.digest, context="features", source=captions.source)
+        weights_folder = paths.weights(settings.encoder)
+        weights_digest = file_digest(weights_folder / "source.json")
+        log.dataset(
+            settings.encoder, digest=weights_digest, context="encoder weights", source=read_source(weights_folder)
+        )
         pooled = extract_features(
             encoder,
             images,
@@ -42,7 +48,7 @@ def main(cell: str, root: Path = Path()) -> None:
             pooled,
             captions,
             settings,
-            paths.weights(settings.encoder),
+            weights_folder,
             architecture=encoder_settings.architecture,
             mean=encoder.mean.flatten().tolist(),
             std=encoder.std.flatten().tolist(),

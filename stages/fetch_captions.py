@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from seesay.data.fetching import fetch_caption_source, mirror_from_environment
+from seesay.files import file_digest
 from seesay.params.datasets import CaptionSource
 from seesay.params.reading import read_section
 from seesay.paths import Paths
@@ -14,8 +15,12 @@ def main(cell: str, root: Path = Path()) -> None:
     source = read_section(root, f"caption_sources.{cell}", CaptionSource)
     paths = Paths(root)
     with record_stage(root, "fetch_captions", cell, params=source) as log:
-        fetch_caption_source(source, paths.raw_captions(cell), mirror=mirror_from_environment(), scratch=paths.scratch)
-        log.artifact(paths.raw_captions(cell) / "source.json")
+        note = fetch_caption_source(
+            source, paths.raw_captions(cell), mirror=mirror_from_environment(), scratch=paths.scratch
+        )
+        source_path = paths.raw_captions(cell) / "source.json"
+        log.dataset(cell, digest=file_digest(source_path), context="fetched", source=note)
+        log.artifact(source_path)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from seesay.data.fetching import fetch_image_source, mirror_from_environment
+from seesay.files import file_digest
 from seesay.params.datasets import ImageSource
 from seesay.params.reading import read_section
 from seesay.paths import Paths
@@ -14,8 +15,12 @@ def main(cell: str, root: Path = Path()) -> None:
     source = read_section(root, f"image_sources.{cell}", ImageSource)
     paths = Paths(root)
     with record_stage(root, "fetch_images", cell, params=source) as log:
-        fetch_image_source(source, paths.raw_images(cell), mirror=mirror_from_environment(), scratch=paths.scratch)
-        log.artifact(paths.raw_images(cell) / "source.json")
+        note = fetch_image_source(
+            source, paths.raw_images(cell), mirror=mirror_from_environment(), scratch=paths.scratch
+        )
+        source_path = paths.raw_images(cell) / "source.json"
+        log.dataset(cell, digest=file_digest(source_path), context="fetched", source=note)
+        log.artifact(source_path)
 
 
 if __name__ == "__main__":

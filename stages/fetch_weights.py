@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from seesay.data.fetching import fetch_weights, mirror_from_environment
+from seesay.files import file_digest
 from seesay.params.datasets import Encoder
 from seesay.params.reading import read_section
 from seesay.paths import Paths
@@ -14,8 +15,10 @@ def main(cell: str, root: Path = Path()) -> None:
     encoder = read_section(root, f"encoders.{cell}", Encoder)
     paths = Paths(root)
     with record_stage(root, "fetch_weights", cell, params=encoder) as log:
-        fetch_weights(encoder, paths.weights(cell), mirror=mirror_from_environment(), scratch=paths.scratch)
-        log.artifact(paths.weights(cell) / "source.json")
+        note = fetch_weights(encoder, paths.weights(cell), mirror=mirror_from_environment(), scratch=paths.scratch)
+        source_path = paths.weights(cell) / "source.json"
+        log.dataset(cell, digest=file_digest(source_path), context="fetched", source=note)
+        log.artifact(source_path)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ def main(root: Path = Path()) -> None:
     paths = Paths(root)
     with record_stage(root, "gate", params={"gates": paths.gates.name}) as log:
         verdict = judge_workspace(root)
-        write_verdict(paths, verdict)
+        write_verdict(verdict, json_path=paths.gate, markdown_path=paths.verdict)
         # Not a metric file: `report`, which comes before, depends on the whole of metrics/.
         log.measurement({"passed": float(verdict.passed), "num_failed": float(verdict.num_failed)})
         log.artifact(paths.verdict)

@@ -19,6 +19,7 @@ def main(cell: str, root: Path = Path()) -> None:
         captions, report = prepare_captions(settings, paths.raw_captions(cell), name=cell)
         write_caption_records(paths.captions(cell), captions)
         write_json(paths.data_report("prepare_captions", cell), report)
+        log.dataset(cell, digest=captions.digest, context="prepared", source=captions.source)
         log.summary({f"{split}/num_images": count for split, count in report["num_images"].items()})
         log.summary({f"{split}/num_captions": count for split, count in report["num_captions"].items()})
         log.artifact(paths.data_report("prepare_captions", cell))

@@ -19,6 +19,7 @@ def main(cell: str, root: Path = Path()) -> None:
         packed, report = prepare_images(settings, paths.raw_images(settings.source), name=cell)
         write_packed_images(paths.images(cell), packed)
         write_json(paths.data_report("prepare_images", cell), report)
+        log.dataset(cell, digest=packed.digest, context="prepared", source=packed.source)
         log.summary({f"{split}/num_images": count for split, count in report["num_images"].items()})
         log.artifact(paths.data_report("prepare_images", cell))
 

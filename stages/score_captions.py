@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from seesay.data.caption_records import open_caption_images, read_caption_records
+from seesay.data.sources import SourceNote
 from seesay.evaluation.caption_predictions import read_caption_predictions
 from seesay.evaluation.captions import score_all
-from seesay.files import write_text
+from seesay.files import file_digest, read_json, write_text
 from seesay.params.experiments import CaptionerTraining
 from seesay.params.reading import read_section
 from seesay.params.results import Evaluation
@@ -19,13 +20,17 @@ STAGE = "score_captions"
 
 def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, "evaluation", Evaluation)
-    dataset = read_section(root, f"captioners.{cell}.learning", CaptionerTraining).dataset
+    learning = read_section(root, f"captioners.{cell}.learning", CaptionerTraining)
+    dataset = learning.dataset
     seed = read_section(root, "seed", int)
     paths = Paths(root)
     captions = read_caption_records(paths.captions(dataset))
     predictions = read_caption_predictions(paths.caption_predictions(cell), captions)
     with record_stage(root, STAGE, cell, params=settings, seed=seed) as log:
         log.dataset(dataset, digest=captions.digest, context="evaluation", source=captions.source)
+        seen = paths.data_report("extract_features", learning.features)
+        weights = SourceNote.from_json(read_json(seen)["source"], where=seen)
+        log.dataset(learning.features, digest=file_digest(seen), context="features", source=weights)
         scores = score_all(predictions, captions, seed=seed)
         write_text(paths.table(STAGE, cell, "scores"), scores.table())
         images = open_caption_images(captions, paths)

@@ -6,6 +6,7 @@ from seesay.compute import configure
 from seesay.data.caption_records import read_caption_records
 from seesay.data.features import read_features
 from seesay.data.vocabulary import read_vocabulary
+from seesay.files import file_digest
 from seesay.models.captioners import build_captioner
 from seesay.models.checkpoint import save_checkpoint
 from seesay.params.experiments import CaptionerTraining
@@ -34,6 +35,8 @@ def main(cell: str, root: Path = Path()) -> None:
     )
     with record_stage(root, "train_captioner", cell, params=settings, seed=seed, compute=compute) as log:
         log.dataset(settings.dataset, digest=captions.digest, context="training", source=captions.source)
+        features_digest = file_digest(paths.features(settings.features) / "index.json")
+        log.dataset(settings.features, digest=features_digest, context="features", source=features.index.weights)
         best = fit_captioner(
             captioner, captions, vocabulary, features, settings, seed=seed, compute=compute, log=log, resume=log.scratch
         )

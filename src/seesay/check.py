@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from seesay.data.subsets import SUBSETS
+from seesay.errors import InputError
 from seesay.params.project import Params, load_params
+from seesay.params.reading import PARAMS_FILE
 
 
 def check_workspace(root: Path) -> Params:
-    """The validated parameters; raises `InputError` for the first file that is wrong, naming its keys.
-
-    Goes further than the params module can: builds every network that params name, on no device and without memory.
-    """
+    """The validated parameters; raises `InputError` for the first file that is wrong, naming its keys."""
     params = load_params(root)
+    for name, dataset in params.image_datasets.items():
+        if dataset.subset not in SUBSETS:
+            key = f"{root / PARAMS_FILE}: image_datasets.{name}.subset"
+            raise InputError(f"{key}: got {dataset.subset!r}: expected one of {', '.join(SUBSETS)}")
     from seesay.reporting.gate_rules import read_gates
 
     read_gates(root / "gates.yaml")
@@ -20,7 +24,10 @@ def check_workspace(root: Path) -> Params:
 
 
 def check_architectures(params: Params) -> None:
-    """Raises `InputError` for an unknown architecture or argument, naming key, value and what is allowed."""
+    """Builds every network that params name, on no device and without memory.
+
+    Raises `InputError` for an unknown architecture or argument, naming key, value and what is allowed.
+    """
     import torch
 
     from seesay.models.autoencoders import build_autoencoder

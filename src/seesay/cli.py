@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seesay.errors import InputError
-from seesay.files import read_json
 from seesay.paths import Paths
 from seesay.stage import guarded
 
@@ -34,6 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     gate = commands.add_parser("gate", help="judge the metrics: exit 0 passed, 1 failed, 2 could not judge")
     gate.add_argument("--baseline", metavar="REF", help="the git ref to compare with (default: as gates.yaml says)")
     gate.add_argument("--gates", metavar="FILE", type=Path, help="the rules (default: gates.yaml)")
+    gate.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path(".work"), help="where gate.json and gate.md go (default: .work)"
+    )
     commands.add_parser("readme", help="put the tables of reports/results.md into README.md")
     commands.add_parser("demo", help="run the whole pipeline on generated data in .work/demo")
     return parser
@@ -50,9 +52,9 @@ def check(root: Path, _options: argparse.Namespace) -> int:
 
 
 def repro(root: Path, options: argparse.Namespace) -> int:
-    from seesay.check import check_workspace
+    from seesay.check import check_architectures, check_workspace
 
-    check_workspace(root)
+    check_architectures(check_workspace(root))
     status, _ = _dvc_repro(root, options.dvc_arguments)
     _sync(root)
     paths = Paths(root)
@@ -72,8 +74,9 @@ def gate(root: Path, options: argparse.Namespace) -> int:
     from seesay.reporting.gate import judge_workspace, write_verdict
 
     verdict = judge_workspace(root, gates=options.gates, baseline=options.baseline)
-    write_verdict(Paths(root), verdict)
-    print(verdict.summary())
+    folder = root / options.out
+    write_verdict(verdict, json_path=folder / "gate.json", markdown_path=folder / "gate.md")
+    print(f"{verdict.summary()} ({options.out / 'gate.md'})")
     return verdict.exit_code
 
 
@@ -85,22 +88,22 @@ def readme(root: Path, _options: argparse.Namespace) -> int:
 
 
 def demo(root: Path, _options: argparse.Namespace) -> int:
-    from seesay.check import check_workspace
+    from seesay.check import check_architectures, check_workspace
+    from seesay.reporting.gate import read_verdict
     from seesay.workspace import prepare_workspace
 
     started = time.monotonic()
     workspace = root / ".work/demo"
     prepare_workspace(root, workspace, overrides=root / "params/demo.yaml", gates=root / "params/demo_gates.yaml")
-    check_workspace(workspace)
+    check_architectures(check_workspace(workspace))
     status, num_run = _dvc_repro(workspace, [])
     _sync(workspace)
     paths = Paths(workspace)
-    verdict = "no verdict"
-    if paths.verdict.is_file():
-        verdict = "passed" if read_json(paths.gate)["passed"] else "FAILED"
+    verdict = read_verdict(paths)  # of these very metrics, not of an earlier demo's
+    said = "not judged" if verdict is None else "passed" if verdict["passed"] else "FAILED"
     print(f"\n{num_run} stages run in {time.monotonic() - started:.0f} s")
     print(f"report:  {paths.report.relative_to(root)}")
-    print(f"gate:    {verdict} ({paths.verdict.relative_to(root)})")
+    print(f"gate:    {said} ({paths.verdict.relative_to(root)})")
     print("MLflow:  make ui   (or: .venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db)")
     return status
 
@@ -127,13 +130,27 @@ def _dvc_repro(root: Path, arguments: Sequence[str]) -> tuple[int, int]:
 
 
 def _sync(root: Path) -> None:
+    """Brings MLflow in step, unless it is switched off, and renders the page anew where it has something new to say."""
     from seesay.reporting.page import refresh_views
-    from seesay.tracking.sync import sync as sync_with_store
 
-    report = sync_with_store(root)
-    print(report)
-    if Paths(root).results_data.is_file() and (report.changed or not Paths(root).report.is_file()):
-        refresh_views(root, report.lines)
+    paths, ledger, changed = Paths(root), None, False
+    if os.environ.get("SEESAY_TRACKING") == "off":
+        print("SEESAY_TRACKING=off: MLflow is left as it is")
+    else:
+        from seesay.tracking.sync import sync as sync_with_store
+
+        report = sync_with_store(root)
+        print(report)
+        ledger, changed = report.lines or None, report.changed
+    if paths.results_data.is_file() and (changed or _is_older(paths.report, paths.gate)):
+        refresh_views(root, ledger)
+
+
+def _is_older(view: Path, source: Path) -> bool:
+    """Whether a view is missing or was rendered before `source` was written."""
+    if not view.is_file():
+        return True
+    return source.is_file() and view.stat().st_mtime < source.stat().st_mtime
 
 
 if __name__ == "__main__":

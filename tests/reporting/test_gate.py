@@ -230,12 +230,12 @@ def test_wrong_rules_are_refused_by_name(tmp_path, text, named):
 def test_the_verdict_files_name_every_check_and_are_the_same_each_time(repository):
     paths = Paths(repository)
     write_classifier(repository, math.nan)
-    write_verdict(paths, judge_workspace(repository))
+    write_verdict(judge_workspace(repository), json_path=paths.gate, markdown_path=paths.verdict)
     first = paths.gate.read_bytes()
     content = json.loads(first, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
     assert (content["passed"], content["exit_code"], content["num_failed"]) == (False, 1, 2)
     assert [check["status"] for check in content["checks"]] == ["failed", "failed", "passed"]
-    write_verdict(paths, judge_workspace(repository))
+    write_verdict(judge_workspace(repository), json_path=paths.gate, markdown_path=paths.verdict)
     assert paths.gate.read_bytes() == first
     assert "| ❌ **fail** | `evaluate_classifier/resnet9:test/top1` |" in paths.verdict.read_text()
 

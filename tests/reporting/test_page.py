@@ -49,7 +49,7 @@ def page(built_once, tmp_path_factory):
     params, paths = load_params(built_once), Paths(built_once)
     write_text(paths.gates, (Path(__file__).parents[2] / "gates.yaml").read_text().replace("HEAD", "null"))
     write_results(paths.results_data, collect_results(params, paths))
-    write_verdict(paths, judge_workspace(built_once))
+    write_verdict(judge_workspace(built_once), json_path=paths.gate, markdown_path=paths.verdict)
     refresh_views(built_once, [Line("train_classifier@resnet9", "restored", "abcdef0123456789")])
     return paths.report.read_text()
 
@@ -133,7 +133,7 @@ def test_without_records_figures_verdict_or_ledger_the_page_shows_what_there_is(
 def test_a_verdict_on_other_numbers_is_not_shown(full_workspace):
     params, paths = full_workspace
     write_text(paths.gates, 'baseline: null\nrules: [{metric: "evaluate_classifier/mlp:test/top1", min: 0.1}]\n')
-    write_verdict(paths, judge_workspace(paths.root))
+    write_verdict(judge_workspace(paths.root), json_path=paths.gate, markdown_path=paths.verdict)
     path = paths.metrics("evaluate_classifier", "mlp")
     write_results(paths.results_data, collect_results(params, paths))
     refresh_views(paths.root)

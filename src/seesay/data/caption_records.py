@@ -7,6 +7,7 @@ import io
 import json
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -160,7 +161,7 @@ class CaptionImages:
             return self._archive(record.archive).read(record.file_name)
         except (FileNotFoundError, KeyError):
             raise InputError(f"{where}: no such image; fetch the source again") from None
-        except (zipfile.BadZipFile, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise InputError(f"{where}: damaged ({_one_line(error)}); fetch the source again") from None
 
     def _archive(self, name: str) -> zipfile.ZipFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seesay.params.reading import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
@@ -20,6 +20,10 @@ class Runtime(Settings):
     deterministic: bool
     compile: bool
 
+    def in_float32(self) -> Runtime:
+        """For stages that measure rather than train: autocast would blur what they measure."""
+        return self.model_copy(update={"precision": "float32"})
+
 
 class Sgd(Settings):
     name: Literal["sgd"]
@@ -27,6 +31,12 @@ class Sgd(Settings):
     momentum: Decay
     nesterov: bool
     weight_decay: NonNegativeFloat
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Sgd:
+        if self.nesterov and self.momentum == 0.0:
+            raise ValueError("nesterov needs a momentum above 0, got 0.0")
+        return self
 
 
 class AdamW(Settings):

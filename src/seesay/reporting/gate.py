@@ -49,10 +49,10 @@ def judge_workspace(root: Path, *, gates: Path | None = None, baseline: str | No
     return judge(rules, metrics, known, absent=absent)
 
 
-def write_verdict(paths: Paths, verdict: Verdict) -> None:
-    """Writes gate.json and gate.md."""
-    write_json(paths.gate, verdict.to_json())
-    write_text(paths.verdict, verdict_markdown(verdict))
+def write_verdict(verdict: Verdict, *, json_path: Path, markdown_path: Path) -> None:
+    """Writes a verdict for programs and for people."""
+    write_json(json_path, verdict.to_json())
+    write_text(markdown_path, verdict_markdown(verdict))
 
 
 def read_verdict(paths: Paths) -> dict[str, Any] | None:

@@ -63,7 +63,7 @@ def fit_captioner(
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         loss = mean_token_loss(model, val, features, batch_size=batch_size, compute=compute)
-        return {"val/loss": loss, "val/perplexity": math.exp(loss)}
+        return {"val/loss": loss, "val/perplexity": math.exp(min(loss, 700.0))}  # exp(710) overflows
 
     best = fit(
         captioner,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seesay.errors import InputError
-from seesay.files import atomic_path
+from seesay.files import write_bytes
 from seesay.models.checkpoint import read_tensors
 from seesay.training.moving_average import MovingAverage
 
@@ -76,8 +77,9 @@ class Resumable:
         if self._path is None:
             return
         state = {name: part.state_dict() for name, part in self._parts.items()}
-        with atomic_path(self._path) as temporary:
-            torch.save({**state, "fingerprint": self._fingerprint, "course": vars(course)}, temporary)
+        buffer = io.BytesIO()  # on a full disk torch.save raises a RuntimeError that names no file
+        torch.save({**state, "fingerprint": self._fingerprint, "course": vars(course)}, buffer)
+        write_bytes(self._path, buffer.getvalue())
 
     def remove(self) -> None:
         if self._path is not None:
