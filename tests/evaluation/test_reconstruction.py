@@ -66,3 +66,13 @@ def test_reconstructing_leaves_no_gradients(make_images, compute):
     reconstruct(model, make_images().test, batch_size=4, compute=compute)
     assert model[0].weight.grad is None
     assert isinstance(model[0].weight, torch.nn.Parameter)
+
+
+def test_psnr_is_torchmetrics_own():
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    generator = torch.Generator().manual_seed(0)
+    images, drawn = torch.rand(2, 5, 3, 8, 8, generator=generator)
+    mse = (images - drawn).square().mean(dim=(1, 2, 3)).double().numpy()
+    expected = peak_signal_noise_ratio(drawn, images, data_range=1.0, reduction="elementwise_mean", dim=(1, 2, 3))
+    assert mean_psnr(mse) == pytest.approx(float(expected), abs=1e-5)
