@@ -3,19 +3,25 @@
 from pathlib import Path
 
 from seesay.files import read_json, write_json
-from seesay.params.reading import read_section
+from seesay.params.experiments import Autoencoder, Captioner, Classifier
+from seesay.params.reading import CellName, read_section
 from seesay.params.results import Release
 from seesay.paths import Paths
 from seesay.stage import run
 from seesay.tracking.recorder import record_stage
-from seesay.tracking.registry import describe_release, register_models
+from seesay.tracking.registry import Cells, describe_release, register_models
 
 
 def main(root: Path = Path()) -> None:
     settings = read_section(root, "release", Release)
+    cells: Cells = {
+        "classifiers": read_section(root, "classifiers", dict[CellName, Classifier]),
+        "autoencoders": read_section(root, "autoencoders", dict[CellName, Autoencoder]),
+        "captioners": read_section(root, "captioners", dict[CellName, Captioner]),
+    }
     paths = Paths(root)
     with record_stage(root, "register", params=settings) as log:
-        entries = describe_release(settings, paths, gate=read_json(paths.gate))
+        entries = describe_release(settings, paths, gate=read_json(paths.gate), cells=cells)
         write_json(paths.release, entries)
         log.artifact(paths.release)
     register_models(root, entries)  # what a tracker that is down has missed, `seesay sync` makes good

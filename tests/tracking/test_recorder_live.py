@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ import psutil
 import pytest
 from tests.tracking.conftest import Project
 
+from seesay.tracking import mlflow_runs, session
 from seesay.tracking.environment import Process
-from seesay.tracking.records import read_record
-from seesay.tracking.store import experiment_id, locate_store, open_client
+from seesay.tracking.records import RunRecord, read_record
+from seesay.tracking.store import experiment_id, locate_store, open_client, repair_moved_paths
 
 STAGE = """
 import os, signal, sys, time
@@ -173,6 +176,50 @@ def test_a_moved_repository_finds_its_artifacts_again(tmp_path):
     before.rename(after)
     client = open_client(locate_store(after))
     assert Path(client.download_artifacts(run.info.run_id, "note.txt")).read_text() == "content"
+
+
+def test_a_repository_below_a_folder_called_artifacts_keeps_its_paths(tmp_path):
+    root = tmp_path / "artifacts/repository"
+    store = locate_store(root)
+    client = open_client(store)
+    run = client.create_run(experiment_id(client, store, "classification"))
+    client.log_text(run.info.run_id, "content", "note.txt")
+    for _ in range(2):
+        assert not repair_moved_paths(store)
+        client = open_client(store)
+        assert client.get_run(run.info.run_id).info.artifact_uri == run.info.artifact_uri
+    moved = tmp_path / "artifacts/mlruns/artifacts/moved"
+    moved.parent.mkdir(parents=True)
+    root.rename(moved)
+    client = open_client(locate_store(moved))
+    assert Path(client.download_artifacts(run.info.run_id, "note.txt")).read_text() == "content"
+    assert not repair_moved_paths(locate_store(moved))
+
+
+@pytest.mark.parametrize("broken", ["log_params", "set_tags"])
+def test_a_start_that_breaks_off_locked_and_is_tried_again_makes_one_run(tmp_path, empty_store, monkeypatch, broken):
+    shutil.copytree(empty_store, tmp_path / "mlruns")
+    (tmp_path / "dvc.yaml").write_text("")
+    monkeypatch.setattr(session, "compute_stage_hash", lambda *_: "hash")
+    monkeypatch.setattr(session.time, "sleep", lambda _: None)
+    works, calls = getattr(mlflow_runs, broken), []
+
+    def locked_at_first(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise RuntimeError("(sqlite3.OperationalError) database is locked")
+        works(*arguments)
+
+    monkeypatch.setattr(mlflow_runs, broken, locked_at_first)
+    record = RunRecord(stage="train_classifier", cell="mlp", params={"rate": 0.5}, seed=1)
+    message = {"do": "start", "root": str(tmp_path), "record": asdict(record), "pipeline": {"is_pipeline": False}}
+    own = str(Process.of(psutil.Process()))
+    answer = session.Session(tmp_path).handle({**message, "process": own})
+    (run,) = Project(tmp_path).runs("classification")
+    assert len(calls) == 2
+    assert run.info.run_id == answer["run_id"]
+    assert run.data.params == {"rate": "0.5", "seed": "1"}
+    assert run.data.tags["dvc.stage_hash"] == "hash"
 
 
 def _is_tracker_of(process: psutil.Process, root: Path) -> bool:

@@ -3,45 +3,89 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import mlflow
 import numpy as np
 import pytest
 import torch
+from tests.tracking.conftest import Project
 
+from seesay.compute import Compute
+from seesay.data.sources import SourceFile, SourceNote
+from seesay.data.tokenizer import TOKENIZER_VERSION
+from seesay.data.vocabulary import SPECIAL_TOKENS, Vocabulary, write_vocabulary
 from seesay.errors import InputError
+from seesay.evaluation.captioning import _decode
 from seesay.files import write_json
+from seesay.models.captioners import build_captioner, restore_captioner
 from seesay.models.checkpoint import Checkpoint, save_checkpoint
 from seesay.models.classifiers import build_classifier
-from seesay.params.experiments import Architecture
+from seesay.params.experiments import Architecture, Captioner, Classifier
 from seesay.params.results import Release
 from seesay.paths import Paths
 from seesay.tracking.recorder import record_stage
-from seesay.tracking.registry import describe_release, register_models
+from seesay.tracking.registry import Cells, describe_release, register_models
 from seesay.tracking.store import locate_store
 from seesay.tracking.sync import sync
 
+RELEASE = Release(prefix="demo-", classifiers=("mlp",), captioners=(), autoencoders=())
+TRAINING = {
+    "epochs": 1,
+    "batch_size": 1,
+    "optimizer": {
+        "name": "sgd",
+        "learning_rate": 0.1,
+        "momentum": 0.0,
+        "nesterov": False,
+        "weight_decay": 0.0,
+    },
+    "schedule": {"decay": "linear", "warmup_fraction": 0.0},
+    "moving_average": None,
+    "max_gradient_norm": None,
+    "patience": None,
+}
+CLASSIFIER = Classifier.model_validate(
+    {
+        "dataset": "tiny",
+        "architecture": {"name": "mlp"},
+        "augmentation": {"flip": False, "crop_padding": 0, "cutout": 0.0},
+        "label_smoothing": 0.0,
+        "training": TRAINING,
+    }
+)
+CELLS: Cells = {"classifiers": {"mlp": CLASSIFIER}, "autoencoders": {}, "captioners": {}}
+
 
 def evaluate(root: Path, top1: float) -> None:
-    path = Paths(root).metrics("evaluate_classifier", "mlp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'{{"test/top1": {top1}}}')
+    measure(root, "evaluate_classifier", "mlp", {"test/top1": top1})
+    report_source(root, "prepare_images", "tiny", {"official.zip": False, "mirror.zip": True})
 
 
-RELEASE = Release(prefix="demo-", classifiers=("mlp",), captioners=(), autoencoders=())
+def measure(root: Path, stage: str, cell: str, metrics: dict[str, float]) -> None:
+    write_json(Paths(root).metrics(stage, cell), metrics)
+
+
+def report_source(root: Path, stage: str, name: str, files: dict[str, bool]) -> None:
+    """A data report; `files` says which ones are substitutes."""
+    note = SourceNote("s", tuple(SourceFile(file, "u", "d", 1, "", is_sub) for file, is_sub in files.items()))
+    write_json(Paths(root).data_report(stage, name), {"source": note.to_json()})
 
 
 def test_nothing_is_released_behind_a_gate_that_has_not_passed(tmp_path):
     for gate in ({"passed": False}, {}, {"passed": "yes"}):
         with pytest.raises(InputError, match=r"gate\.json: passed"):
-            describe_release(RELEASE, Paths(tmp_path), gate=gate)
+            describe_release(RELEASE, Paths(tmp_path), gate=gate, cells=CELLS)
 
 
 def test_a_release_names_weights_digest_and_main_metric(workspace):
     evaluate(workspace.root, 0.75)
-    assert describe_release(RELEASE, Paths(workspace.root), gate={"passed": True}) == [
+    assert describe_release(RELEASE, Paths(workspace.root), gate={"passed": True}, cells=CELLS) == [
         {
             "name": "demo-classifier-mlp",
             "kind": "classifier",
@@ -50,24 +94,25 @@ def test_a_release_names_weights_digest_and_main_metric(workspace):
             "sha256": hashlib.sha256(b"mlp").hexdigest(),
             "metric": "test/top1",
             "value": 0.75,
+            "substitutes": ["mirror.zip"],
         }
     ]
 
 
 def test_a_release_of_a_model_that_is_not_trained_is_refused(tmp_path):
     with pytest.raises(InputError, match="mlp, which is not trained"):
-        describe_release(RELEASE, Paths(tmp_path), gate={"passed": True})
+        describe_release(RELEASE, Paths(tmp_path), gate={"passed": True}, cells=CELLS)
 
 
 def test_weights_are_registered_once_and_the_champion_follows_the_release(workspace):
     evaluate(workspace.root, 0.75)
     sync(workspace.root)
-    first = describe_release(RELEASE, Paths(workspace.root), gate={"passed": True})
+    first = describe_release(RELEASE, Paths(workspace.root), gate={"passed": True}, cells=CELLS)
     assert [register_models(workspace.root, first) for _ in range(2)] == [1, 0]
 
     weights = Paths(workspace.root).classifier("mlp")
     weights.write_text("better")
-    second = describe_release(RELEASE, Paths(workspace.root), gate={"passed": True})
+    second = describe_release(RELEASE, Paths(workspace.root), gate={"passed": True}, cells=CELLS)
     assert register_models(workspace.root, second) == 1
     client = workspace.client
     assert (
@@ -84,9 +129,26 @@ def test_weights_are_registered_once_and_the_champion_follows_the_release(worksp
     assert len(client.search_model_versions("name = 'demo-classifier-mlp'")) == 2
 
 
+def test_a_version_names_the_substitutes_its_model_was_made_from(workspace):
+    def tags() -> dict[str, str]:
+        return workspace.client.get_model_version_by_alias("demo-classifier-mlp", "champion").tags
+
+    evaluate(workspace.root, 0.75)
+    sync(workspace.root)
+    entries = describe_release(RELEASE, Paths(workspace.root), gate={"passed": True}, cells=CELLS)
+    earlier = [{key: value for key, value in entry.items() if key != "substitutes"} for entry in entries]
+    assert register_models(workspace.root, earlier) == 1  # as an earlier seesay registered it
+    assert [register_models(workspace.root, entries) for _ in range(2)] == [1, 0]
+    assert tags()["substitutes"] == "mirror.zip"
+    report_source(workspace.root, "prepare_images", "tiny", {"official.zip": False})
+    entries = describe_release(RELEASE, Paths(workspace.root), gate={"passed": True}, cells=CELLS)
+    assert [register_models(workspace.root, entries) for _ in range(2)] == [1, 0]
+    assert "substitutes" not in tags()
+
+
 def test_sync_registers_what_the_register_stage_could_not(workspace):
     evaluate(workspace.root, 0.75)
-    entries = describe_release(RELEASE, Paths(workspace.root), gate={"passed": True})
+    entries = describe_release(RELEASE, Paths(workspace.root), gate={"passed": True}, cells=CELLS)
     write_json(Paths(workspace.root).release, entries)
     assert sync(workspace.root).num_registered == 1
     assert not sync(workspace.root).changed
@@ -118,16 +180,96 @@ def test_a_registered_classifier_gives_the_probabilities_of_its_network(tmp_path
     monkeypatch.delenv("SEESAY_TRACKING")
     evaluate(tmp_path, 0.75)
     sync(tmp_path)
-    register_models(tmp_path, describe_release(RELEASE, Paths(tmp_path), gate={"passed": True}))
+    register_models(tmp_path, describe_release(RELEASE, Paths(tmp_path), gate={"passed": True}, cells=CELLS))
 
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(locate_store(tmp_path).uri)
-    try:
-        model = mlflow.pyfunc.load_model("models:/demo-classifier-mlp@champion")
-        probabilities = model.predict(images)
-    finally:
-        mlflow.set_tracking_uri(before)
+    probabilities = load(tmp_path, "models:/demo-classifier-mlp@champion").predict(images)
     normalised = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
     expected = network(normalised).softmax(1).detach().numpy()
     assert np.allclose(probabilities, expected, atol=1e-6)
+
+
+def captioner_of(**decoding: Any) -> Captioner:
+    learning = {
+        "dataset": "words",
+        "vocabulary": "words",
+        "features": "words_small",
+        "architecture": {"name": "lstm"},
+        "label_smoothing": 0.0,
+        "max_caption_length": 9,
+        "training": TRAINING,
+    }
+    default = {"method": "beam", "beam_size": 4, "length_penalty": 0.0, "max_length": 7, "batch_size": 2}
+    return Captioner.model_validate({"learning": learning, "decoding": {**default, **decoding}})
+
+
+def test_a_registered_captioner_says_what_the_captions_measured_said(tmp_path, empty_store, monkeypatch):
+    architecture = Architecture(name="lstm", embedding_size=8, hidden_size=8, dropout=0.0)
+    vocabulary = Vocabulary((*SPECIAL_TOKENS, *(f"word{n}" for n in range(12))), 1, TOKENIZER_VERSION, "c" * 64)
+    network = build_captioner(architecture, vocabulary_size=16, feature_size=5, seed=0, key="architecture").eval()
+    with torch.no_grad():
+        for weights in network.parameters():  # enough for beams to differ from the greedy choice
+            weights.mul_(4)
+    checkpoint = Checkpoint(
+        kind="captioner",
+        dataset="words",
+        dataset_digest="d",
+        classes=(),
+        vocabulary_digest=vocabulary.digest,
+        architecture={"name": "lstm", "arguments": architecture.arguments},
+        sizes={"vocabulary_size": 16, "feature_size": 5},
+        settings={"vocabulary": "words", "features": "words_small", "max_caption_length": 9},
+        normalisation={},
+        state_dict=dict(network.state_dict()),
+        metrics={},
+    )
+    paths = Paths(tmp_path)
+    shutil.copytree(empty_store, tmp_path / "mlruns")
+    (tmp_path / "dvc.yaml").write_text("stages: {train_captioner: {foreach: [lstm], do: {cmd: train}}}")
+    (tmp_path / "dvc.lock").write_text("stages: {train_captioner@lstm: {cmd: train}}")
+    write_vocabulary(paths.vocabulary("words"), vocabulary)
+    monkeypatch.setenv("SEESAY_TRACKING", "off")
+    with record_stage(tmp_path, "train_captioner", "lstm", params={"vocabulary": "words"}) as log:
+        save_checkpoint(paths.captioner("lstm"), checkpoint)
+        log.model(paths.captioner("lstm"))
+    monkeypatch.delenv("SEESAY_TRACKING")
+    sync(tmp_path)
+    measure(tmp_path, "score_captions", "lstm", {"test/cider_d": 0.5})
+    report_source(tmp_path, "prepare_captions", "words", {"text.zip": True, "images.zip": False})
+    report_source(tmp_path, "extract_features", "words_small", {"weights.pth": True})
+
+    pooled = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float16)
+    rows = np.arange(9)
+    compute = Compute(torch.device("cpu"), None, num_threads=1, deterministic=True, compile=False)
+    released = Release(prefix="demo-", classifiers=(), captioners=("lstm",), autoencoders=())
+    client = Project(tmp_path).client
+
+    def release(captioner: Captioner) -> tuple[str, list[str]]:
+        """Which version is the champion now, and what the captions measured would be."""
+        cells: Cells = {"classifiers": {}, "autoencoders": {}, "captioners": {"lstm": captioner}}
+        entries = describe_release(released, paths, gate={"passed": True}, cells=cells)
+        assert entries[0]["substitutes"] == ["text.zip", "weights.pth"]
+        assert [register_models(tmp_path, entries) for _ in range(2)] == [1, 0]
+        version = client.get_model_version_by_alias("demo-captioner-lstm", "champion")
+        assert version.tags["substitutes"] == "text.zip, weights.pth"
+        assert json.loads(version.tags["decoding"]) == captioner.decoding.model_dump(exclude={"batch_size"})
+        shown: Any = SimpleNamespace(pooled=pooled)
+        found = _decode(restore_captioner(checkpoint), shown, rows, captioner.decoding, compute=compute)
+        return str(version.version), [" ".join(vocabulary.decode(one.token_ids)) for one in found]
+
+    beams = release(captioner_of())
+    greedy = release(captioner_of(method="greedy", beam_size=1, max_length=3))
+    assert beams[1] != release(captioner_of(method="greedy", beam_size=1))[1]  # the test can tell them apart
+    assert release(captioner_of())[0] == beams[0] == "1"  # the earlier way of decoding is released again
+    for version, expected in (beams, greedy):
+        assert load(tmp_path, f"models:/demo-captioner-lstm/{version}").predict(pooled.astype(np.float32)) == expected
+
+
+def load(root: Path, uri: str) -> Any:
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(locate_store(root).uri)
+    try:
+        return mlflow.pyfunc.load_model(uri)
+    finally:
+        mlflow.set_tracking_uri(before)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow has set it

@@ -30,10 +30,18 @@ PARENT = "mlflow.parentRunId"
 def start_run(
     client: MlflowClient, experiment: str, record: RunRecord, *, parent: str | None, tags: Mapping[str, str]
 ) -> str:
-    """Creates the run of a record, running, with its parameters and tags; returns its id."""
+    """Creates the run of a record, running, with its parameters and tags; returns its id.
+
+    A run that an attempt which broke off has left behind is completed, so that a record never has two.
+    """
     nesting = {PARENT: parent} if parent else {}
     everything = {**run_tags(record), **tags, **nesting}
-    run = client.create_run(experiment, start_time=record.started_ms, tags=everything, run_name=record.run_name)
+    found = find_runs(client, [experiment], f"tags.`seesay.record_id` = '{record.record_id}'", newest=1)
+    run = (
+        found[0]
+        if found
+        else client.create_run(experiment, start_time=record.started_ms, tags=everything, run_name=record.run_name)
+    )
     run_id: str = run.info.run_id
     if record.changes:
         client.log_text(run_id, record.changes, "git/changes.diff")

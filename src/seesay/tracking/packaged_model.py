@@ -6,11 +6,15 @@ MLflow executes this file when it saves and when it loads a model ("models from 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
+
+BATCH_SIZE = 100
+"""Features decoded at a time; captions do not depend on it."""
 
 
 class PackagedModel(PythonModel):
@@ -18,7 +22,7 @@ class PackagedModel(PythonModel):
 
     A classifier takes images, uint8 (N, H, W, 3), and returns probabilities, float32 (N, classes), in the order of
     `classes`. An autoencoder takes the same and returns the images reconstructed, uint8 (N, H, W, 3). A captioner takes
-    pooled features, float (N, D), and returns N captions, decoded greedily.
+    pooled features, float (N, D), and returns N captions, decoded as those its scores in the registry are of.
     """
 
     def load_context(self, context: Any) -> None:
@@ -38,6 +42,9 @@ class PackagedModel(PythonModel):
         }
         self.network = restore[self.kind](self.checkpoint)
         if self.kind == "captioner":
+            from seesay.params.experiments import Decoding
+
+            self.decoding = Decoding(**context.model_config["decoding"], batch_size=BATCH_SIZE)
             self.vocabulary = read_vocabulary(Path(context.artifacts["vocabulary"]))
             self.checkpoint.require_vocabulary(self.vocabulary.digest)
 
@@ -47,7 +54,7 @@ class PackagedModel(PythonModel):
 
         with torch.inference_mode():
             if self.kind == "captioner":
-                return self._captions(torch.from_numpy(np.array(model_input, dtype=np.float32)))
+                return self._captions(np.array(model_input, dtype=np.float32))
             outputs = self.network(self._normalised(torch.from_numpy(np.array(model_input, dtype=np.uint8))))
             if self.kind == "classifier":
                 return outputs.softmax(dim=1).numpy()
@@ -60,10 +67,16 @@ class PackagedModel(PythonModel):
         return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
     def _captions(self, features: Any) -> list[str]:
-        from seesay.models.greedy import greedy_search
+        import torch
 
-        max_length = self.checkpoint.settings["max_caption_length"]
-        found = greedy_search(self.network, features, max_length=max_length)
+        from seesay.compute import Compute
+        from seesay.evaluation.captioning import _decode  # what `caption_images` decodes with
+
+        shown: Any = SimpleNamespace(pooled=features)
+        rows = np.arange(len(features), dtype=np.int64)
+        threads = torch.get_num_threads()
+        compute = Compute(torch.device("cpu"), None, num_threads=threads, deterministic=False, compile=False)
+        found = _decode(self.network, shown, rows, self.decoding, compute=compute)
         return [" ".join(self.vocabulary.decode(one.token_ids)) for one in found]
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seesay.data.sources import SourceNote
 from seesay.errors import InputError
 from seesay.files import file_digest, read_json
+from seesay.params.experiments import Autoencoder, Captioner, Classifier
 from seesay.params.results import Release
 from seesay.paths import Paths
 from seesay.tracking.records import RunRecord, read_record
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
 
 ALIAS = "champion"
 DIGEST_TAG = "model.sha256"
+DECODING_TAG = "decoding"
+SUBSTITUTES_TAG = "substitutes"
+Cells = Mapping[str, Mapping[str, Classifier | Autoencoder | Captioner]]
+"""The cells of each section of params.yaml that a release names cells of."""
 PACKAGE = Path(__file__).with_name("packaged_model.py")
 
 
@@ -45,11 +53,13 @@ KINDS = {
 }
 
 
-def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any]) -> list[dict[str, Any]]:
-    """The released models, one entry each: name in the registry, kind, cell, weights and their digest, main metric.
+def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any], cells: Cells) -> list[dict[str, Any]]:
+    """The released models, one entry each.
 
-    Equal models give equal entries. Raises `InputError` where the gate has not passed or a weights or metrics file is
-    missing.
+    An entry holds the name in the registry, kind, cell, weights and their digest, main metric, the files that stood in
+    for official ones, and of a captioner how the captions measured were decoded. Equal models give equal entries.
+    Raises `InputError` where the gate has not passed, a weights or metrics file or a data report is missing, or
+    `cells` lacks a released one.
     """
     if gate.get("passed") is not True:
         raise InputError(f"{paths.gate}: passed: got {gate.get('passed')!r}: nothing is released behind a failed gate")
@@ -63,23 +73,44 @@ def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any]) -
             metrics = read_json(metrics_path)
             if kind.metric not in metrics:
                 raise InputError(f"{metrics_path}: no key {kind.metric!r}")
-            entries.append(
-                {
-                    "name": f"{settings.prefix}{kind.name}-{cell}",
-                    "kind": kind.name,
-                    "cell": cell,
-                    "weights": weights.relative_to(paths.root).as_posix(),
-                    "sha256": file_digest(weights),
-                    "metric": kind.metric,
-                    "value": metrics[kind.metric],
-                }
-            )
+            if cell not in cells[section]:
+                raise InputError(f"{paths.params}: release.{section}: got {cell!r}: expected an entry of {section}")
+            made_as = cells[section][cell]
+            entry = {
+                "name": f"{settings.prefix}{kind.name}-{cell}",
+                "kind": kind.name,
+                "cell": cell,
+                "weights": weights.relative_to(paths.root).as_posix(),
+                "sha256": file_digest(weights),
+                "metric": kind.metric,
+                "value": metrics[kind.metric],
+                "substitutes": _substitutes(paths, made_as),
+            }
+            if isinstance(made_as, Captioner):
+                # Not the batch size, which changes no caption.
+                entry["decoding"] = made_as.decoding.model_dump(exclude={"batch_size"})
+            entries.append(entry)
     return entries
 
 
-def register_models(root: Path, entries: list[dict[str, Any]]) -> int:
-    """Gives each released model a version in MLflow's registry, unless its weights have one, and the alias `champion`.
+def _substitutes(paths: Paths, made_as: Classifier | Autoencoder | Captioner) -> list[str]:
+    """Names of the files that stood in for official ones in what a model was made from, its encoder's weights too."""
+    if isinstance(made_as, Captioner):
+        learning = made_as.learning
+        reports = [
+            paths.data_report("prepare_captions", learning.dataset),
+            paths.data_report("extract_features", learning.features),
+        ]
+    else:
+        reports = [paths.data_report("prepare_images", made_as.dataset)]
+    notes = [SourceNote.from_json(read_json(path).get("source"), where=path) for path in reports]
+    return list(dict.fromkeys(name for note in notes for name in note.substitutes))
 
+
+def register_models(root: Path, entries: list[dict[str, Any]]) -> int:
+    """Gives each released model a version in MLflow's registry, unless it has one, and the alias `champion`.
+
+    A model is its weights, and of a captioner also how it decodes: the value it is released with depends on both.
     Returns how many models that changed. Never fatal: a registry that cannot be reached is a warning, and `seesay sync`
     makes it good.
     """
@@ -103,10 +134,21 @@ def _register(client: MlflowClient, store: Store, root: Path, entry: dict[str, A
 
     name = entry["name"]
     versions = client.search_model_versions(f"name = '{name}'")
-    same = [version for version in versions if version.tags.get(DIGEST_TAG) == entry["sha256"]]
+    tags = _version_tags(entry)
+    same = [v for v in versions if all(v.tags.get(key) == tags.get(key) for key in (DIGEST_TAG, DECODING_TAG))]
+    has_changed = False
     if same:
-        number = max(same, key=lambda version: int(version.version)).version
+        version = max(same, key=lambda version: int(version.version))
+        number = version.version
+        for key in sorted(key for key in tags if version.tags.get(key) != tags[key]):
+            client.set_model_version_tag(name, str(number), key, tags[key])
+            has_changed = True
+        if entry.get("substitutes") == [] and SUBSTITUTES_TAG in version.tags:
+            client.delete_model_version_tag(name, str(number), SUBSTITUTES_TAG)
+            has_changed = True
     else:
+        if entry["kind"] == "captioner" and "decoding" not in entry:
+            return False  # released by an earlier seesay: `register` is to run again
         weights = root / entry["weights"]
         if not weights.is_file() or file_digest(weights) != entry["sha256"]:
             return False  # the list is of weights that are not here (any more)
@@ -120,7 +162,7 @@ def _register(client: MlflowClient, store: Store, root: Path, entry: dict[str, A
         number = _add_version(client, root, run_id, entry)
     champion = client.get_registered_model(name).aliases.get(ALIAS)
     if str(champion) == str(number):
-        return False
+        return has_changed
     client.set_registered_model_alias(name, ALIAS, str(number))
     return True
 
@@ -152,19 +194,34 @@ def _training_record(root: Path, entry: dict[str, Any]) -> RunRecord:
     return read_record(Paths(root).run_record(train, entry["cell"]))
 
 
-def _add_version(client: MlflowClient, root: Path, run_id: str, entry: dict[str, Any]) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / "model"
-        save_package(package, root, entry)
-        client.log_artifacts(run_id, str(package), "model")
+def _version_tags(entry: dict[str, Any]) -> dict[str, str]:
+    """What a version says of itself; of substitutes and of decoding nothing where there are none."""
     tags = {
         DIGEST_TAG: entry["sha256"],
         "dvc.path": entry["weights"],
         "metric": entry["metric"],
         "value": str(entry["value"]),
     }
+    if entry.get("substitutes"):
+        tags[SUBSTITUTES_TAG] = ", ".join(entry["substitutes"])
+    if "decoding" in entry:
+        tags[DECODING_TAG] = json.dumps(entry["decoding"], sort_keys=True)
+    return tags
+
+
+def _add_version(client: MlflowClient, root: Path, run_id: str, entry: dict[str, Any]) -> str:
+    # One training run has a package for each way its captioner is released to decode.
+    name = "-".join(["model", *(str(value) for _, value in sorted(entry.get("decoding", {}).items()))])
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "model"
+        save_package(package, root, entry)
+        client.log_artifacts(run_id, str(package), name)
     version = client.create_model_version(
-        entry["name"], source=f"runs:/{run_id}/model", run_id=run_id, tags=tags, await_creation_for=30
+        entry["name"],
+        source=f"runs:/{run_id}/{name}",
+        run_id=run_id,
+        tags=_version_tags(entry),
+        await_creation_for=30,
     )
     return str(version.version)
 
@@ -174,15 +231,17 @@ def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
     import mlflow.pyfunc
 
     artifacts = {"weights": str(root / entry["weights"])}
+    config = {"kind": entry["kind"]}
     if entry["kind"] == "captioner":
         settings = _training_record(root, entry).params
         artifacts["vocabulary"] = str(Paths(root).vocabulary(str(settings["vocabulary"])))
+        config["decoding"] = entry["decoding"]
     with warnings.catch_warnings(record=True):  # MLflow would show them even where they are ignored
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(PACKAGE),
             artifacts=artifacts,
-            model_config={"kind": entry["kind"]},
+            model_config=config,
             signature=_signature(entry["kind"]),
             pip_requirements=["seesay"],
             metadata={"cell": entry["cell"], entry["metric"]: str(entry["value"])},

@@ -138,13 +138,14 @@ def repair_moved_paths(store: Store) -> bool:
     """
     if store.database is None or store.folder is None or not store.database.is_file():
         return False
-    now, tail = str(store.folder), "/artifacts/"
+    now, tail = str(store.folder), "/mlruns/artifacts/"
     with closing(sqlite3.connect(store.database, timeout=30)) as database, database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "experiments" not in tables:
             return False
         locations = [row[0] or "" for row in database.execute("SELECT artifact_location FROM experiments")]
-        roots = {location.split(tail)[0] for location in locations if f"/mlruns{tail}" in location}
+        # The last occurrence: a folder above the repository may have any name.
+        roots = {f"{location.rpartition(tail)[0]}/mlruns" for location in locations if tail in location}
         before = database.total_changes
         for old in sorted(roots - {now}):
             for table, column in PATH_COLUMNS:

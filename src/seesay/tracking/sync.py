@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 LOCK_TAG = "dvc.lock_sha256"
 MAX_TAGGED_LINES = 500
+LOCK_SECONDS = 300.0
+"""How long a sync waits for another one."""
 NOTE = "mlflow.note.content"
 
 
@@ -48,17 +50,17 @@ def sync(root: Path) -> SyncReport:
     main = find_main_repository(root)
     store = locate_store(main)
     work = Paths(main).scratch
-    work.mkdir(parents=True, exist_ok=True)
-    with FileLock(work / "sync.lock", timeout=300):
-        try:
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with FileLock(work / "sync.lock", timeout=LOCK_SECONDS):
             repaired = repair_moved_paths(store)
             client = open_client(store)
             report = _Sync(client, store, root, instances).run()
             return replace(report, repaired=repaired)
-        except InputError:
-            raise
-        except Exception as error:  # MLflow raises anything from ConnectionError to sqlalchemy's own
-            return SyncReport(problem=f"{type(error).__name__}: {' '.join(str(error).split())}"[:500])
+    except InputError:
+        raise
+    except Exception as error:  # MLflow raises anything from ConnectionError to sqlalchemy's own
+        return SyncReport(problem=f"{type(error).__name__}: {' '.join(str(error).split())}"[:500])
 
 
 class _Sync:
