@@ -21,7 +21,7 @@ from seesay.data.sources import SourceFile, SourceNote
 from seesay.data.tokenizer import TOKENIZER_VERSION
 from seesay.data.vocabulary import SPECIAL_TOKENS, Vocabulary, write_vocabulary
 from seesay.errors import InputError
-from seesay.evaluation.captioning import _decode
+from seesay.evaluation.captioning import decode_rows
 from seesay.files import write_json
 from seesay.models.captioners import build_captioner, restore_captioner
 from seesay.models.checkpoint import Checkpoint, save_checkpoint
@@ -254,7 +254,7 @@ def test_a_registered_captioner_says_what_the_captions_measured_said(tmp_path, e
         assert version.tags["substitutes"] == "text.zip, weights.pth"
         assert json.loads(version.tags["decoding"]) == captioner.decoding.model_dump(exclude={"batch_size"})
         shown: Any = SimpleNamespace(pooled=pooled)
-        found = _decode(restore_captioner(checkpoint), shown, rows, captioner.decoding, compute=compute)
+        found = decode_rows(restore_captioner(checkpoint), shown, rows, captioner.decoding, compute=compute)
         return str(version.version), [" ".join(vocabulary.decode(one.token_ids)) for one in found]
 
     beams = release(captioner_of())

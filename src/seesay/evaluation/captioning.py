@@ -45,7 +45,7 @@ def caption_splits(
     seen = {"val": (val, val), "test": (test, test), "test_shuffled": (test, test[derangement(len(test), seed=seed)])}
     predictions: dict[str, list[Prediction]] = {}
     for name, (shown_as, rows) in seen.items():
-        decoded = _decode(captioner, features, rows, decoding, compute=compute)
+        decoded = decode_rows(captioner, features, rows, decoding, compute=compute)
         predictions[name] = [
             {"image_id": captions.records[row].image_id, "caption": " ".join(vocabulary.decode(caption.token_ids))}
             for row, caption in zip(shown_as.tolist(), decoded, strict=True)
@@ -62,9 +62,10 @@ def derangement(num_items: int, *, seed: int) -> Rows:
     return shuffled
 
 
-def _decode(
+def decode_rows(
     captioner: Captioner, features: Features, rows: Rows, decoding: Decoding, *, compute: Compute
 ) -> list[Decoded]:
+    """What `captioner` says of those rows of `features`, in their order."""
     decoded: list[Decoded] = []
     for start in range(0, len(rows), decoding.batch_size):
         chosen = features.pooled[rows[start : start + decoding.batch_size]].astype(np.float32)

@@ -70,13 +70,13 @@ class PackagedModel(PythonModel):
         import torch
 
         from seesay.compute import Compute
-        from seesay.evaluation.captioning import _decode  # what `caption_images` decodes with
+        from seesay.evaluation.captioning import decode_rows  # what `caption_images` decodes with
 
         shown: Any = SimpleNamespace(pooled=features)
         rows = np.arange(len(features), dtype=np.int64)
         threads = torch.get_num_threads()
         compute = Compute(torch.device("cpu"), None, num_threads=threads, deterministic=False, compile=False)
-        found = _decode(self.network, shown, rows, self.decoding, compute=compute)
+        found = decode_rows(self.network, shown, rows, self.decoding, compute=compute)
         return [" ".join(self.vocabulary.decode(one.token_ids)) for one in found]
 
 
