@@ -171,3 +171,15 @@ def test_reporting_needs_no_torch_and_no_mlflow():
 def test_the_templates_are_part_of_the_package():
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     assert re.search(r"seesay = \[.*reporting/templates/\*", text)
+
+
+def test_a_drawing_is_rounded_where_it_cannot_be_seen_and_scales_stay_whole(tmp_path):
+    from seesay.reporting.embedding import embedded
+
+    path = tmp_path / "x.svg"
+    path.write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg"><g transform="translate(100.51234 657.7) scale(0.015625)"/></svg>'
+    )
+    drawn = embedded(path)
+    assert drawn is not None
+    assert "translate(100.51 657.7) scale(0.015625)" in drawn

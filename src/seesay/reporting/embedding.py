@@ -24,7 +24,8 @@ def embedded(path: Path) -> Markup | None:
     if path.suffix == ".svg":
         text = _NOT_DRAWN.sub("", path.read_text(encoding="utf-8")).replace('"', "'")
         text = re.sub(r"\s*\n\s*", " ", text).replace("> <", "><").strip()
-        text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)  # a hundredth of a point is finer than any screen
+        # A hundredth of a point is finer than any screen; numbers below one are left alone, scales are among them.
+        text = re.sub(r"(?<![\d.])([1-9]\d*\.\d\d)\d+", r"\1", text)
         return Markup("data:image/svg+xml," + quote(text, safe=_PLAIN))
     kind = {".png": "png", ".webp": "webp"}[path.suffix]
     return Markup(f"data:image/{kind};base64," + base64.b64encode(path.read_bytes()).decode())
