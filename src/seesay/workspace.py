@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import filecmp
 import io
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,5 +75,6 @@ def _as_yaml(value: Mapping[str, Any]) -> str:
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     buffer = io.StringIO()
-    yaml.dump(dict(value), buffer)
+    unshared = json.loads(json.dumps(value))  # what YAML anchors shared: an edit of one place must not change another
+    yaml.dump(unshared, buffer)
     return buffer.getvalue()
