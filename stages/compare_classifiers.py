@@ -1,9 +1,9 @@
-"""Put all classifiers side by side: accuracy, cost and chance."""
+"""Put all classifiers side by side: accuracy, cost, chance and what others have published."""
 
 from pathlib import Path
 
 from seesay.compute import configure
-from seesay.data.packed_images import read_manifest
+from seesay.data.packed_images import read_packed_images
 from seesay.evaluation.comparison import compare_classifiers
 from seesay.files import write_json
 from seesay.params.experiments import Classifier
@@ -22,11 +22,12 @@ def main(root: Path = Path()) -> None:
     classifiers = read_section(root, "classifiers", dict[str, Classifier])
     settings = read_section(root, "comparison", Comparison)
     paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime).in_float32())
-    manifests = {name: read_manifest(paths.images(name)) for name in {c.dataset for c in classifiers.values()}}
+    names = dict.fromkeys(classifier.dataset for classifier in classifiers.values())
+    datasets = {name: read_packed_images(paths.images(name)) for name in names}
     with record_stage(root, STAGE, params=settings, compute=compute) as log:
-        comparison = compare_classifiers(list(classifiers), manifests, paths, settings, compute=compute)
+        comparison = compare_classifiers(classifiers, datasets, paths, settings, compute=compute)
         write_json(paths.metrics(STAGE), {"rows": comparison.rows})
-        draw_comparison(paths.figures(STAGE), comparison.rows)
+        draw_comparison(paths.figures(STAGE), comparison.rows, datasets, classifiers, paths, settings=settings)
         log.measurement(comparison.throughput)  # a time: never in the metrics file
         log.artifact(paths.metrics(STAGE))
         log.artifact(paths.figures(STAGE))

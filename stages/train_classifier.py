@@ -1,18 +1,19 @@
-"""Train one classifier."""
+"""Train one classifier, once for each of its seeds; or put the classifiers of another cell together."""
 
 from pathlib import Path
 
 from seesay.compute import configure
 from seesay.data.packed_images import read_packed_images
+from seesay.data.sources import SOURCE_FILE, read_source
+from seesay.files import atomic_directory, file_digest
 from seesay.models.checkpoint import save_checkpoint
-from seesay.models.classifiers import build_classifier
-from seesay.params.experiments import Classifier
+from seesay.params.experiments import NONE, Classifier
 from seesay.params.reading import read_section
 from seesay.params.training import Runtime
 from seesay.paths import Paths
 from seesay.stage import run
 from seesay.tracking.recorder import record_stage
-from seesay.training.classification import fit_classifier
+from seesay.training.classifier_cells import make_classifiers
 
 
 def main(cell: str, root: Path = Path()) -> None:
@@ -20,18 +21,19 @@ def main(cell: str, root: Path = Path()) -> None:
     seed = read_section(root, "seed", int)
     paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
     images = read_packed_images(paths.images(settings.dataset))
-    classifier = build_classifier(
-        settings.architecture,
-        num_classes=images.num_classes,
-        image_size=images.image_size,
-        seed=seed,
-        key=f"classifiers.{cell}.architecture",
-    )
     with record_stage(root, "train_classifier", cell, params=settings, seed=seed, compute=compute) as log:
         log.dataset(settings.dataset, digest=images.digest, context="training", source=images.source)
-        best = fit_classifier(classifier, images, settings, seed=seed, compute=compute, log=log, resume=log.scratch)
-        save_checkpoint(paths.classifier(cell), best)
-        log.summary(best.metrics)
+        if settings.initial_weights != NONE:
+            note = paths.weights(settings.initial_weights) / SOURCE_FILE
+            source = read_source(note.parent)
+            log.dataset(settings.initial_weights, digest=file_digest(note), context="initial weights", source=source)
+        made = make_classifiers(cell, settings, images, paths, seed=seed, compute=compute, log=log, resume=log.scratch)
+        with atomic_directory(paths.classifiers_of(cell)) as folder:
+            for index, checkpoint in enumerate(made.checkpoints):
+                save_checkpoint(folder / f"{index}.pt", checkpoint)
+        log.summary(made.metrics)
+        # Times: never in the metrics file.
+        log.measurement({"core_seconds": made.core_seconds[0], "core_seconds_all_seeds": sum(made.core_seconds)})
         log.model(paths.classifier(cell))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from seesay.data.subsets import SUBSETS
 from seesay.errors import InputError
+from seesay.params.experiments import ENSEMBLE
 from seesay.params.project import Params, load_params
 from seesay.params.reading import PARAMS_FILE
 
@@ -36,6 +37,8 @@ def check_architectures(params: Params) -> None:
 
     with torch.device("meta"):
         for name, classifier in params.classifiers.items():
+            if classifier.architecture.name == ENSEMBLE:
+                continue  # made of what it is built on
             key = f"classifiers.{name}.architecture"
             size = params.image_datasets[classifier.dataset].image_size
             build_classifier(classifier.architecture, num_classes=10, image_size=size, seed=0, key=key)

@@ -1,4 +1,5 @@
-"""The command line: `seesay check | repro | sync | gate | readme | demo`."""
+"""The command line: `seesay check | repro | sync | gate | readme | export | learning-rates | demo |
+workspace`."""
 
 from __future__ import annotations
 
@@ -37,7 +38,17 @@ def _parser() -> argparse.ArgumentParser:
         "--out", metavar="DIR", type=Path, default=Path(".work"), help="where gate.json and gate.md go (default: .work)"
     )
     commands.add_parser("readme", help="put the tables of reports/results.md into README.md")
+    export = commands.add_parser("export", help="write a trained classifier as ONNX, checked against PyTorch")
+    export.add_argument("cell", metavar="CELL", help="an entry of classifiers in params.yaml")
+    export.add_argument("--out", metavar="FILE.onnx", type=Path, help="where it goes (default: .work/export/CELL.onnx)")
+    rates = commands.add_parser("learning-rates", help="how a classifier's loss falls as its learning rate rises")
+    rates.add_argument("cell", metavar="CELL", help="an entry of classifiers in params.yaml")
+    rates.add_argument("--low", metavar="RATE", type=float, default=1e-5, help="the first rate (default: 1e-5)")
+    rates.add_argument("--high", metavar="RATE", type=float, default=1.0, help="the last rate (default: 1)")
+    rates.add_argument("--steps", metavar="N", type=int, default=100, help="optimizer steps (default: 100)")
     commands.add_parser("demo", help="run the whole pipeline on generated data in .work/demo")
+    other = commands.add_parser("workspace", help="run the pipeline under params/NAME.yaml in .work/NAME")
+    other.add_argument("name", metavar="NAME", help="params/NAME.yaml overrides sections; its gates: NAME_gates.yaml")
     return parser
 
 
@@ -87,14 +98,48 @@ def readme(root: Path, _options: argparse.Namespace) -> int:
     return 0
 
 
+def export(root: Path, options: argparse.Namespace) -> int:
+    from seesay.export import TOLERANCE, export_classifier
+
+    done = export_classifier(root, options.cell, out=options.out)
+    agreement, side = done.agreement, done.image_size
+    print(f"{options.cell}: {os.path.relpath(done.path, root)} ({done.num_bytes / 1e6:.1f} MB)")
+    print(f"takes:   images, float32 (batch, 3, {side}, {side}), RGB in [0, 1]; the normalisation is inside")
+    print(f"gives:   logits, float32 (batch, {done.num_classes}); the classes' names are in the file's metadata")
+    print(f"checked: all {agreement.num_images} test images of {done.dataset} get the same class as from PyTorch; "
+          f"logits differ by {agreement.max_difference:.1e} at most (allowed: {TOLERANCE:g})")  # fmt: skip
+    return 0
+
+
+def learning_rates(root: Path, options: argparse.Namespace) -> int:
+    from seesay.reporting.rate_range import report_rate_range
+    from seesay.training.rate_range import find_rate_range
+
+    cell = find_rate_range(root, options.cell, low=options.low, high=options.high, num_steps=options.steps)
+    print(report_rate_range(Paths(root), options.cell, cell))
+    return 0
+
+
 def demo(root: Path, _options: argparse.Namespace) -> int:
+    return _run_workspace(root, "demo")
+
+
+def workspace(root: Path, options: argparse.Namespace) -> int:
+    return _run_workspace(root, options.name)
+
+
+def _run_workspace(root: Path, name: str) -> int:
     from seesay.check import check_architectures, check_workspace
     from seesay.reporting.gate import read_verdict
     from seesay.workspace import prepare_workspace
 
     started = time.monotonic()
-    workspace = root / ".work/demo"
-    prepare_workspace(root, workspace, overrides=root / "params/demo.yaml", gates=root / "params/demo_gates.yaml")
+    workspace = root / ".work" / name
+    overrides, gates = (root / "params" / f"{name}{ending}.yaml" for ending in ("", "_gates"))
+    for path in (overrides, gates):
+        if not path.is_file():
+            raise InputError(f"{path}: no such file: expected what workspace {name!r} changes, and its gates")
+    prepare_workspace(root, workspace, overrides=overrides, gates=gates)
     check_architectures(check_workspace(workspace))
     status, num_run = _dvc_repro(workspace, [])
     _sync(workspace)
@@ -108,7 +153,17 @@ def demo(root: Path, _options: argparse.Namespace) -> int:
     return status
 
 
-_COMMANDS = {"check": check, "repro": repro, "sync": sync, "gate": gate, "readme": readme, "demo": demo}
+_COMMANDS = {
+    "check": check,
+    "repro": repro,
+    "sync": sync,
+    "gate": gate,
+    "readme": readme,
+    "export": export,
+    "learning-rates": learning_rates,
+    "demo": demo,
+    "workspace": workspace,
+}
 
 
 def _dvc_repro(root: Path, arguments: Sequence[str]) -> tuple[int, int]:

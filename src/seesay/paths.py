@@ -56,8 +56,12 @@ class Paths:
         return self.root / "data/features" / name
 
     # Models
-    def classifier(self, cell: str) -> Path:
-        return self.root / "models/classifiers" / f"{cell}.pt"
+    def classifiers_of(self, cell: str) -> Path:
+        """Folder: `0.pt`, `1.pt`, ...: a classifier for each seed of the cell."""
+        return self.root / "models/classifiers" / cell
+
+    def classifier(self, cell: str, index: int = 0) -> Path:
+        return self.classifiers_of(cell) / f"{index}.pt"
 
     def autoencoder(self, cell: str) -> Path:
         return self.root / "models/autoencoders" / f"{cell}.pt"

@@ -4,7 +4,8 @@ import torch
 
 from seesay.data.image_batches import load_images, num_training_batches, ordered_batches, training_batches
 from seesay.data.packed_images import ImageSplit
-from seesay.params.experiments import Augmentation
+from seesay.errors import InputError
+from seesay.params.augmentation import Augmentation, Mixing
 
 AUGMENTATION = Augmentation(flip=True, crop_padding=1, cutout=0.25)
 PLAIN = Augmentation(flip=False, crop_padding=0, cutout=0.0)
@@ -63,3 +64,30 @@ def test_evaluation_sees_every_image_once_in_order(loaded):
     assert torch.cat([labels for _, labels in batches]).tolist() == list(range(10))
     images = torch.cat([images for images, _ in batches])
     assert torch.equal((images * 25.5).round()[:, 0, 0, 0].long(), torch.arange(10))
+
+
+MIXED = PLAIN.model_copy(update={"mixing": Mixing(mixup_alpha=1.0, cutmix_alpha=1.0, probability=1.0)})
+
+
+def test_mixed_images_have_mixed_labels(loaded):
+    """Images of one colour each, ten times their label: the labels' mean is a tenth of the pixels' mean."""
+    batches = list(training_batches(loaded, 1, batch_size=5, augmentation=MIXED, seed=0, num_classes=10))
+    assert len(batches) == 2
+    for images, labels in batches:
+        assert labels.shape == (5, 10)
+        assert (labels > 0).sum() > 5
+        expected = labels @ torch.arange(10, dtype=torch.float32)
+        torch.testing.assert_close(images.mean(dim=(1, 2, 3)) * 25.5, expected)
+
+
+def test_where_there_are_no_classes_mixing_is_refused(loaded):
+    with pytest.raises(InputError, match=r"augmentation\.mixing: expected none where there are no classes to learn"):
+        next(training_batches(loaded, 1, batch_size=5, augmentation=MIXED, seed=0))
+
+
+def test_batches_come_at_the_size_asked_for_with_the_same_labels(loaded):
+    small = list(training_batches(loaded, 1, batch_size=4, augmentation=AUGMENTATION, seed=0, size=6))
+    full = epoch(loaded, 1, augmentation=AUGMENTATION)
+    for (images, labels), (_, same) in zip(small, full, strict=True):
+        assert images.shape == (4, 3, 6, 6)
+        assert torch.equal(labels, same)

@@ -5,11 +5,13 @@ import pytest
 
 from seesay.evaluation.class_predictions import ClassPredictions, SplitPredictions
 from seesay.evaluation.classification import (
+    averaged,
     classification_metrics,
     confusion_counts,
     confusion_table,
     cross_entropy,
     per_class_table,
+    seed_metrics,
     top_accuracy,
 )
 
@@ -80,19 +82,60 @@ def test_classes_that_share_a_word_stay_apart_and_commas_are_quoted():
     assert [line.split(",")[1] for line in per_class_table(split).splitlines()[1:3]] == ["crane (0)", "crane (1)"]
 
 
+def metrics_of(val, test):
+    return classification_metrics(ClassPredictions(val=val, test=test), bootstrap_resamples=20, bootstrap_seed=0)
+
+
 def test_metrics_have_their_keys_and_top5_only_where_it_means_something(split):
-    metrics = classification_metrics(ClassPredictions(val=split, test=split))
+    metrics = metrics_of(split, split)
     assert set(metrics) == {
-        "val/top1",
-        "val/loss",
-        "test/top1",
-        "test/loss",
-        "test/macro_f1",
-        "test/num_images",
+        *("val/top1", "val/loss", "test/top1", "test/loss", "test/macro_f1", "test/num_images"),
+        *("test/balanced_accuracy", "test/auc_macro", "test/top1_low", "test/top1_high"),
+        *("calibration/temperature", "test/ece", "test/ece_calibrated", "test/loss_calibrated"),
     }
     assert metrics["test/macro_f1"] == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
     assert metrics["test/num_images"] == 4
     six = six_classes(0, 5)
-    metrics = classification_metrics(ClassPredictions(val=six, test=six))
+    metrics = metrics_of(six, six)
     assert (metrics["test/top1"], metrics["test/top5"], metrics["val/top5"]) == (0.5, 0.5, 0.5)
     assert all(type(value) is float for value in metrics.values())
+
+
+def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_have_images(split):
+    # a: 1 of 2, b: 1 of 1, c: 0 of 1
+    assert metrics_of(split, split)["test/balanced_accuracy"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    only_a = SplitPredictions(split.logits[:1], split.labels[:1], split.class_labels)
+    assert metrics_of(only_a, only_a)["test/balanced_accuracy"] == 1.0
+
+
+def test_an_area_that_cannot_be_measured_has_no_key(split):
+    only_a = SplitPredictions(split.logits[:1], split.labels[:1], split.class_labels)
+    assert "test/auc_macro" not in metrics_of(split, only_a)
+
+
+def test_the_temperature_comes_from_val_and_changes_no_decision(split):
+    wrong = SplitPredictions(10 * split.logits, (split.labels + 1) % 3, split.class_labels)
+    metrics = metrics_of(wrong, split)
+    assert metrics["calibration/temperature"] > 10, "val says: never be sure"
+    assert metrics["test/top1"] == 0.5
+    assert metrics["test/loss_calibrated"] == pytest.approx(math.log(3), rel=0.1)
+
+
+def test_spread_over_seeds_is_the_sample_standard_deviation(split):
+    right = SplitPredictions(np.eye(3, dtype=np.float32)[split.labels], split.labels, split.class_labels)
+    networks = [ClassPredictions(val=right, test=one) for one in (split, right, split)]
+    metrics = seed_metrics(networks)
+    # top-1 of 1/2, 1 and 1/2: mean 2/3, squares of the distances 1/36, 4/36, 1/36, divided by 2
+    assert metrics["seeds/num"] == 3.0
+    assert metrics["seeds/test/top1_mean"] == pytest.approx(2 / 3)
+    assert metrics["seeds/test/top1_std"] == pytest.approx(math.sqrt(6 / 36 / 2))
+    assert (metrics["seeds/val/top1_mean"], metrics["seeds/val/top1_std"]) == (1.0, 0.0)
+    assert seed_metrics(networks[:1]) == {}
+
+
+def test_answers_are_averaged_as_probabilities():
+    sure, unsure = (
+        SplitPredictions(np.log(np.array([shares], dtype=np.float32)), np.array([0]), ("a", "b"))
+        for shares in ([0.9, 0.1], [0.2, 0.8])
+    )
+    assert averaged(sure, unsure).probabilities[0] == pytest.approx([0.55, 0.45])

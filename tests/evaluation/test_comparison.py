@@ -1,16 +1,25 @@
+import numpy as np
 import pytest
 
-from seesay.data.packed_images import read_manifest, write_packed_images
+from seesay.data.packed_images import read_packed_images, write_packed_images
 from seesay.errors import InputError
-from seesay.evaluation.comparison import compare_classifiers, count_flops
+from seesay.evaluation.class_predictions import ClassPredictions, SplitPredictions, write_class_predictions
+from seesay.evaluation.comparison import compare_classifiers
 from seesay.files import write_json
 from seesay.models.checkpoint import Checkpoint, describe_architecture, save_checkpoint
 from seesay.models.classifiers import build_classifier
-from seesay.params.experiments import Architecture
-from seesay.params.results import Comparison
+from seesay.params.experiments import Architecture, Classifier
+from seesay.params.results import Comparison, Published
 from seesay.paths import Paths
 
-SETTINGS = Comparison(throughput_batch_size=2, throughput_repeats=3)
+SETTINGS = Comparison(
+    throughput_batch_sizes=(1, 2),
+    throughput_repeats=3,
+    samples_per_class=1,
+    samples_seed=0,
+    overfitting_study=(),
+    published=(Published(name="A net", dataset="tiny", top1=0.45, source="a thesis"),),
+)
 ARCHITECTURES = {
     "small": Architecture(name="mlp", hidden_sizes=[4], dropout=0.0),
     "round": Architecture(name="resnet9", width=2),
@@ -39,19 +48,36 @@ def workspace(tmp_path, make_images):
             metrics={},
         )
         save_checkpoint(paths.classifier(cell), checkpoint)
-        metrics = {"test/top1": 0.5, "test/top5": 0.9, "val/top1": 0.4, "test/loss": 1.0}
+        top1 = {"small": 0.5, "round": 1.0}[cell]
+        metrics = {"test/top1": top1, "test/top1_low": 0.3, "test/top5": 0.9, "val/top1": 0.4, "test/loss": 1.0}
         write_json(paths.metrics("evaluate_classifier", cell), metrics)
+        write_json(paths.metrics("train_classifier", cell), {"train/flops": 1e9} if cell == "small" else {})
+        write_answers(paths, cell, labels=images.test.labels, num_right=round(6 * top1))
     return paths
 
 
-def compare(paths, compute, cells=tuple(ARCHITECTURES)):
-    manifests = {"tiny": read_manifest(paths.images("tiny"))}
-    return compare_classifiers(cells, manifests, paths, SETTINGS, compute=compute)
+def write_answers(paths, cell, *, labels, num_right):
+    """The first `num_right` images right, the others not."""
+    said = np.where(np.arange(len(labels)) < num_right, labels, (labels + 1) % 6)
+    split = SplitPredictions(np.eye(6, dtype=np.float32)[said], labels, tuple("abcdef"))
+    write_class_predictions(paths.class_predictions(cell), ClassPredictions(val=split, test=split))
 
 
-def test_a_row_per_cell_and_one_for_chance(workspace, compute):
+def entry(**changes):
+    """A classifier's settings, of which only `built_on` counts here."""
+    settings = {"dataset": "tiny", "built_on": "none", "initial_weights": "none"}
+    return Classifier.model_construct(**(settings | changes))
+
+
+def compare(paths, compute, cells=tuple(ARCHITECTURES), **changes):
+    datasets = {"tiny": read_packed_images(paths.images("tiny"))}
+    settings = {cell: entry(**changes) for cell in cells}
+    return compare_classifiers(settings, datasets, paths, SETTINGS, compute=compute)
+
+
+def test_a_row_per_cell_one_for_chance_and_one_for_each_published_result(workspace, compute):
     rows = compare(workspace, compute).rows
-    assert [row["cell"] for row in rows] == ["small", "round", "chance"]
+    assert [row["cell"] for row in rows] == ["small", "round", "chance", "A net"]
     # 16 * 16 * 3 = 768 inputs: weights 768 * 4 + 4 * 6, biases 4 + 6; two operations per weight
     assert rows[0] == {
         "cell": "small",
@@ -60,32 +86,45 @@ def test_a_row_per_cell_and_one_for_chance(workspace, compute):
         "num_classes": 6,
         "num_parameters": 768 * 4 + 4 * 6 + 10,
         "flops": 2 * (768 * 4 + 4 * 6),
+        "training_flops": 1e9,
         "substitutes": ["a.zip"],
         "test/top1": 0.5,
+        "test/top1_low": 0.3,
         "test/top5": 0.9,
         "val/top1": 0.4,
     }
-    assert rows[-1]["test/top1"] == pytest.approx(1 / 6)
-    assert rows[-1]["test/top5"] == pytest.approx(5 / 6)
-    assert set(rows[-1]) == set(rows[0])
+    assert rows[2]["test/top1"] == pytest.approx(1 / 6)
+    assert rows[2]["test/top5"] == pytest.approx(5 / 6)
+    assert (rows[3]["test/top1"], rows[3]["source"]) == (0.45, "a thesis")
+    assert "test/top5" not in rows[3]
+
+
+def test_the_better_of_two_neighbours_has_the_test_between_them(workspace, compute):
+    better = compare(workspace, compute).rows[1]
+    # all six right against three: 3 to 0, 2 / 2^3
+    assert (better["mcnemar/next"], better["mcnemar/b"], better["mcnemar/c"]) == ("small", 3, 0)
+    assert better["mcnemar/p"] == pytest.approx(0.25)
 
 
 def test_rows_follow_the_cells_asked_for_and_hold_no_times(workspace, compute):
     comparison = compare(workspace, compute, cells=["round"])
-    assert [row["cell"] for row in comparison.rows] == ["round", "chance"]
+    assert [row["cell"] for row in comparison.rows] == ["round", "chance", "A net"]
     assert comparison.rows == compare(workspace, compute, cells=["round"]).rows
-    assert list(comparison.throughput) == ["round/images_per_second"]
-    assert comparison.throughput["round/images_per_second"] > 0
+    assert set(comparison.throughput) == {"round/images_per_second_batch1", "round/images_per_second_batch2"}
 
 
-def test_the_network_of_the_publication_costs_95_million_multiply_adds():
-    architecture = Architecture(name="resnet9", width=32)
-    classifier = build_classifier(architecture, num_classes=30, image_size=64, seed=0, key="x").eval()
-    assert count_flops(classifier, image_size=64) == 2 * 95_264_256
+def test_what_a_cell_is_built_on_is_in_its_row(workspace, compute):
+    assert compare(workspace, compute, cells=["round"], built_on="small").rows[0]["built_on"] == "small"
+
+
+def test_answers_to_other_images_are_not_compared(workspace, compute):
+    write_answers(workspace, "round", labels=np.zeros(6, dtype=np.int64), num_right=6)
+    with pytest.raises(InputError, match=r"round\.npz: not of the images that .*small\.npz is of"):
+        compare(workspace, compute)
 
 
 def test_a_missing_checkpoint_or_metrics_file_is_named(workspace, compute):
-    with pytest.raises(InputError, match=r"gone\.pt: no such file"):
+    with pytest.raises(InputError, match=r"gone/0\.pt: no such file"):
         compare(workspace, compute, cells=["gone"])
     workspace.metrics("evaluate_classifier", "small").write_text("{}")
     with pytest.raises(InputError, match=r"small\.json: expected metrics with test/top1"):

@@ -8,13 +8,31 @@ import torch.nn.functional as F
 
 from seesay.errors import InputError
 from seesay.models.checkpoint import Checkpoint, describe_architecture, load_checkpoint, save_checkpoint
-from seesay.models.classifiers import CLASSIFIERS, build_classifier, check_head, restore_classifier
+from seesay.models.classifiers import (
+    CLASSIFIERS,
+    build_classifier,
+    check_head,
+    ensemble_of,
+    load_members,
+    restore_classifier,
+)
+from seesay.models.local_response import LocalResponseNorm
 from seesay.params.experiments import Architecture
 
 SMALL = {
     "mlp": {"hidden_sizes": [16, 8], "dropout": 0.1},
     "plain_cnn": {"widths": [4, 8], "dropout": 0.1},
+    "alexnet_mini": {"dropout": 0.1, "normalisation": "local_response"},
+    "alexnet": {"dense_size": 16, "dropout": 0.1, "batch_norm": False},
     "resnet9": {"width": 4},
+    "resnet18": {"stem_stride": 2, "dropout": 0.1},
+    "pretrained": {
+        "network": "mobilenet_v2",
+        "input_size": 48,
+        "dropout": 0.1,
+        "train_backbone": True,
+        "freeze_batch_norms": False,
+    },
 }
 NUM_CLASSES, IMAGE_SIZE = 7, 32
 
@@ -105,6 +123,10 @@ class TestEveryClassifier:
         # 12288 * 512 + 512, 512 * 256 + 256, 256 * 30 + 30
         ("mlp", {"hidden_sizes": [512, 256], "dropout": 0.2}, 6_291_968 + 131_328 + 7_710),
         ("resnet9", {"width": 32}, 1_651_262),  # the 1.65 M of the network it follows
+        # torchvision's 11,689,512 with 1000 classes, less 1000 * 513 of its head and 3 * 64 * (49 - 9) of its stem
+        ("resnet18", {}, 11_689_512 - 513_000 - 7_680 + 30 * 513),
+        # 3x3 convolutions: 896, 18496, 73856, 147584, 73792; dense 4096 * 1024 + 1024, 1024 * 512 + 512, 512 * 30 + 30
+        ("alexnet_mini", {}, 896 + 18_496 + 73_856 + 147_584 + 73_792 + 4_195_328 + 524_800 + 15_390),
     ],
 )
 def test_networks_have_their_size(name, arguments, num_parameters):
@@ -119,6 +141,12 @@ def test_networks_have_their_size(name, arguments, num_parameters):
         ("plain_cnn", {"widths": []}, r"architecture\.widths: got \[\]"),
         ("plain_cnn", {"dropout": 1.0}, r"architecture\.dropout: got 1\.0: .*less than 1"),
         ("mlp", {"hidden_sizes": [8, 0]}, r"architecture\.hidden_sizes\.1: got 0"),
+        ("alexnet", {"image_size": 16}, r"alexnet needs images of 32 pixels or more, got 16"),
+        ("alexnet_mini", {"image_size": 36}, r"multiple of 8, got 36"),
+        ("alexnet_mini", {"normalisation": "none"}, r"architecture\.normalisation: got 'none'"),
+        ("resnet18", {"stem_stride": 0}, r"architecture\.stem_stride: got 0"),
+        ("pretrained", {"network": "resnet9000"}, r"network: got 'resnet9000': expected one of alexnet, "),
+        ("pretrained", {"network": "vgg11"}, r"no global pooling before a linear head"),
         ("resnet9", {"image_size": 8}, r"resnet9 needs images of 16 pixels or more, got 8"),
     ],
 )
@@ -144,3 +172,44 @@ def test_a_checkpoint_whose_parts_do_not_fit_is_refused():
         restore_classifier(checkpoint_of("resnet9", classifier, sizes=sizes))
     with pytest.raises(InputError, match=r"checkpoint: architecture\.name: got 'gone'"):
         restore_classifier(checkpoint_of("resnet9", classifier, architecture={"name": "gone", "arguments": {}}))
+
+
+def test_the_alexnets_take_batch_norms_instead(images):
+    for name, changes in (("alexnet_mini", {"normalisation": "batch"}), ("alexnet", {"batch_norm": True})):
+        norms = [m for m in build(name, **changes).modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        assert len(norms) == 5
+        assert not any(isinstance(m, LocalResponseNorm) for m in build(name, **changes).modules())
+
+
+class TestAnEnsemble:
+    def checkpoint(self):
+        return ensemble_of(
+            [checkpoint_of("mlp", build("mlp")), checkpoint_of("resnet9", build("resnet9", seed=1))], metrics={}
+        )
+
+    def test_gives_the_mean_of_its_members_probabilities(self, images):
+        members = [build("mlp").eval(), build("resnet9", seed=1).eval()]
+        expected = torch.stack([member(images).softmax(1) for member in members]).mean(0)
+        torch.testing.assert_close(restore_classifier(self.checkpoint())(images).softmax(1), expected)
+
+    def test_comes_back_from_its_file(self, images, tmp_path):
+        save_checkpoint(tmp_path / "0.pt", self.checkpoint())
+        (loaded,) = load_members(tmp_path)
+        assert torch.equal(restore_classifier(loaded)(images), restore_classifier(self.checkpoint())(images))
+
+    def test_a_folder_gives_a_member_for_each_seed(self, tmp_path):
+        for index in (0, 1, 2):
+            save_checkpoint(tmp_path / f"{index}.pt", checkpoint_of("mlp", build("mlp", seed=index)))
+        members = load_members(tmp_path)
+        assert len(members) == 3
+        assert torch.equal(members[2].state_dict["head.bias"], build("mlp", seed=2).head.bias)
+
+    def test_an_empty_folder_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match=r"0\.pt: no such file"):
+            load_members(tmp_path)
+
+
+def test_local_response_normalisation_is_torch_s():
+    inputs = 30.0 * torch.randn(3, 7, 5, 4, generator=torch.Generator().manual_seed(0))
+    theirs = torch.nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)
+    torch.testing.assert_close(LocalResponseNorm(7)(inputs), theirs(inputs))

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from seesay.errors import InputError
 from seesay.params.experiments import Classifier
 from seesay.params.project import Params, load_params
 from seesay.params.reading import read_section, read_yaml, validate
+from seesay.reporting.gate_rules import read_gates
 from seesay.workspace import override_sections
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,8 +23,6 @@ def content() -> dict[str, Any]:
 
 
 def refusal(content: dict[str, Any], tmp_path: Path) -> str:
-    from ruamel.yaml import YAML
-
     with (tmp_path / "params.yaml").open("w") as file:
         YAML(typ="safe", pure=True).dump(content, file)
     with pytest.raises(InputError) as error:
@@ -41,25 +41,36 @@ def test_the_committed_params_are_sound() -> None:
     assert "resnet9" in load_params(ROOT).classifiers
 
 
-def test_the_demo_params_are_sound() -> None:
-    merged = override_sections(
-        read_yaml(ROOT / "params.yaml"), read_yaml(ROOT / "params/demo.yaml"), where=ROOT / "params/demo.yaml"
-    )
-    demo = validate(merged, Params, where="demo")
-    assert set(demo.image_sources) == {"scenes"}
+@pytest.mark.parametrize(("name", "source"), [("demo", "scenes"), ("tiny200", "tiny_imagenet")])
+def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, source: str) -> None:
+    path = ROOT / f"params/{name}.yaml"
+    merged = override_sections(read_yaml(ROOT / "params.yaml"), read_yaml(path), where=path)
+    assert set(validate(merged, Params, where=name).image_sources) == {source}
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(merged, file)
+    load_params(tmp_path)  # what sections must agree on
+    assert read_gates(ROOT / f"params/{name}_gates.yaml").rules
 
 
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("classifiers.mlp.training.lerning_rate", 0.1, "unknown key; allowed here: batch_size, epochs"),
+        (
+            "classifiers.mlp.training.lerning_rate",
+            0.1,
+            "unknown key; allowed here: accumulate_batches, batch_size, epochs",
+        ),
         ("classifiers.mlp.training.epochs", "ten", "got 'ten': input should be a valid integer"),
         ("classifiers.mlp.training.epochs", 0, "got 0: input should be greater than or equal to 1"),
         ("classifiers.mlp.training.batch_size", 1.5, "got 1.5: input should be a valid integer"),
         ("classifiers.mlp.augmentation.flip", "yes", "got 'yes': input should be a valid boolean"),
         ("classifiers.mlp.training.optimizer.name", "adam", "got 'adam': expected one of 'sgd', 'adamw'"),
         ("classifiers.mlp.training.optimizer.momentum", 0.9, "unknown key; allowed here: beta1, beta2"),
-        ("classifiers.mlp.dataset", "tiny31", "got 'tiny31': expected an entry of image_datasets: tiny30"),
+        (
+            "classifiers.mlp.dataset",
+            "tiny31",
+            "got 'tiny31': expected an entry of image_datasets: tiny10_100, tiny20, tiny30",
+        ),
         ("image_datasets.tiny30.source", "imagenet", "expected an entry of image_sources: tiny_imagenet"),
         ("image_sources.tiny_imagenet.kind", "cifar", "got 'cifar': expected one of 'tiny_imagenet', 'scenes'"),
         ("captioners.lstm_coco2017.learning.vocabulary", "nope", "expected an entry of vocabularies"),
@@ -70,7 +81,21 @@ def test_the_demo_params_are_sound() -> None:
         ("features.flickr8k_mobilenet_v2.resize_size", 128, "smaller than the crop"),
         ("runtime.device", "gpu", "got 'gpu': string should match"),
         ("runtime.precision", "float16", "got 'float16': input should be 'auto', 'float32' or 'bfloat16'"),
-        ("release.classifiers", ["vgg"], "got 'vgg': expected an entry of classifiers: mlp, plain_cnn, resnet9"),
+        ("classifiers.mlp.built_on", "resnet9", "built_on: got resnet9: expected none, or distillation"),
+        ("classifiers.mlp.initial_weights", "mobilenet_v2", "expected none for architecture mlp"),
+        ("classifiers.mlp.layer_decay", 0.5, "layer_decay: got 0.5: expected none for architecture mlp"),
+        ("classifiers.mlp.seeds", [1, 1], "seeds: got [1, 1]: expected each once"),
+        ("classifiers.mlp.seeds", [], "should have at least 1 item"),
+        ("classifiers.mlp.training", None, "training: expected with every architecture but ensemble"),
+        ("classifiers.mlp.progressive_resizing", {"start_size": 33, "until": 0.5}, "multiple of 8"),
+        ("classifiers.mobilenet_probe.initial_weights", "none", "architecture pretrained needs one"),
+        ("classifiers.mobilenet_probe.initial_weights", "vgg", "expected an entry of encoders: mobilenet_v2"),
+        ("classifiers.resnet9_ensemble.built_on", "none", "built_on: got none: architecture ensemble needs one"),
+        ("classifiers.resnet9_ensemble.built_on", "vgg", "expected none or an entry of classifiers: alexnet, "),
+        ("classifiers.resnet9_ensemble.built_on", "alexnet", "a classifier of tiny30; this one is of tiny10_100"),
+        ("classifiers.resnet9_distilled.built_on", "resnet9_distilled", "a line of classifiers that has an end"),
+        ("classifiers.resnet9_ensemble.seeds", [0, 1], "an ensemble is not trained"),
+        ("release.classifiers", ["vgg"], "got 'vgg': expected an entry of classifiers: alexnet, alexnet_mini"),
         ("seed", -1, "got -1: input should be greater than or equal to 0"),
         ("seed", True, "got True: input should be a valid integer"),
         ("sed", 0, "unknown key; allowed here: "),

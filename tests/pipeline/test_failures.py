@@ -199,7 +199,7 @@ def test_a_tracking_server_that_is_down_costs_one_warning(root: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("seesay: warning") == 1, done.stderr
-    assert (root / "models/classifiers/mlp.pt").is_file()
+    assert (root / "models/classifiers/mlp/0.pt").is_file()
     assert (root / "metrics/train_classifier/mlp.json").is_file()
     assert json.loads((root / "runs/train_classifier/mlp.json").read_text())["run_id"] is None
 

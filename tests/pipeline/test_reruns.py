@@ -10,8 +10,10 @@ import pytest
 CELLS = {
     "fetch_images": ["scenes"],
     "prepare_images": ["scenes10"],
-    "train_classifier": ["mlp", "plain_cnn"],
-    "evaluate_classifier": ["mlp", "plain_cnn"],
+    "none": [],
+    "train_classifier": ["mlp", "plain_cnn", "ensemble"],
+    "evaluate_classifier": ["mlp", "plain_cnn", "ensemble"],
+    "explain_classifier": ["mlp", "plain_cnn", "ensemble"],
     "compare_classifiers": [],
     "train_autoencoder": ["conv"],
     "evaluate_autoencoder": ["conv"],
@@ -34,9 +36,10 @@ def cells(*stages: str) -> set[str]:
 
 
 LAST = cells("report", "gate", "register")
-IMAGE_MODELS = cells(
-    "train_classifier", "evaluate_classifier", "compare_classifiers", "train_autoencoder", "evaluate_autoencoder"
-)
+CLASSIFIERS = ("train_classifier", "evaluate_classifier", "explain_classifier")
+IMAGE_MODELS = cells(*CLASSIFIERS, "compare_classifiers", "train_autoencoder", "evaluate_autoencoder")
+# The ensemble is built on the multi-layer perceptron's two seeds.
+PERCEPTRONS = {f"{stage}@{cell}" for stage in CLASSIFIERS for cell in ("mlp", "ensemble")}
 CAPTIONER = cells("train_captioner", "caption_images", "score_captions")
 
 
@@ -56,7 +59,9 @@ IMAGE_CHANGES = [
     ("release.prefix", "other-", cells("register")),
     ("comparison.throughput_repeats", 2, cells("compare_classifiers")),
     ("classifiers.mlp.training.optimizer.learning_rate", 2e-3,
-     {"train_classifier@mlp", "evaluate_classifier@mlp"} | cells("compare_classifiers") | LAST),
+     PERCEPTRONS | cells("compare_classifiers") | LAST),
+    ("classifiers.plain_cnn.label_smoothing", 0.2,
+     {f"{stage}@plain_cnn" for stage in CLASSIFIERS} | cells("compare_classifiers") | LAST),
     ("autoencoders.conv.training.epochs", 1, cells("train_autoencoder", "evaluate_autoencoder") | LAST),
     ("image_datasets.scenes10.split_seed", 1, cells("prepare_images") | IMAGE_MODELS | LAST),
     ("image_sources.scenes.seed", 1, cells("fetch_images", "prepare_images") | IMAGE_MODELS | LAST),
@@ -73,7 +78,7 @@ CAPTION_CHANGES = [
 ]  # fmt: skip
 SHARED_CHANGES = [
     ("evaluation.panel_images", 3,
-     cells("evaluate_classifier", "evaluate_autoencoder", "score_captions", "report")),
+     cells("evaluate_classifier", "explain_classifier", "evaluate_autoencoder", "score_captions", "report")),
     ("seed", 1, IMAGE_MODELS | CAPTIONER | LAST),
 ]  # fmt: skip
 
@@ -97,7 +102,7 @@ class TestImageHalf:
         assert workspace.repro().status == 0
         workspace.change("classifiers.mlp.training.epochs", 2)
         back = workspace.repro()
-        assert {"train_classifier@mlp", "evaluate_classifier@mlp", "compare_classifiers"} <= back.restored
+        assert PERCEPTRONS | {"compare_classifiers"} <= back.restored
         assert not back.ran & IMAGE_MODELS
         assert back.ran <= LAST
 
@@ -111,7 +116,8 @@ class TestImageHalf:
         workspace.change("classifiers", classifiers)
         done = workspace.repro()
         assert done.status == 0, done.output
-        assert done.ran == {"train_classifier@wide_mlp", "evaluate_classifier@wide_mlp", "compare_classifiers"} | LAST
+        of_the_new_cell = {f"{stage}@wide_mlp" for stage in CLASSIFIERS}
+        assert done.ran == of_the_new_cell | cells("compare_classifiers") | LAST
 
 
 class TestCaptionHalf:

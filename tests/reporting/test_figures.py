@@ -10,7 +10,6 @@ from seesay.errors import InputError
 from seesay.files import write_text
 from seesay.reporting.caption_figures import choose_cases, draw_scores
 from seesay.reporting.classification_figures import choose_examples, confusion_percent, draw_confusion
-from seesay.reporting.comparison_figures import draw_comparison
 from seesay.reporting.curves import draw_curves, read_history
 from seesay.reporting.panels import fitted
 from seesay.reporting.reconstruction_figures import absolute_error
@@ -24,8 +23,14 @@ def test_every_stage_leaves_the_figures_the_page_shows(built_once):
     assert {
         "evaluate_classifier/resnet9/curves.svg",
         "evaluate_classifier/resnet9/confusion.svg",
+        "evaluate_classifier/resnet9/roc.svg",
+        "evaluate_classifier/resnet9/reliability.svg",
         "evaluate_classifier/resnet9/predictions.webp",
-        "compare_classifiers/accuracy_cost.svg",
+        "evaluate_classifier/resnet9/mistakes.webp",
+        "compare_classifiers/ranking_tiny30.svg",
+        "compare_classifiers/accuracy_cost_tiny30.svg",
+        "compare_classifiers/samples_tiny30.webp",
+        "compare_classifiers/overfitting.svg",
         "evaluate_autoencoder/conv/curves.svg",
         "evaluate_autoencoder/conv/reconstructions.webp",
         "score_captions/lstm_flickr8k/curves.svg",
@@ -34,6 +39,9 @@ def test_every_stage_leaves_the_figures_the_page_shows(built_once):
         "score_captions/lstm_flickr8k/captions.json",
     } <= names
     assert not [name for name in names if "/." in name], "left over from an atomic write"
+    assert not {name for name in names if name.endswith(".svg")} - {
+        name.removesuffix(".webp") + ".svg" for name in names if name.endswith(".webp")
+    }, "each plot has a small picture beside it"
 
 
 def test_figures_hold_no_time_and_no_path(built_once):
@@ -63,7 +71,7 @@ def test_equal_data_gives_equal_bytes_in_another_process(tmp_path):
     for folder in folders:
         write_text(folder / "history.csv", HISTORY)
         subprocess.run([sys.executable, "-c", DRAW, folder], check=True)
-    for name in ("curves.svg", "panel.webp"):
+    for name in ("curves.svg", "curves.webp", "panel.webp"):
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
 
 
@@ -150,13 +158,14 @@ def test_pictures_keep_their_aspect():
     assert pixels[5, 25].tolist() == [255, 255, 255]
 
 
-def test_comparison_and_scores_draw_what_is_there(tmp_path):
-    rows = [
-        {"cell": "a", "dataset": "d", "flops": 1e6, "num_parameters": 10, "test/top1": 0.5},
-        {"cell": "chance", "dataset": "d", "flops": 0, "num_parameters": 0, "test/top1": 0.1},
-        {"cell": "b", "dataset": "e", "flops": 2e9, "num_parameters": 10**8, "test/top1": 0.5},
-    ]
-    draw_comparison(tmp_path / "f", rows)
+def test_a_history_of_one_measurement_is_drawn_in_words(tmp_path):
+    write_text(tmp_path / "history.csv", "step,val/loss,val/top1,val/top5\n0,0.91,0.752,0.95\n")
+    draw_curves(tmp_path / "curves.svg", read_history(tmp_path / "history.csv"), title="an ensemble")
+    text = (tmp_path / "curves.svg").read_text()
+    assert "Not trained" in text
+    assert "val top-1 accuracy: 75.2 %" in text
+
+
+def test_scores_draw_what_is_there(tmp_path):
     draw_scores(tmp_path / "scores.svg", {"test": {"cider_d": 0.0}}, title="t")
-    for path in (tmp_path / "f/accuracy_cost.svg", tmp_path / "scores.svg"):
-        assert "mathdefault" not in path.read_text()
+    assert "mathdefault" not in (tmp_path / "scores.svg").read_text()

@@ -10,6 +10,7 @@ import pytest
 from seesay.files import read_json, write_json, write_text
 from seesay.params.project import load_params
 from seesay.paths import Paths
+from seesay.reporting.experiments_section import collect_figures
 from seesay.reporting.gate import judge_workspace, write_verdict
 from seesay.reporting.page import refresh_views
 from seesay.reporting.results import collect_results, write_results
@@ -81,7 +82,7 @@ def test_the_page_shows_results_verdict_figures_data_and_runs(page):
     elements = Elements(page)
     words = " ".join(" ".join(elements.words).split())
     for part in (
-        "68",
+        "resnet9",
         "CIDEr-D",
         "resnet9",
         "lstm_flickr8k",
@@ -97,13 +98,41 @@ def test_the_page_shows_results_verdict_figures_data_and_runs(page):
     assert "1 min 30 s" in words
     assert "Substitutes" in words
     pictures = [attributes for tag, attributes in elements.found if tag == "img"]
-    # comparison; 3 classifiers x 3; autoencoder 2; 2 captioners x (2 + 6 cases)
-    assert len(pictures) == 1 + 9 + 2 + 16
     assert all(attributes["alt"] for attributes in pictures)
+
+
+def test_every_experiment_has_its_curves_and_the_best_of_each_dataset_its_details(page, built_once):
+    params = load_params(built_once)
+    alts = [attributes["alt"] for tag, attributes in Elements(page).found if tag == "img"]
+    cells = [*params.classifiers, *params.autoencoders, *params.captioners]
+    assert sum(alt.startswith("Training and validation curves") for alt in alts) == len(cells)
+    datasets = {classifier.dataset for classifier in params.classifiers.values()}
+    assert sum(alt.startswith("The mistakes on test") for alt in alts) >= len(datasets)
+    assert sum(alt.startswith("Test image: ") for alt in alts) == 12  # two captioners' cases
+    assert sum(alt.startswith("Classifiers of") for alt in alts) == len(datasets)
 
 
 def test_the_page_is_small_enough_to_mail(page):
     assert len(page.encode()) < 2_000_000
+
+
+def test_what_there_is_no_room_for_is_named_and_the_best_come_first(full_workspace):
+    params, paths = full_workspace
+    rows = [
+        {"cell": cell, "dataset": classifier.dataset, "val/top1": 0.9 if cell == "plain_cnn" else 0.1}
+        for cell, classifier in params.classifiers.items()
+    ]
+    whole = collect_figures(params, paths, rows, max_bytes=10**9)
+    assert all(len(cell.details) == 5 and not cell.left_out for cell in whole.cells if cell.task == "classifier")
+    assert next(cell.cell for cell in whole.cells if cell.is_open) == "plain_cnn"
+    of_best = sum(len(p.source) for cell in whole.cells if cell.cell == "plain_cnn" for p in cell.details)
+    shown = sum(len(p.source) for p in whole.comparison) + sum(len(p.source) for c in whole.cells for p in c.pictures)
+    shown += sum(len(example.picture or "") for cell in whole.cells for example in cell.examples)
+    tight = collect_figures(params, paths, rows, max_bytes=shown + of_best)
+    by_cell = {cell.cell: cell for cell in tight.cells}
+    assert len(by_cell["plain_cnn"].details) == 5
+    assert by_cell["mlp"].left_out == ["reports/figures/evaluate_classifier/mlp"]
+    assert by_cell["mlp"].details == []
 
 
 def test_the_page_has_no_path_of_this_machine(page, built_once):
@@ -114,7 +143,8 @@ def test_the_page_has_no_path_of_this_machine(page, built_once):
 def test_results_md_says_data_commit_hardware_and_throughput(page, built_once):
     text = Paths(built_once).results.read_text()
     assert "code at commit 0123456789, on cpu, 2 threads." in text
-    assert "| 1,234 |" in text
+    assert "| 57 | 1,234 |" in text
+    assert "| 10.0 | 10.0 | 30.5 |" in text, "core-minutes"
 
 
 def test_without_records_figures_verdict_or_ledger_the_page_shows_what_there_is(full_workspace):

@@ -6,15 +6,30 @@ import pytest
 
 from seesay.errors import InputError
 from seesay.files import read_json, write_json
-from seesay.reporting.numbers import magnitude, percent, percent_with_error, show_change, show_value, whole
+from seesay.reporting.numbers import (
+    magnitude,
+    percent,
+    percent_with_interval,
+    percent_with_spread,
+    probability,
+    show_change,
+    show_value,
+    whole,
+)
 from seesay.reporting.results import Results, collect_results, read_results, write_results
+from seesay.reporting.runs import Measured
 from seesay.reporting.tables import results_markdown, results_tables
+
+NOTHING_MEASURED = Measured()
 
 
 def test_rows_come_for_each_cell_of_params_in_their_order(full_workspace):
     params, paths = full_workspace
     results = collect_results(params, paths)
-    assert [row["cell"] for row in results.classification] == [*params.classifiers, "chance"]
+    ours = [row for row in results.classification if "source" not in row]
+    for dataset in {classifier.dataset for classifier in params.classifiers.values()}:
+        cells = [cell for cell, classifier in params.classifiers.items() if classifier.dataset == dataset]
+        assert [row["cell"] for row in ours if row["dataset"] == dataset] == [*cells, "chance"]
     assert [row["cell"] for row in results.autoencoders] == list(params.autoencoders)
     assert [(row["cell"], row["set"]) for row in results.captions[:6]] == [
         ("lstm_coco2017", name) for name in ("test", "val", "test_shuffled", "floor_constant", "floor_random", "human")
@@ -78,10 +93,10 @@ def test_a_number_that_is_not_finite_becomes_null_and_a_dash(full_workspace):
     path = paths.metrics("evaluate_classifier", "mlp")
     write_json(path, {**read_json(path), "test/top1": math.nan})
     results = collect_results(params, paths)
-    assert results.classification[0]["test/top1"] is None
+    assert next(row for row in results.classification if row["cell"] == "mlp")["test/top1"] is None
     json.dumps(asdict(results), allow_nan=False)
-    tables, _ = results_tables(results, {})
-    assert tables[0].rows[0][4] == "–"
+    tables, _ = results_tables(results, NOTHING_MEASURED)
+    assert next(row for row in tables[0].rows if row[0] == "mlp")[1] == "–"
 
 
 def test_results_of_something_else_are_refused(tmp_path):
@@ -93,18 +108,40 @@ def test_results_of_something_else_are_refused(tmp_path):
 RESULTS = Results(
     classification=[
         {
+            "cell": "plain",
+            "dataset": "tiny30",
+            "num_parameters": 1_000_000,
+            "flops": 100_000_000,
+            "test/top1": 0.5,
+            "substitutes": ["tiny.zip"],
+        },
+        {
             "cell": "resnet9",
             "dataset": "tiny30",
             "num_parameters": 1_650_000,
             "flops": 190_000_000,
+            "training_flops": 1.54e14,
             "test/top1": 0.688,
+            "test/top1_low": 0.665,
+            "test/top1_high": 0.711,
             "test/top5": 0.9,
             "test/macro_f1": 0.6812,
+            "test/ece": 0.08,
+            "test/ece_calibrated": 0.0212,
             "test/num_images": 1500.0,
+            "seeds/num": 3.0,
+            "seeds/test/top1_mean": 0.69,
+            "seeds/test/top1_std": 0.006,
+            "mcnemar/next": "plain",
+            "mcnemar/b": 154,
+            "mcnemar/c": 54,
+            "mcnemar/p": 2.5e-12,
             "val/top1": 0.7,
             "substitutes": ["tiny.zip"],
         },
         {"cell": "chance", "dataset": "tiny30", "test/top1": 1 / 30, "substitutes": []},
+        {"cell": "A net", "dataset": "tiny30", "source": "a thesis", "test/top1": 0.54, "substitutes": []},
+        {"cell": "B net", "dataset": "tiny200", "source": "a paper", "test/top1": 0.617, "substitutes": []},
     ],
     autoencoders=[],
     captions=[
@@ -138,12 +175,14 @@ RESULTS = Results(
 
 
 def test_tables_show_percent_decimals_and_marks():
-    # sqrt(0.688 x 0.312 / 1500) = 0.01196
-    text = results_markdown(
-        RESULTS, title="Results", note="A note.", provenance="Run today.", throughput={"resnet9": 437.2}
+    measured = Measured({"resnet9": {1: 56.7, 256: 437.2}}, {"resnet9": 600.0}, {"resnet9": 1830.0})
+    text = results_markdown(RESULTS, title="Results", note="A note.", provenance="Run today.", measured=measured)
+    assert "## Classification on tiny30¹\n" in text
+    assert (
+        "| resnet9 | 68.8 (66.5 to 71.1) | 69.0 ± 0.6 (3) | 154 : 54, p < 0.0001 | 90.0 | 68.1 | 8.0 | 2.1 | 70.0 |"
+        in text
     )
-    assert "| resnet9 | tiny30¹ | 1.65 M | 190 M | 68.8 ± 1.2 | 90.0 | 68.1 | 70.0 | 437 |" in text
-    assert "| chance | tiny30 | – | – | 3.3 | – | – | – | – |" in text
+    assert "| resnet9 | tiny30¹ | 1.65 M | 190 M | 154 T | 10.0 | 10.0 | 30.5 | 57 | 437 |" in text
     assert (
         "| lstm | flickr8k² | test images (beam 5) | 60.0 | 41.0 | 28.0 | 19.5 | 44.4 | 0.352 | 9.3 | 1,234 | 80.0 |"
         in text
@@ -151,13 +190,31 @@ def test_tables_show_percent_decimals_and_marks():
     assert "| tiny30¹ | images | 13,476 | 1,500 | 1,500 | – | – | – |" in text
     assert "\n\n¹ Substitutes: made from files of a mirror that differ from the official ones: tiny.zip.\n" in text
     assert "official ones: images.zip, weights.pth." in text
-    assert text.startswith("# Results\n\nA note. Run today.\n\n## Classification\n")
+    assert text.startswith("# Results\n\nA note. Run today.\n\n## Classification on tiny30")
     assert "Autoencoders" not in text
 
 
-def test_without_run_records_there_is_no_throughput_column():
-    text = results_markdown(RESULTS, title="t", note="", provenance="", throughput={})
+def test_classifiers_are_ranked_with_published_results_between_them_and_chance_last():
+    accuracy = results_tables(RESULTS, NOTHING_MEASURED)[0][0]
+    assert [row[:2] for row in accuracy.rows] == [
+        ("resnet9", "68.8 (66.5 to 71.1)"),
+        ("published: A net", "54.0"),
+        ("plain", "50.0"),
+        ("chance", "3.3"),
+    ]
+
+
+def test_published_results_have_their_sources_and_other_tasks_a_table_of_their_own():
+    tables = {table.title: table for table in results_tables(RESULTS, NOTHING_MEASURED)[0]}
+    assert tables["Published on these datasets"].rows == (("A net", "tiny30", "a thesis", "54.0"),)
+    assert tables["Published on other tasks, for context"].rows == (("B net", "tiny200", "a paper", "61.7"),)
+
+
+def test_columns_that_nothing_is_known_of_are_left_out():
+    text = results_markdown(RESULTS, title="t", note="", provenance="", measured=NOTHING_MEASURED)
     assert "images/s" not in text
+    assert "core-min" not in text
+    assert "with flip" not in text.split("| classifier |")[1]
 
 
 @pytest.mark.parametrize(
@@ -169,6 +226,9 @@ def test_without_run_records_there_is_no_throughput_column():
         ("evaluate_autoencoder/a:test/mean_image_psnr", 12.0, "12.00 dB"),
         ("x:test/num_images", 1500.0, "1500"),
         ("x:test/top1", math.nan, "nan"),
+        ("x:test/ece_calibrated", 0.0218, "2.18 %"),
+        ("x:seeds/test/top1_mean", 0.7, "70 %"),
+        ("x:test/auc_macro", 0.98, "0.98"),
     ],
 )
 def test_values_are_shown_in_their_unit(metric, value, shown):
@@ -184,5 +244,14 @@ def test_differences_are_shown_in_points_or_decibels():
 def test_counts_and_shares_are_rounded_for_people():
     assert (whole(13500), whole(None), percent(None), percent(0.12345)) == ("13,500", "–", "–", "12.3")
     assert (magnitude(1.65e6), magnitude(950), magnitude(3.14e9), magnitude(0)) == ("1.65 M", "950", "3.14 G", "0")
-    assert percent_with_error(0.5, 2500) == "50.0 ± 1.0"  # sqrt(0.25 / 2500) = 0.01
-    assert percent_with_error(0.5, None) == "50.0"
+    assert (magnitude(1.54e14), magnitude(1e15)) == ("154 T", "1 P")
+
+
+def test_intervals_spreads_and_probabilities_are_shown_as_far_as_they_are_known():
+    assert percent_with_interval(0.5, 0.48, 0.521) == "50.0 (48.0 to 52.1)"
+    assert percent_with_interval(0.5, None, 0.521) == "50.0"
+    assert percent_with_spread(0.7, 0.0071, 3.0) == "70.0 ± 0.7 (3)"
+    assert percent_with_spread(None, None, None) == "–"
+    assert [probability(p) for p in (None, 1.0, 0.234, 0.0321, 2e-12)] == [
+        *("–", "p 1.00", "p 0.23", "p 0.032", "p < 0.0001")
+    ]

@@ -78,7 +78,7 @@ def test_the_record_says_what_was_read_and_made(tmp_path):
     figures = tmp_path / "reports/figures/train_classifier/mlp"
     figures.mkdir(parents=True)
     (figures / "curves.svg").write_text("<svg/>")
-    weights = tmp_path / "models/classifiers/mlp.pt"
+    weights = tmp_path / "models/classifiers/mlp/0.pt"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"weights")
     with record_stage(tmp_path, "train_classifier", "mlp", params={"a": {"b": 1}}, seed=3) as log:

@@ -54,6 +54,8 @@ CLASSIFIER = Classifier.model_validate(
     {
         "dataset": "tiny",
         "architecture": {"name": "mlp"},
+        "initial_weights": "none",
+        "built_on": "none",
         "augmentation": {"flip": False, "crop_padding": 0, "cutout": 0.0},
         "label_smoothing": 0.0,
         "training": TRAINING,
@@ -90,7 +92,7 @@ def test_a_release_names_weights_digest_and_main_metric(workspace):
             "name": "demo-classifier-mlp",
             "kind": "classifier",
             "cell": "mlp",
-            "weights": "models/classifiers/mlp.pt",
+            "weights": "models/classifiers/mlp/0.pt",
             "sha256": hashlib.sha256(b"mlp").hexdigest(),
             "metric": "test/top1",
             "value": 0.75,
@@ -117,7 +119,7 @@ def test_weights_are_registered_once_and_the_champion_follows_the_release(worksp
     client = workspace.client
     assert (
         client.get_model_version_by_alias("demo-classifier-mlp", "champion").tags["dvc.path"]
-        == "models/classifiers/mlp.pt"
+        == "models/classifiers/mlp/0.pt"
     )
     assert str(client.get_model_version_by_alias("demo-classifier-mlp", "champion").version) == "2"
 

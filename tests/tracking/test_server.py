@@ -71,7 +71,7 @@ def test_a_server_gets_live_runs_replayed_runs_and_models(server, workspace, mon
     assert runs["mlp"].info.run_id == live.run_id
     assert runs["mlp"].data.metrics["val/loss"] == 3.0
     assert runs["cnn"].data.metrics["val/top1"] == 0.5
-    entry = {"name": "demo-mlp", "kind": "classifier", "cell": "mlp", "weights": "models/classifiers/mlp.pt"}
+    entry = {"name": "demo-mlp", "kind": "classifier", "cell": "mlp", "weights": "models/classifiers/mlp/0.pt"}
     entry |= {"sha256": live.models[0].sha256, "metric": "test/top1", "value": 0.5}
     assert [register_models(root, [entry]) for _ in range(2)] == [1, 0]
     files = workspace.client.list_artifacts(live.run_id, "model")

@@ -48,7 +48,7 @@ def test_a_replayed_run_keeps_its_steps_and_times(workspace):
     # The summary's val/loss is no third point of the curve.
     assert (run.data.metrics["final/val/loss"], run.data.metrics["val/top1"]) == (1.0, 0.5)
     assert run.data.tags["seesay.replayed"] == "true"
-    assert [file.path for file in workspace.client.list_artifacts(run.info.run_id, "models")] == ["models/mlp.pt"]
+    assert [file.path for file in workspace.client.list_artifacts(run.info.run_id, "models")] == ["models/0.pt"]
 
 
 def test_an_artifact_that_has_changed_since_is_not_passed_off_as_the_runs(workspace):

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -257,7 +258,7 @@ def test_a_first_loss_far_from_expected_stops_and_a_near_one_does_not(fit_proble
 def test_an_optimizer_that_would_miss_a_parameter_is_refused(fit_problem, problem, monkeypatch):
     import seesay.training.loop as loop
 
-    def incomplete(model, settings, *, fused):
+    def incomplete(model, settings, **others):
         return torch.optim.SGD([next(iter(model.parameters()))], lr=0.1)
 
     monkeypatch.setattr(loop, "build_optimizer", incomplete)
@@ -341,3 +342,48 @@ def test_a_tiny_set_is_learnt_by_heart(fit_problem, problem, training):
     with torch.no_grad():
         assert (model(problem.images).argmax(1) == problem.labels).all()
         assert F.cross_entropy(model(problem.images), problem.labels) < 0.05
+
+
+def test_accumulated_batches_step_as_one_large_batch_does(fit_problem, problem, training):
+    """Two batches of 8 a step, against one batch of 16: the same mean gradient, so the same weights."""
+    plain = training.model_copy(update={"epochs": 2, "moving_average": None})
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))  # nothing that depends on the batch's size
+    start = copy.deepcopy(model.state_dict())
+    halves = fit_problem(model, training=plain.model_copy(update={"accumulate_batches": 2}))
+
+    def doubled(epoch):
+        first, second, third, fourth = problem.batches(epoch)
+        pairs = ((first, second), (third, fourth))
+        return [tuple(map(torch.cat, zip(one, other, strict=True))) for one, other in pairs]
+
+    model.load_state_dict(start)
+    whole = fit_problem(model, training=plain, batches=doubled, num_batches=2)
+    for name, value in whole.state_dict.items():
+        torch.testing.assert_close(halves.state_dict[name], value)
+
+
+def test_what_is_left_of_an_epoch_makes_a_step_of_its_own(fit_problem, problem, training):
+    """4 batches by 3: a step of three and a step of one; the rate is that of 2 steps an epoch."""
+    settings = training.model_copy(update={"accumulate_batches": 3, "epochs": 2, "moving_average": None})
+    fit_problem(training=settings)
+    # 4 steps, one of warm-up: the peak at step 1, then a third less each: step 3 has a third of it
+    assert problem.logged[-1][1]["learning_rate"] == pytest.approx(0.05 / 3)
+
+
+def test_parameters_learn_at_their_share_of_the_rate(fit_problem, problem):
+    model = problem.model()
+    start = copy.deepcopy(model.state_dict())
+    found = fit_problem(model, rate_scales={"0.weight": 0.0, "5.weight": 0.5})
+    assert torch.equal(found.state_dict["0.weight"], start["0.weight"])
+    assert not torch.equal(found.state_dict["5.weight"], start["5.weight"])
+
+
+def test_core_seconds_go_on_after_an_interruption(fit_problem, problem, tmp_path):
+    problem.fail_in_epoch = 3
+    with pytest.raises(KeyboardInterrupt):
+        fit_problem(resume=tmp_path)
+    state = torch.load(tmp_path / "training_state.pt", weights_only=True)
+    spent = state["course"]["core_seconds"]
+    assert spent > 0.0
+    problem.fail_in_epoch = None
+    assert fit_problem(resume=tmp_path).core_seconds > spent

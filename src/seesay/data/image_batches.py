@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from seesay.data.augmentation import augment, draw, normalise
+from seesay.data.mixing import mix
 from seesay.data.packed_images import ImageSplit
-from seesay.params.experiments import Augmentation
+from seesay.errors import InputError
+from seesay.params.augmentation import Augmentation
 from seesay.seeding import torch_generator
 
 Batch = tuple[Tensor, Tensor]
-"""Images float32 (n, 3, S, S), channels last in memory, and labels int64 (n,)."""
+"""Images float32 (n, 3, S, S), channels last in memory, and labels: int64 (n,), or where images are mixed float32
+(n, num_classes), each class's share of the image."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,22 @@ def num_training_batches(num_images: int, *, batch_size: int) -> int:
 
 
 def training_batches(
-    images: DeviceImages, epoch: int, *, batch_size: int, augmentation: Augmentation, seed: int
+    images: DeviceImages,
+    epoch: int,
+    *,
+    batch_size: int,
+    augmentation: Augmentation,
+    seed: int,
+    size: int | None = None,
+    num_classes: int | None = None,
 ) -> Iterator[Batch]:
-    """One epoch's augmented batches in an order of its own; both depend on (seed, epoch) alone."""
+    """One epoch's augmented batches in an order of its own; both depend on (seed, epoch) alone.
+
+    `size` is the side that images are shown at, at most the stored one, which None stands for. Raises `InputError`
+    where `augmentation.mixing` is asked for without `num_classes`, that is by what learns from images alone.
+    """
+    if augmentation.mixing is not None and num_classes is None:
+        raise InputError("augmentation.mixing: expected none where there are no classes to learn")
     order = torch.randperm(len(images), generator=torch_generator(seed, "order", epoch))
     generator = torch_generator(seed, "augmentation", epoch)
     draws = draw(len(images), augmentation, image_size=images.images.shape[1], generator=generator)
@@ -56,9 +72,13 @@ def training_batches(
     order, draws = order.to(device, non_blocking=True), draws.to(device)
     for index in range(num_training_batches(len(images), batch_size=batch_size)):
         chosen = slice(index * batch_size, (index + 1) * batch_size)
-        rows = order[chosen]
-        batch = augment(images.images, rows, draws[chosen], augmentation, mean=images.mean, std=images.std)
-        yield batch, images.labels[rows]
+        rows, chances = order[chosen], draws[chosen]
+        batch = augment(images.images, rows, chances, augmentation, mean=images.mean, std=images.std, size=size)
+        labels = images.labels[rows]
+        if chances.mixes is not None and num_classes is not None:
+            yield mix(batch, labels, chances.mixes, num_classes=num_classes)
+        else:
+            yield batch, labels
 
 
 def ordered_batches(images: DeviceImages, *, batch_size: int) -> Iterator[Batch]:

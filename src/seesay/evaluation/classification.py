@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import csv
 import io
+import statistics
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from sklearn.metrics import precision_recall_fscore_support
 
+from seesay.evaluation.calibration import fit_temperature, reliability, scaled
 from seesay.evaluation.class_predictions import ClassPredictions, SplitPredictions
+from seesay.evaluation.roc import one_vs_rest
+from seesay.evaluation.significance import bootstrap_interval
 
 
-def classification_metrics(predictions: ClassPredictions) -> dict[str, float]:
-    """Fractions: `test/top1`, `test/loss` (mean cross-entropy), `test/macro_f1`, `test/num_images`, `val/top1`,
-    `val/loss`, and `test/top5` and `val/top5` where there are more than five classes.
+def classification_metrics(
+    predictions: ClassPredictions, *, bootstrap_resamples: int, bootstrap_seed: int
+) -> dict[str, float]:
+    """Flat keys; shares and areas are fractions.
+
+    `test/top1` with its 95 % interval `test/top1_low`, `test/top1_high`; `test/loss` (mean cross-entropy);
+    `test/macro_f1`; `test/balanced_accuracy` (mean recall of the classes); `test/auc_macro` (one against the rest, mean
+    of the classes that can be measured, absent where none can); `test/ece` (expected calibration error);
+    `calibration/temperature`, fitted on val, and with it `test/ece_calibrated`, `test/loss_calibrated`;
+    `test/num_images`; `val/top1`, `val/loss`; `test/top5` and `val/top5` where there are more than five classes.
     """
     metrics: dict[str, float] = {}
     for name, split in (("val", predictions.val), ("test", predictions.test)):
@@ -22,9 +35,41 @@ def classification_metrics(predictions: ClassPredictions) -> dict[str, float]:
         metrics[f"{name}/top1"] = top_accuracy(split, k=1)
         if len(split.class_labels) > 5:
             metrics[f"{name}/top5"] = top_accuracy(split, k=5)
-    metrics["test/macro_f1"] = float(np.mean(_per_class(predictions.test)["f1"]))
-    metrics["test/num_images"] = float(len(predictions.test.labels))
+    test = predictions.test
+    per_class = _per_class(test)
+    metrics["test/macro_f1"] = float(np.mean(per_class["f1"]))
+    metrics["test/balanced_accuracy"] = float(np.mean(per_class["recall"][per_class["support"] > 0]))
+    if curves := one_vs_rest(test):
+        metrics["test/auc_macro"] = float(np.mean([curve.area for curve in curves.values()]))
+    metrics["test/top1_low"], metrics["test/top1_high"] = bootstrap_interval(
+        test.predicted == test.labels, num_resamples=bootstrap_resamples, seed=bootstrap_seed
+    )
+    metrics["calibration/temperature"] = temperature = fit_temperature(predictions.val)
+    calibrated = scaled(test, temperature)
+    metrics["test/ece"], metrics["test/ece_calibrated"] = reliability(test).error, reliability(calibrated).error
+    metrics["test/loss_calibrated"] = cross_entropy(calibrated)
+    metrics["test/num_images"] = float(len(test.labels))
     return metrics
+
+
+def seed_metrics(networks: Sequence[ClassPredictions]) -> dict[str, float]:
+    """Over the networks of one cell's seeds, two or more: `seeds/num`, and of val's and test's top-1 the mean and the
+    sample standard deviation (`seeds/test/top1_mean`, `seeds/test/top1_std`, likewise val); empty for a single one.
+    """
+    if len(networks) < 2:
+        return {}
+    metrics = {"seeds/num": float(len(networks))}
+    for name in ("val", "test"):
+        shares = [top_accuracy(getattr(network, name), k=1) for network in networks]
+        metrics[f"seeds/{name}/top1_mean"] = statistics.fmean(shares)
+        metrics[f"seeds/{name}/top1_std"] = statistics.stdev(shares)
+    return metrics
+
+
+def averaged(first: SplitPredictions, second: SplitPredictions) -> SplitPredictions:
+    """Of two sets of answers to the same images the mean of their probabilities; logits are its logarithm."""
+    mean = (first.probabilities + second.probabilities) / 2
+    return replace(first, logits=np.log(np.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32))
 
 
 def top_accuracy(split: SplitPredictions, *, k: int) -> float:

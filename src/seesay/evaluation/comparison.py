@@ -1,115 +1,117 @@
-"""What each classifier costs and how right it is, side by side with chance."""
+"""What each classifier costs and how right it is, beside chance, its neighbours in the ranking and others' results."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+import numpy as np
 
 from seesay.compute import Compute
-from seesay.data.packed_images import ImagesManifest
+from seesay.data.packed_images import PackedImages
+from seesay.data.sources import read_source
 from seesay.errors import InputError
+from seesay.evaluation.class_predictions import read_class_predictions
+from seesay.evaluation.significance import compare_neighbours
+from seesay.evaluation.throughput import measure_throughput
 from seesay.files import read_json
 from seesay.models.checkpoint import load_checkpoint
 from seesay.models.classifiers import restore_classifier
+from seesay.models.flops import count_flops
 from seesay.params import results
+from seesay.params.experiments import NONE, Classifier
 from seesay.paths import Paths
 
-COPIED = ("test/top1", "test/top5", "val/top1")
+COPIED = (
+    *("test/top1", "test/top1_low", "test/top1_high", "test/top1_flipped", "test/top5", "test/macro_f1"),
+    *("test/auc_macro", "test/ece", "test/ece_calibrated", "val/top1"),
+    *("seeds/num", "seeds/test/top1_mean", "seeds/test/top1_std", "seeds/val/top1_mean", "seeds/val/top1_std"),
+)
 """Metrics taken over from `evaluate_classifier`, where it has them."""
+
+CHANCE = "chance"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`rows`: a flat dictionary per classifier and per dataset's chance; `throughput`: `<cell>/images_per_second`."""
+    """`rows`: a flat dictionary per classifier, per dataset's chance and per published result; `throughput`:
+    `<cell>/images_per_second_batch<n>`."""
 
     rows: list[dict[str, Any]]
     throughput: dict[str, float]
 
 
 def compare_classifiers(
-    cells: Iterable[str],
-    manifests: Mapping[str, ImagesManifest],
+    cells: Mapping[str, Classifier],
+    datasets: Mapping[str, PackedImages],
     paths: Paths,
     settings: results.Comparison,
     *,
     compute: Compute,
 ) -> Comparison:
-    """Rows in the order of `cells`, then a chance row per dataset; throughput in float32 on `compute.device`.
+    """Rows in the order of `cells`, then a chance row per dataset, then `settings.published`.
 
-    A row holds cell, dataset, architecture, num_classes, num_parameters, flops (floating-point operations, two per
-    multiply-add, of one image's forward pass), accuracies and `substitutes` (names of the data's files that are not the
-    official ones). `manifests` is by dataset. Raises `InputError` for a missing checkpoint or metrics file.
+    A cell's row holds cell, dataset, architecture, num_classes, num_parameters, flops (floating-point operations, two
+    per multiply-add, of one image's forward pass), training_flops (of one network, where training counted them),
+    built_on (the cell of its teacher or members, where it has them), accuracies, McNemar's test against the next in its
+    dataset's ranking and `substitutes` (names of the files of data and of published weights that are not the official
+    ones). Throughput is in float32 on `compute.device`. `datasets` are by name.
+
+    Raises `InputError` for a missing checkpoint, metrics or predictions file, and for one that does not fit.
     """
-    rows, classifiers = [], {}
-    for cell in cells:
+    rows, classifiers, predictions = [], {}, {}
+    for cell, its_settings in cells.items():
         checkpoint = load_checkpoint(paths.classifier(cell), kind="classifier")
         classifier = restore_classifier(checkpoint)
-        manifest = manifests[checkpoint.dataset]
-        checkpoint.require_classes(manifest.classes)
+        images = datasets[checkpoint.dataset]
+        checkpoint.require_classes(images.classes)
         row = {
             "cell": cell,
             "dataset": checkpoint.dataset,
             "architecture": checkpoint.architecture["name"],
-            "num_classes": len(manifest.classes),
+            "num_classes": len(images.classes),
             "num_parameters": sum(parameter.numel() for parameter in classifier.parameters()),
-            "flops": count_flops(classifier, image_size=manifest.image_size),
-            "substitutes": list(manifest.source.substitutes),
+            "flops": count_flops(classifier, image_size=images.image_size),
+            "substitutes": [*images.source.substitutes, *_substituted_weights(cell, cells, paths)],
         }
-        rows.append({**row, **_accuracies(paths, cell)})
-        classifiers[cell] = (classifier, manifest.image_size)
-    used = {row["dataset"]: manifests[row["dataset"]] for row in rows}
-    rows += [chance_row(manifest) for manifest in used.values()]
+        if its_settings.built_on != NONE:
+            row["built_on"] = its_settings.built_on
+        rows.append({**row, **_training_flops(paths, cell), **_accuracies(paths, cell)})
+        classifiers[cell] = (classifier, images.image_size)
+        path = paths.class_predictions(cell)
+        predictions[cell] = read_class_predictions(path).test
+        first = next(row["cell"] for row in rows if row["dataset"] == checkpoint.dataset)
+        if not np.array_equal(predictions[cell].labels, predictions[first].labels):
+            raise InputError(f"{path}: not of the images that {paths.class_predictions(first)} is of; evaluate again")
+    tests = compare_neighbours(rows, predictions)
+    rows = [row | tests.get(row["cell"], {}) for row in rows]
+    rows += [chance_row(datasets[name]) for name in dict.fromkeys(row["dataset"] for row in rows)]
+    rows += [published_row(published) for published in settings.published]
     return Comparison(rows, measure_throughput(classifiers, settings, compute=compute))
 
 
-def chance_row(manifest: ImagesManifest) -> dict[str, Any]:
+def chance_row(images: PackedImages) -> dict[str, Any]:
     """What guessing gets on classes of equal size."""
-    num_classes = len(manifest.classes)
-    row: dict[str, Any] = {"cell": "chance", "dataset": manifest.name, "architecture": "", "num_classes": num_classes}
-    row |= {"num_parameters": 0, "flops": 0, "substitutes": list(manifest.source.substitutes)}
+    num_classes = len(images.classes)
+    row: dict[str, Any] = {"cell": CHANCE, "dataset": images.name, "architecture": "", "num_classes": num_classes}
+    row |= {"num_parameters": 0, "flops": 0, "substitutes": list(images.source.substitutes)}
     row |= {"test/top1": 1 / num_classes, "val/top1": 1 / num_classes}
     return row | ({"test/top5": 5 / num_classes} if num_classes > 5 else {})
 
 
-def count_flops(classifier: nn.Module, *, image_size: int) -> int:
-    """Floating-point operations of one image's forward pass, two per multiply-add, as PyTorch counts them."""
-    device = next(classifier.parameters()).device
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        classifier(torch.zeros(1, 3, image_size, image_size, device=device))
-    return int(counter.get_total_flops())
+def published_row(published: results.Published) -> dict[str, Any]:
+    """Someone else's result: known by its `source`, which no row of ours has."""
+    row: dict[str, Any] = {"cell": published.name, "dataset": published.dataset, "source": published.source}
+    row |= {"architecture": "", "substitutes": [], "test/top1": published.top1}
+    return row if published.top5 is None else row | {"test/top5": published.top5}
 
 
-def measure_throughput(
-    classifiers: Mapping[str, tuple[nn.Module, int]], settings: results.Comparison, *, compute: Compute
-) -> dict[str, float]:
-    """`<cell>/images_per_second`: the median over rounds; each round visits every classifier (and its image size).
-
-    Taking turns spreads what else the machine does over all of them.
-    """
-    ready = {}
-    for cell, (classifier, image_size) in classifiers.items():
-        layout = torch.channels_last if compute.channels_last else torch.contiguous_format
-        images = torch.zeros(settings.throughput_batch_size, 3, image_size, image_size, device=compute.device)
-        ready[cell] = (classifier.to(compute.device).to(memory_format=layout), images.to(memory_format=layout))
-    seconds: dict[str, list[float]] = {cell: [] for cell in ready}
-    with torch.inference_mode():
-        for round_ in range(settings.throughput_repeats + 1):
-            for cell, (classifier, images) in ready.items():
-                started = time.perf_counter()
-                classifier(images)
-                if compute.device.type == "cuda":
-                    torch.cuda.synchronize(compute.device)
-                if round_:  # the first is for warming up
-                    seconds[cell].append(time.perf_counter() - started)
-    batch_size = settings.throughput_batch_size
-    return {f"{cell}/images_per_second": batch_size / statistics.median(times) for cell, times in seconds.items()}
+def _substituted_weights(cell: str, cells: Mapping[str, Classifier], paths: Paths) -> list[str]:
+    """Files of published weights that are not the official ones, of a cell and of what it is built on."""
+    weights, parent = cells[cell].initial_weights, cells[cell].built_on
+    own = [] if weights == NONE else list(read_source(paths.weights(weights)).substitutes)
+    return own if parent == NONE else [*own, *_substituted_weights(parent, cells, paths)]
 
 
 def _accuracies(paths: Paths, cell: str) -> dict[str, float]:
@@ -118,3 +120,9 @@ def _accuracies(paths: Paths, cell: str) -> dict[str, float]:
     if not isinstance(metrics, dict) or "test/top1" not in metrics:
         raise InputError(f"{path}: expected metrics with test/top1")
     return {name: metrics[name] for name in COPIED if name in metrics}
+
+
+def _training_flops(paths: Paths, cell: str) -> dict[str, float]:
+    """Floating-point operations of training one network of the cell."""
+    metrics = read_json(paths.metrics("train_classifier", cell))
+    return {"training_flops": metrics["train/flops"]} if "train/flops" in metrics else {}

@@ -16,17 +16,28 @@ def predict_classes(
     classifier: nn.Module, images: PackedImages, *, batch_size: int, compute: Compute
 ) -> ClassPredictions:
     """Logits for every image of val and test, in the splits' order, in float32: less precision moves decisions."""
+    return ClassPredictions(
+        val=predict_split(classifier, images, images.val, batch_size=batch_size, compute=compute),
+        test=predict_split(classifier, images, images.test, batch_size=batch_size, compute=compute),
+    )
+
+
+def predict_split(
+    classifier: nn.Module,
+    images: PackedImages,
+    split: ImageSplit,
+    *,
+    batch_size: int,
+    compute: Compute,
+    mirrored: bool = False,
+) -> SplitPredictions:
+    """Logits for every image of one split of `images`, or for its mirror image (left and right exchanged)."""
     classifier = classifier.to(compute.device).eval()
     if compute.channels_last:
         classifier = classifier.to(memory_format=torch.channels_last)  # 4-d parameters only
+    loaded = load_images(split, mean=images.channel_mean, std=images.channel_std, device=compute.device)
+    batches = (batch for batch, _ in ordered_batches(loaded, batch_size=batch_size))
+    with torch.inference_mode():
+        logits = torch.cat([classifier(batch.flip(3) if mirrored else batch).float() for batch in batches])
     words = tuple(one.label for one in images.classes)
-
-    def predict(split: ImageSplit) -> SplitPredictions:
-        loaded = load_images(split, mean=images.channel_mean, std=images.channel_std, device=compute.device)
-        with torch.inference_mode():
-            logits = torch.cat(
-                [classifier(batch).float() for batch, _ in ordered_batches(loaded, batch_size=batch_size)]
-            )
-        return SplitPredictions(logits.cpu().numpy(), np.array(split.labels, dtype=np.int64), words)
-
-    return ClassPredictions(val=predict(images.val), test=predict(images.test))
+    return SplitPredictions(logits.cpu().numpy(), np.array(split.labels, dtype=np.int64), words)

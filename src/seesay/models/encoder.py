@@ -64,8 +64,8 @@ def load_encoder(architecture: str, weights_path: Path | None) -> Encoder:
     if architecture not in allowed_names:
         raise InputError(f"encoder {architecture!r}: expected one of {', '.join(allowed_names)}")
     network = torchvision.models.get_model(architecture, weights=None)
-    name, head, linear = _head(network, architecture)
-    _load_weights(network, weights_path, architecture)
+    name, head, linear = find_head(network, architecture)
+    read_torchvision_weights(network, weights_path, architecture)
     network.eval()
     # What comes before the linear layer stays: a norm, dropout (nothing in evaluation mode), mostly nothing.
     setattr(network, name, nn.Sequential(*head[: head.index(linear)]))
@@ -99,7 +99,7 @@ def _module_called(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
-def _load_weights(network: nn.Module, path: Path, architecture: str) -> None:
+def read_torchvision_weights(network: nn.Module, path: Path, architecture: str) -> None:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -126,7 +126,7 @@ def _misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     return f"{unknown[0]} is unknown" if unknown else ""
 
 
-def _head(network: nn.Module, architecture: str) -> tuple[str, list[nn.Module], nn.Linear]:
+def find_head(network: nn.Module, architecture: str) -> tuple[str, list[nn.Module], nn.Linear]:
     """The head's name, its layers, and the first linear one among them, which takes what was pooled."""
     name, head = list(network.named_children())[-1]
     layers = list(head) if isinstance(head, nn.Sequential) else [head]

@@ -15,7 +15,7 @@ from seesay.params.datasets import (
     ImageSource,
     Vocabulary,
 )
-from seesay.params.experiments import Autoencoder, Captioner, Classifier
+from seesay.params.experiments import NONE, Autoencoder, Captioner, Classifier
 from seesay.params.reading import PARAMS_FILE, CellName, NaturalInt, Settings, read_yaml, validate
 from seesay.params.results import Comparison, Evaluation, Release, Report, Tracking
 from seesay.params.training import Runtime
@@ -50,6 +50,25 @@ def load_params(root: Path) -> Params:
     return params
 
 
+def _misfits_of_parent(
+    name: str, classifier: Classifier, classifiers: Mapping[str, Classifier]
+) -> Iterable[tuple[str, str, str]]:
+    """What is wrong with the classifier that another one is built on, as `_misfits` says it."""
+    key, parent = f"classifiers.{name}.built_on", classifier.built_on
+    if parent == NONE:
+        return
+    if parent not in classifiers:
+        yield key, parent, f"{NONE} or an entry of classifiers: {', '.join(classifiers)}"
+    elif classifiers[parent].dataset != classifier.dataset:
+        yield key, parent, f"a classifier of {classifier.dataset}; this one is of {classifiers[parent].dataset}"
+    line = [name]
+    while parent in classifiers:
+        line.append(parent)
+        if parent in line[:-1]:
+            yield key, classifier.built_on, f"a line of classifiers that has an end; got {' on '.join(line)}"
+        parent = classifiers[parent].built_on
+
+
 def _misfits(params: Params) -> Iterable[tuple[str, str, str]]:
     """(key, value, what was expected) of each name that points to nothing or to something that does not fit."""
 
@@ -61,6 +80,10 @@ def _misfits(params: Params) -> Iterable[tuple[str, str, str]]:
         yield from one_of(f"image_datasets.{name}.source", dataset.source, "image_sources", params.image_sources)
     for name, classifier in params.classifiers.items():
         yield from one_of(f"classifiers.{name}.dataset", classifier.dataset, "image_datasets", params.image_datasets)
+        if classifier.initial_weights != NONE:
+            key = f"classifiers.{name}.initial_weights"
+            yield from one_of(key, classifier.initial_weights, "encoders", params.encoders)
+        yield from _misfits_of_parent(name, classifier, params.classifiers)
     for name, autoencoder in params.autoencoders.items():
         yield from one_of(f"autoencoders.{name}.dataset", autoencoder.dataset, "image_datasets", params.image_datasets)
     for name, captions in params.caption_datasets.items():
@@ -89,6 +112,8 @@ def _misfits(params: Params) -> Iterable[tuple[str, str, str]]:
         seen = params.features[learning.features].dataset
         if seen != learning.dataset:
             yield f"{key}.features", learning.features, f"features of dataset {learning.dataset}; these are of {seen}"
+    for cell in params.comparison.overfitting_study:
+        yield from one_of("comparison.overfitting_study", cell, "classifiers", params.classifiers)
     for kind in ("classifiers", "captioners", "autoencoders"):
         for cell in getattr(params.release, kind):
             yield from one_of(f"release.{kind}", cell, kind, getattr(params, kind))

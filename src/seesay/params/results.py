@@ -6,22 +6,47 @@ from typing import Annotated
 
 from pydantic import Field
 
-from seesay.params.reading import AsTuple, CellName, NaturalInt, PositiveInt, Settings
+from seesay.params.reading import AsTuple, CellName, Fraction, NaturalInt, PositiveInt, Settings
 
 
 class Evaluation(Settings):
-    """`batch_size` images at a time; `panel_images` examples are drawn with `panel_seed`."""
+    """`batch_size` images at a time; `panel_images` examples are drawn with `panel_seed`.
+
+    A classifier's interval comes from `bootstrap_resamples` resamples drawn with `bootstrap_seed`; `test_time_flip`
+    also measures the mean of its answers to an image and its mirror image, under a key of its own.
+    """
 
     batch_size: PositiveInt
     panel_images: PositiveInt
     panel_seed: NaturalInt
+    bootstrap_resamples: PositiveInt
+    bootstrap_seed: NaturalInt
+    test_time_flip: bool = False
+
+
+class Published(Settings):
+    """Someone else's result, fractions. One on a dataset that no classifier of ours learns is shown as context."""
+
+    name: Annotated[str, Field(min_length=1)]
+    dataset: CellName
+    top1: Fraction
+    top5: Fraction | None = None
+    source: Annotated[str, Field(min_length=1)]
 
 
 class Comparison(Settings):
-    """How inference throughput is measured: the median of `repeats` passes over a batch."""
+    """Inference throughput is the median of `throughput_repeats` rounds at each of `throughput_batch_sizes`.
 
-    throughput_batch_size: PositiveInt
+    `overfitting_study` names the classifiers whose training and validation accuracy are drawn side by side;
+    `samples_per_class` training images of each class are drawn with `samples_seed`.
+    """
+
+    throughput_batch_sizes: Annotated[tuple[PositiveInt, ...], AsTuple, Field(min_length=1)]
     throughput_repeats: PositiveInt
+    samples_per_class: PositiveInt
+    samples_seed: NaturalInt
+    overfitting_study: Annotated[tuple[CellName, ...], AsTuple]
+    published: Annotated[tuple[Published, ...], AsTuple]
 
 
 class Report(Settings):

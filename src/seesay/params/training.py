@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from seesay.params.reading import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
+from seesay.params.reading import AsTuple, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -51,10 +51,24 @@ Optimizer = Annotated[Sgd | AdamW, Field(discriminator="name")]
 
 
 class Schedule(Settings):
-    """The learning rate's course: linear warm-up over `warmup_fraction` of all steps, then `decay` to zero."""
+    """The learning rate's course: linear warm-up over `warmup_fraction` of all steps, then `decay` towards zero.
 
-    decay: Literal["constant", "linear", "cosine"]
+    `one_cycle` also warms up along a cosine, from a 25th of the peak (Smith and Topin, 2018). `step` multiplies the
+    rate by `factor` at each of `milestones`, which are shares of all steps.
+    """
+
+    decay: Literal["constant", "linear", "cosine", "one_cycle", "step"]
     warmup_fraction: Fraction
+    milestones: Annotated[tuple[Fraction, ...], AsTuple] = ()
+    factor: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+
+    @model_validator(mode="after")
+    def _steps_have_milestones(self) -> Schedule:
+        if (self.decay == "step") != bool(self.milestones) or (self.decay == "step") != (self.factor is not None):
+            raise ValueError("milestones and factor: expected with decay step, and only there")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones: got {list(self.milestones)}: expected rising shares of all steps")
+        return self
 
 
 class MovingAverage(Settings):
@@ -65,6 +79,8 @@ class MovingAverage(Settings):
 
 
 class Training(Settings):
+    """`accumulate_batches` batches make one optimizer step: what a large batch does, in the memory of a small one."""
+
     epochs: PositiveInt
     batch_size: PositiveInt
     optimizer: Optimizer
@@ -72,3 +88,4 @@ class Training(Settings):
     moving_average: MovingAverage | None
     max_gradient_norm: PositiveFloat | None
     patience: PositiveInt | None
+    accumulate_batches: PositiveInt = 1

@@ -1,4 +1,4 @@
-"""What does one classifier get right and wrong? Curves, confusion matrix and example predictions."""
+"""What does one classifier get right and wrong? All its figures, the confusion matrix and examples among them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib
 import numpy as np
+from matplotlib.colors import BoundaryNorm, ListedColormap
 
 from seesay.files import atomic_directory
 from seesay.params.results import Evaluation
@@ -14,6 +16,7 @@ from seesay.paths import Paths
 from seesay.reporting.curves import draw_curves, read_history
 from seesay.reporting.drawing import BLUE, VERMILION, drawn
 from seesay.reporting.panels import Tile, draw_panel, from_array
+from seesay.reporting.probability_figures import draw_reliability, draw_roc
 from seesay.seeding import numpy_generator
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _MAX_NAMED_CLASSES = 100
 _MAX_NUMBERED_CLASSES = 40
+_COLUMNS, _SIDE = 6, 160
 
 
 def draw_classification(
@@ -33,7 +37,8 @@ def draw_classification(
     cell: str,
     settings: Evaluation,
 ) -> None:
-    """Fills `folder` with `curves.svg`, `confusion.svg` and `predictions.webp`, all or nothing."""
+    """Fills `folder`, all or nothing: `curves`, `confusion`, `roc`, `reliability` (`.svg` and `.webp` each),
+    `predictions.webp`, and `mistakes.webp` where there are any."""
     history = read_history(paths.table("train_classifier", cell, "history"))
     classes = [image_class.label for image_class in images.classes]
     name = f"{cell} on {images.name}"
@@ -41,7 +46,10 @@ def draw_classification(
         draw_curves(new / "curves.svg", history, title=name)
         test = predictions.test
         draw_confusion(new / "confusion.svg", test.labels, test.predicted, classes, title=name)
+        draw_roc(new / "roc.svg", test, classes, title=name)
+        draw_reliability(new / "reliability.svg", predictions, title=name)
         draw_examples(new / "predictions.webp", test, images.test, classes, title=name, settings=settings)
+        draw_mistakes(new / "mistakes.webp", test, images.test, classes, title=name, count=settings.panel_images)
 
 
 def confusion_percent(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
@@ -61,7 +69,9 @@ def draw_confusion(
     side = min(max(0.27 * num_classes, 3.6), 13.0)
     with drawn(path, width=side + 2.2, height=side + 1.8) as figure:
         axes = figure.subplots()
-        grid = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="none")
+        blues = matplotlib.colormaps["Blues"]
+        steps = ListedColormap([blues(0.06 + 0.94 * step / 9) for step in range(10)], under="white")
+        grid = axes.imshow(shares, cmap=steps, norm=BoundaryNorm([1, *range(10, 101, 10)], 10), interpolation="none")
         axes.grid(visible=False)
         axes.set_title(f"{title}\nConfusion matrix on test")
         axes.set_xlabel("predicted class")
@@ -75,8 +85,8 @@ def draw_confusion(
                 share = shares[row, column]
                 colour = "white" if share > 55 else "black"
                 axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=6, color=colour)
-        bar = figure.colorbar(grid, ax=axes, shrink=0.6, pad=0.02)
-        bar.set_label("percent of the true class")
+        bar = figure.colorbar(grid, ax=axes, shrink=0.6, pad=0.02, spacing="proportional", ticks=range(0, 101, 20))
+        bar.set_label("percent of the true class; below 1 white")
         bar.outline.set_visible(False)
 
 
@@ -90,21 +100,46 @@ def draw_examples(
     settings: Evaluation,
 ) -> None:
     """Test images with the class predicted, its probability and, where it is wrong, the true class."""
+    is_right = predictions.predicted == predictions.labels
+    chosen = choose_examples(is_right, settings.panel_images, seed=settings.panel_seed)
+    num_right = int(is_right[chosen].sum())
+    heading = (
+        f"{title}: {num_right} test images it gets right, {len(chosen) - num_right} it gets wrong, "
+        f"at random (seed {settings.panel_seed})"
+    )
+    _draw_answers(path, chosen, predictions, split, classes, title=heading)
+
+
+def draw_mistakes(
+    path: Path, predictions: SplitPredictions, split: ImageSplit, classes: Sequence[str], *, title: str, count: int
+) -> None:
+    """The wrong predictions it is surest of; no file where there are none."""
+    chosen = choose_mistakes(predictions, count)
+    if len(chosen):
+        num_wrong = int((predictions.predicted != predictions.labels).sum())
+        heading = f"{title}: of {num_wrong} mistakes on test the {len(chosen)} it is surest of"
+        _draw_answers(path, chosen, predictions, split, classes, title=heading)
+
+
+def _draw_answers(
+    path: Path,
+    chosen: np.ndarray,
+    predictions: SplitPredictions,
+    split: ImageSplit,
+    classes: Sequence[str],
+    *,
+    title: str,
+) -> None:
+    """Images with the class predicted, its probability and, where it is wrong, the true class."""
     probabilities, predicted = predictions.probabilities, predictions.predicted
-    chosen = choose_examples(predicted == predictions.labels, settings.panel_images, seed=settings.panel_seed)
     tiles = []
     for index in chosen:
         guess, truth = predicted[index], predictions.labels[index]
         mark, colour = ("✓", BLUE) if guess == truth else ("✗", VERMILION)
-        said = f"{mark} {classes[guess]} {100 * probabilities[index, guess]:.0f} %"
+        said = f"{mark} {100 * probabilities[index, guess]:.0f} % {classes[guess]}"
         below = f"true: {classes[truth]}" if guess != truth else ""
         tiles.append(Tile(from_array(np.asarray(split.images[index])), ((said, colour), (below, "black"))))
-    num_right = int((predicted[chosen] == predictions.labels[chosen]).sum())
-    heading = (
-        f"{title}: {num_right} test images it gets right and {len(chosen) - num_right} it gets wrong, "
-        f"drawn at random (seed {settings.panel_seed})"
-    )
-    draw_panel(path, tiles, title=heading, columns=4, side=256)
+    draw_panel(path, tiles, title=title, columns=_COLUMNS, side=_SIDE, text_size=15)
 
 
 def choose_examples(is_right: np.ndarray, count: int, *, seed: int) -> np.ndarray:
@@ -113,3 +148,11 @@ def choose_examples(is_right: np.ndarray, count: int, *, seed: int) -> np.ndarra
     right, wrong = (random.permutation(np.flatnonzero(mask)) for mask in (is_right, ~is_right))
     num_right = min(len(right), max(count - count // 2, count - len(wrong)))
     return np.concatenate([np.sort(right[:num_right]), np.sort(wrong[: count - num_right])])
+
+
+def choose_mistakes(predictions: SplitPredictions, count: int) -> np.ndarray:
+    """Indices of up to `count` wrong predictions, the highest probabilities first; of equal ones the first image."""
+    wrong = np.flatnonzero(predictions.predicted != predictions.labels)
+    confidence = predictions.probabilities[wrong].max(axis=1)
+    chosen: np.ndarray = wrong[np.argsort(-confidence, kind="stable")][:count]
+    return chosen

@@ -1,62 +1,54 @@
-"""Which classifier is worth its cost? Accuracy against computation and against size."""
+"""How do the classifiers compare? All figures that show several of them, and samples of what they learn from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter
-
+from seesay.errors import InputError
 from seesay.files import atomic_directory
-from seesay.reporting.drawing import PALETTE, direct_label, drawn
-from seesay.reporting.numbers import magnitude
+from seesay.params.experiments import Classifier
+from seesay.params.results import Comparison
+from seesay.paths import Paths
+from seesay.reporting.cost_figures import draw_costs
+from seesay.reporting.curves import read_history
+from seesay.reporting.overfitting_figures import draw_overfitting
+from seesay.reporting.ranking_figures import draw_ranking
+from seesay.reporting.sample_panels import draw_samples
 
-_MARKERS = "osD^vP"
-_COSTS = (
-    ("flops", "Accuracy against computation", "FLOPs per image"),
-    ("num_parameters", "Accuracy against size", "parameters"),
-)
+if TYPE_CHECKING:
+    from seesay.data.packed_images import PackedImages
 
-
-def draw_comparison(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Fills `folder` with `accuracy_cost.svg`: a point per classifier, dashed lines for chance."""
-    with atomic_directory(folder) as new, drawn(new / "accuracy_cost.svg", width=9.0, height=3.8) as figure:
-        for axes, (key, title, label) in zip(figure.subplots(1, 2, sharey=True), _COSTS, strict=True):
-            _draw_cost(axes, rows, key=key)
-            axes.set_title(title)
-            axes.set_xlabel(f"{label} (log scale)")
-        figure.axes[0].set_ylabel("test top-1 accuracy, percent")
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)) or 1)
+MIN_FOR_COSTS = 3
 
 
-def _draw_cost(axes: Axes, rows: Sequence[Mapping[str, Any]], *, key: str) -> None:
-    axes.set_xscale("log")
-    for number, dataset in enumerate(_datasets(rows)):
-        colour, marker = PALETTE[number % len(PALETTE)], _MARKERS[number % len(_MARKERS)]
-        of_dataset = [row for row in rows if row["dataset"] == dataset]
-        points = sorted((row[key], 100 * row["test/top1"], row["cell"]) for row in of_dataset if key in row)
-        points = [point for point in points if point[2] != "chance"]
-        if points:
-            x, y, _ = zip(*points, strict=True)
-            axes.plot(x, y, color=colour, marker=marker, markersize=8, linestyle="none", label=dataset)
-        for row in of_dataset:
-            if row["cell"] == "chance":
-                chance = 100 * row["test/top1"]
-                label = f"chance, {dataset} ({chance:.1f} %)"
-                axes.axhline(chance, color=colour, linestyle="--", linewidth=1.2, label=label)
-        for index, (x_value, y_value, cell) in enumerate(points):
-            is_close = index > 0 and abs(y_value - points[index - 1][1]) < 4
-            direct_label(axes, cell, x_value, y_value, below=is_close and y_value < points[index - 1][1])
-    axes.margins(x=0.25)
-    axes.set_ylim(0, 105)
-    low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-    axes.xaxis.set_major_formatter(lambda value, _: magnitude(value))
-    axes.xaxis.set_minor_formatter(NullFormatter())  # matplotlib's own writes its labels as formulas
+def draw_comparison(
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    datasets: Mapping[str, PackedImages],
+    classifiers: Mapping[str, Classifier],
+    paths: Paths,
+    *,
+    settings: Comparison,
+) -> None:
+    """Fills `folder`, all or nothing: for each dataset `ranking_<dataset>.svg`, `samples_<dataset>.webp` and, where
+    it has three classifiers or more, `accuracy_cost_<dataset>.svg`; `overfitting.svg` where the study names cells.
 
-
-def _datasets(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(row["dataset"] for row in rows))
+    Raises `InputError` where it names a cell that is none of `classifiers`.
+    """
+    for cell in settings.overfitting_study:
+        if cell not in classifiers:
+            raise InputError(f"comparison.overfitting_study: got {cell!r}: expected one of {', '.join(classifiers)}")
+    histories = {
+        cell: read_history(paths.table("train_classifier", cell, "history")) for cell in settings.overfitting_study
+    }
+    with atomic_directory(folder) as new:
+        for name, images in datasets.items():
+            draw_ranking(new / f"ranking_{name}.svg", rows, dataset=name)
+            if sum(one.dataset == name for one in classifiers.values()) >= MIN_FOR_COSTS:
+                draw_costs(new / f"accuracy_cost_{name}.svg", rows, dataset=name)
+            samples = new / f"samples_{name}.webp"
+            draw_samples(samples, images, per_class=settings.samples_per_class, seed=settings.samples_seed)
+        if histories:
+            draw_overfitting(new / "overfitting.svg", histories, classifiers)

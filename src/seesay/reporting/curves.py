@@ -55,14 +55,35 @@ def read_history(path: Path) -> History:
 
 
 def draw_curves(path: Path, history: History, *, title: str) -> None:
-    """One panel per quantity that has a `val/` column: loss first, shares in percent."""
+    """One panel per quantity that has a `val/` column: loss first, shares in percent.
+
+    A history of one step, such as an ensemble's, gives the values in words: there is no course to draw.
+    """
     quantities = [name.removeprefix("val/") for name in history.columns if name.startswith("val/")]
     quantities = [name for name in quantities if name not in _NOT_DRAWN]
     quantities = sorted(quantities, key=lambda name: name != "loss")[:_MAX_PANELS]
+    if len(history.steps) == 1:
+        _draw_single(path, history, quantities, title=title)
+        return
     with drawn(path, width=4.2 * len(quantities), height=3.2) as figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         for axes, quantity in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
             _draw_quantity(axes, history, quantity)
+
+
+def _draw_single(path: Path, history: History, quantities: list[str], *, title: str) -> None:
+    step = history.steps[0]
+    lines = ["Not trained: measured once." if step == 0 else f"Trained for one epoch ({step})."]
+    for name, (value,) in history.columns.items():
+        split, _, quantity = name.partition("/")
+        if quantity in quantities and value is not None:
+            shown = f"{100 * value:.1f} %" if is_share(quantity) else f"{value:.3g}"
+            lines.append(f"{split} {_NAMES.get(quantity, quantity).lower()}: {shown}")
+    with drawn(path, width=4.2, height=0.4 + 0.22 * len(lines)) as figure:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        axes = figure.subplots()
+        axes.axis("off")
+        axes.text(0, 1, "\n".join(lines), va="top", transform=axes.transAxes, linespacing=1.5)
 
 
 def _draw_quantity(axes: Axes, history: History, quantity: str) -> None:
@@ -73,7 +94,9 @@ def _draw_quantity(axes: Axes, history: History, quantity: str) -> None:
             continue
         known = [(step, scale * value) for step, value in zip(history.steps, values, strict=True) if value is not None]
         axes.plot(*zip(*known, strict=True), color=colour, marker=marker, markersize=3.5, linewidth=1.4, label=split)
-    axes.axvline(history.best_step, color=GREY, linestyle="--", linewidth=1, label=f"best epoch ({history.best_step})")
+    best = history.best_step
+    if best > 0:  # what is not trained is measured once, before any epoch
+        axes.axvline(best, color=GREY, linestyle="--", linewidth=1, label=f"best epoch ({best})")
     name = _NAMES.get(quantity, quantity.replace("_", " "))
     axes.set_title(name)
     axes.set_xlabel("epoch")

@@ -3,14 +3,57 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from markupsafe import Markup
+from PIL import Image
 
+PANEL_WIDTH = 800
+"""Pixels: wider panels of photographs are made smaller for the page; the files keep their size."""
+
+_PANEL_QUALITY = 42
 _NOT_DRAWN = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", re.DOTALL)
 _PLAIN = " /:=;,'()?@!$*+.-_~|[]{}"
+_WIDTH = re.compile(r'<svg[^>]*\swidth="([\d.]+)pt"')
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`source` is a data URI; a plot's colours may be inverted in the dark, a photograph's may not; `width` is what it
+    is shown at, in a browser's pixels, 0 where the picture itself says it."""
+
+    source: Markup
+    description: str
+    is_plot: bool
+    width: int
+
+
+def read_picture(path: Path, description: str) -> Picture | None:
+    """The figure at `path` for the page, None where there is none.
+
+    A plot (`.svg`) comes as the WebP beside it where there is one, which takes a fourth of the room; a panel of
+    photographs at most PANEL_WIDTH wide.
+    """
+    if not path.is_file():
+        return None
+    if path.suffix == ".svg":
+        width = _WIDTH.search(path.read_text(encoding="utf-8")[:1000])
+        raster = path.with_suffix(".webp")
+        source = embedded(raster if raster.is_file() else path)
+        assert source is not None
+        return Picture(source, description, True, round(float(width[1]) * 96 / 72) if width else 0)
+    with Image.open(path) as image:
+        if image.width <= PANEL_WIDTH:
+            return Picture(_data_uri("webp", path.read_bytes()), description, False, image.width)
+        size = (PANEL_WIDTH, round(image.height * PANEL_WIDTH / image.width))
+        smaller = io.BytesIO()
+        shrunk = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        shrunk.save(smaller, format="WEBP", quality=_PANEL_QUALITY, method=6)
+    return Picture(_data_uri("webp", smaller.getvalue()), description, False, PANEL_WIDTH)
 
 
 def embedded(path: Path) -> Markup | None:
@@ -27,5 +70,8 @@ def embedded(path: Path) -> Markup | None:
         # A hundredth of a point is finer than any screen; numbers below one are left alone, scales are among them.
         text = re.sub(r"(?<![\d.])([1-9]\d*\.\d\d)\d+", r"\1", text)
         return Markup("data:image/svg+xml," + quote(text, safe=_PLAIN))
-    kind = {".png": "png", ".webp": "webp"}[path.suffix]
-    return Markup(f"data:image/{kind};base64," + base64.b64encode(path.read_bytes()).decode())
+    return _data_uri({".png": "png", ".webp": "webp"}[path.suffix], path.read_bytes())
+
+
+def _data_uri(kind: str, content: bytes) -> Markup:
+    return Markup(f"data:image/{kind};base64," + base64.b64encode(content).decode())

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 import re
 
-_SHARES = ("top1", "top5", "macro_f1", "share_novel", "rouge_l", "bleu1", "bleu2", "bleu3", "bleu4")
+_SHARES = (
+    *("top1", "top1_low", "top1_high", "top1_flipped", "top1_mean", "top1_std", "top5", "macro_f1"),
+    *("balanced_accuracy", "ece", "ece_calibrated"),
+    *("share_novel", "rouge_l", "bleu1", "bleu2", "bleu3", "bleu4"),
+)
 
 
 def is_share(metric: str) -> bool:
@@ -36,11 +40,25 @@ def percent(value: float | None, *, decimals: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{decimals}f}"
 
 
-def percent_with_error(value: float | None, count: float | None) -> str:
-    """A share of `count` examples, in percent, with its standard error sqrt(p (1 - p) / n): `68.8 ± 1.2`."""
-    if value is None or not count:
+def percent_with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """A share in percent with the interval it lies in: `68.8 (66.5 to 71.1)`."""
+    if value is None or low is None or high is None:
         return percent(value)
-    return f"{percent(value)} ± {percent(math.sqrt(value * (1 - value) / count))}"
+    return f"{percent(value)} ({percent(low)} to {percent(high)})"
+
+
+def percent_with_spread(mean: float | None, deviation: float | None, count: float | None) -> str:
+    """The mean of several shares in percent, their standard deviation and how many there are: `68.8 ± 0.6 (3)`."""
+    if mean is None or deviation is None or count is None:
+        return percent(mean)
+    return f"{percent(mean)} ± {percent(deviation)} ({whole(count)})"
+
+
+def probability(value: float | None) -> str:
+    """A p-value: `p 0.032`, `p < 0.0001`."""
+    if value is None:
+        return "–"
+    return "p < 0.0001" if value < 1e-4 else f"p {value:.2g}" if value < 0.1 else f"p {value:.2f}"
 
 
 def decimal(value: float | None, *, decimals: int = 3) -> str:
@@ -53,10 +71,10 @@ def whole(value: float | None) -> str:
 
 
 def magnitude(value: float | None) -> str:
-    """A large count in short: `1.65 M`, `190 M`, `3.1 G`."""
+    """A large count in short: `1.65 M`, `190 M`, `3.1 G`, `12 T`."""
     if value is None:
         return "–"
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g} {letter}"
     return f"{value:.3g}"

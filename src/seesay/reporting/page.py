@@ -6,56 +6,26 @@ Both are views, not DVC outputs: they say when, on what and from which commit th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from seesay.files import write_text
 from seesay.params.project import Params, load_params
 from seesay.paths import Paths
 from seesay.reporting.data_section import read_data_reports
-from seesay.reporting.embedding import embedded
+from seesay.reporting.experiments_section import collect_figures
 from seesay.reporting.gate import read_verdict
 from seesay.reporting.numbers import show_value
-from seesay.reporting.results import Results, read_results, read_stage_json
-from seesay.reporting.runs import LedgerLine, StageRun, provenance, read_runs, throughput
+from seesay.reporting.results import Results, read_results
+from seesay.reporting.runs import LedgerLine, StageRun, measured, provenance, read_runs
 from seesay.reporting.tables import results_markdown, results_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-
-@dataclass(frozen=True)
-class Picture:
-    """`source` is a data URI; a plot's colours may be inverted in the dark, a photograph's may not."""
-
-    source: Markup
-    description: str
-    is_plot: bool
-
-
-@dataclass(frozen=True)
-class Example:
-    """One case of a caption panel."""
-
-    kind: str
-    picture: Markup | None
-    prediction: str
-    references: tuple[str, ...]
-    cider_d: float
-
-
-@dataclass(frozen=True)
-class CellFigures:
-    """One experiment's figures; captioners have examples and the rule they were chosen by."""
-
-    cell: str
-    task: str
-    pictures: tuple[Picture, ...]
-    rule: str = ""
-    examples: tuple[Example, ...] = ()
+MAX_PICTURE_BYTES = 1_800_000
+"""So that the page stays below two megabytes: small enough to mail."""
 
 
 def render_views(results: Results, params: Params, paths: Paths, *, ledger: Iterable[LedgerLine] | None = None) -> None:
@@ -65,9 +35,9 @@ def render_views(results: Results, params: Params, paths: Paths, *, ledger: Iter
     adds what the latest sync found of each stage.
     """
     runs = read_runs(params, paths, ledger)
-    speeds, made = throughput(runs), provenance(runs)
+    speeds, made = measured(runs), provenance(runs)
     title, note = params.report.title, params.report.note
-    markdown = results_markdown(results, title=title, note=note, provenance=made, throughput=speeds)
+    markdown = results_markdown(results, title=title, note=note, provenance=made, measured=speeds)
     tables, footnotes = results_tables(results, speeds)
     page = _template().render(
         title=title,
@@ -75,8 +45,7 @@ def render_views(results: Results, params: Params, paths: Paths, *, ledger: Iter
         provenance=made,
         tables=tables,
         footnotes=footnotes,
-        comparison=_pictures(paths.figures("compare_classifiers"), [("accuracy_cost.svg", "Accuracy against cost")]),
-        cells=_all_figures(params, paths),
+        figures=collect_figures(params, paths, results.classification, max_bytes=MAX_PICTURE_BYTES),
         datasets=read_data_reports(params, paths),
         verdict=_verdict(paths),
         runs=runs,
@@ -102,60 +71,6 @@ def duration(run: StageRun) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02} min"
     return f"{minutes} min {seconds:02} s" if minutes else f"{run.seconds:.1f} s"
-
-
-def _all_figures(params: Params, paths: Paths) -> list[CellFigures]:
-    curves = ("curves.svg", "Training and validation curves, the best epoch marked")
-    wanted: list[tuple[str, str, Iterable[str], list[tuple[str, str]]]] = [
-        (
-            "classifier",
-            "evaluate_classifier",
-            params.classifiers,
-            [
-                curves,
-                ("confusion.svg", "Confusion matrix on test, in percent of each true class"),
-                ("predictions.webp", "Test images with predicted and true classes"),
-            ],
-        ),
-        (
-            "autoencoder",
-            "evaluate_autoencoder",
-            params.autoencoders,
-            [curves, ("reconstructions.webp", "Test images, their reconstructions and the error")],
-        ),
-        (
-            "captioner",
-            "score_captions",
-            params.captioners,
-            [curves, ("scores.svg", "CIDEr-D of the model beside floors, shuffled images and people")],
-        ),
-    ]
-    return [
-        _cell_figures(task, cell, paths.figures(stage, cell), names)
-        for task, stage, cells, names in wanted
-        for cell in cells
-    ]
-
-
-def _cell_figures(task: str, cell: str, folder: Path, names: list[tuple[str, str]]) -> CellFigures:
-    panel = folder / "captions.json"
-    content: Any = read_stage_json(panel, "score_captions", cell) if panel.is_file() else {}
-    examples = tuple(
-        Example(
-            kind=str(case["kind"]),
-            picture=embedded(folder / Path(str(case["image"])).name),
-            prediction=str(case["prediction"]),
-            references=tuple(map(str, case["references"])),
-            cider_d=float(case["cider_d"]),
-        )
-        for case in content.get("cases", [])
-    )
-    return CellFigures(cell, task, _pictures(folder, names), str(content.get("rule", "")), examples)
-
-
-def _pictures(folder: Path, names: list[tuple[str, str]]) -> tuple[Picture, ...]:
-    found = ((embedded(folder / name), description, name.endswith(".svg")) for name, description in names)
-    return tuple(Picture(source, description, plot) for source, description, plot in found if source is not None)
 
 
 def _verdict(paths: Paths) -> dict[str, Any] | None:

@@ -26,29 +26,38 @@ class Tile:
 
 
 def draw_panel(
-    path: Path, tiles: Sequence[Tile], *, title: str, columns: int, side: int, row_names: Sequence[str] = ()
+    path: Path,
+    tiles: Sequence[Tile],
+    *,
+    title: str,
+    columns: int,
+    side: int,
+    row_names: Sequence[str] = (),
+    text_size: int = _TEXT_SIZE,
 ) -> None:
     """Writes tiles row by row as WebP; each image fits a square of `side` pixels. Equal tiles give equal bytes.
 
-    `row_names` stand to the left of the rows, where given.
+    `row_names` stand to the left of the rows, where given; `text_size` is of the lines under the images, in pixels.
     """
+    spacing = text_size + _LINE - _TEXT_SIZE
     num_lines = max((len(tile.lines) for tile in tiles), default=0)
-    left = _MARGIN + (max(int(_font(_TEXT_SIZE).getlength(name)) for name in row_names) + _GAP if row_names else 0)
+    left = _MARGIN + (max(int(font(_TEXT_SIZE).getlength(name)) for name in row_names) + _GAP if row_names else 0)
     titles = wrap(title, left - _MARGIN + columns * (side + _GAP) - _GAP, size=_TITLE_SIZE)
     top = _MARGIN + len(titles) * (_LINE + 4) + 6
     num_rows = -(-len(tiles) // columns)
-    height = side + num_lines * _LINE + _GAP
+    height = side + num_lines * spacing + _GAP
     canvas = Image.new("RGB", (left + columns * (side + _GAP) - _GAP + _MARGIN, top + num_rows * height), "white")
     pen = ImageDraw.Draw(canvas)
     for number, line in enumerate(titles):
-        pen.text((_MARGIN, _MARGIN + number * (_LINE + 4)), line, fill="black", font=_font(_TITLE_SIZE))
+        pen.text((_MARGIN, _MARGIN + number * (_LINE + 4)), line, fill="black", font=font(_TITLE_SIZE))
     for row, name in enumerate(row_names):
-        pen.text((_MARGIN, top + row * height + side // 2), name, fill=GREY, font=_font(_TEXT_SIZE), anchor="lm")
+        pen.text((_MARGIN, top + row * height + side // 2), name, fill=GREY, font=font(_TEXT_SIZE), anchor="lm")
     for index, tile in enumerate(tiles):
         x, y = left + index % columns * (side + _GAP), top + index // columns * height
         canvas.paste(fitted(tile.image, side), (x, y))
         for number, (text, colour) in enumerate(tile.lines):
-            pen.text((x, y + side + 4 + number * _LINE), _shortened(text, side), fill=colour, font=_font(_TEXT_SIZE))
+            shown = _shortened(text, side, size=text_size)
+            pen.text((x, y + side + 4 + number * spacing), shown, fill=colour, font=font(text_size))
     save_webp(path, canvas)
 
 
@@ -68,7 +77,7 @@ def draw_captioned(
     canvas = Image.new("RGB", (across, top + num_rows * (side + _GAP) + _MARGIN), "white")
     pen = ImageDraw.Draw(canvas)
     for number, line in enumerate(titles):
-        pen.text((_MARGIN, _MARGIN + number * (_LINE + 4)), line, fill="black", font=_font(_TITLE_SIZE))
+        pen.text((_MARGIN, _MARGIN + number * (_LINE + 4)), line, fill="black", font=font(_TITLE_SIZE))
     for index, (image, (note, prediction, references)) in enumerate(zip(images, texts, strict=True)):
         x = _MARGIN + index % columns * (side + width + 2 * _GAP)
         y = top + index // columns * (side + _GAP)
@@ -77,7 +86,7 @@ def draw_captioned(
         lines += [(reference, "black") for reference in references]
         for number, (line, colour) in enumerate(lines[: side // _LINE]):
             place = (x + side + _GAP, y + number * _LINE)
-            pen.text(place, _shortened(line, width), fill=colour, font=_font(_TEXT_SIZE))
+            pen.text(place, _shortened(line, width, size=_TEXT_SIZE), fill=colour, font=font(_TEXT_SIZE))
     save_webp(path, canvas)
 
 
@@ -107,22 +116,22 @@ def wrap(text: str, width: int, *, size: int) -> list[str]:
     """`text` broken at spaces into lines of at most `width` pixels."""
     lines: list[str] = []
     for word in text.split():
-        if lines and _font(size).getlength(f"{lines[-1]} {word}") <= width:
+        if lines and font(size).getlength(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
     return lines
 
 
-def _shortened(text: str, width: int) -> str:
-    if _font(_TEXT_SIZE).getlength(text) <= width:
+def _shortened(text: str, width: int, *, size: int) -> str:
+    if font(size).getlength(text) <= width:
         return text
-    while text and _font(_TEXT_SIZE).getlength(text + "…") > width:
+    while text and font(size).getlength(text + "…") > width:
         text = text[:-1]
     return text.rstrip() + "…"
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
     """The font that comes with matplotlib: the same on every machine."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)

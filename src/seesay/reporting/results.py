@@ -15,6 +15,7 @@ from seesay.paths import Paths, cell_name
 
 CHANCE = "chance"
 REQUIRED_CAPTION_SETS = ("test", "val", "test_shuffled", "floor_constant", "floor_random")
+_MCNEMAR = ("mcnemar/b", "mcnemar/c", "mcnemar/p")
 CAPTION_SETS = (*REQUIRED_CAPTION_SETS, "human")
 
 Row = dict[str, Any]
@@ -24,6 +25,7 @@ Row = dict[str, Any]
 class Results:
     """The rows of every results table: flat dicts with metric keys; numbers that are not finite are None.
 
+    `classification` has a row per classifier, per dataset's chance and per published result, which has a `source`.
     `captions` has a row per captioner and set of captions scored (the model's, its images shuffled, the floors).
     """
 
@@ -87,21 +89,27 @@ def _classification(params: Params, paths: Paths) -> list[Row]:
         raise InputError(f"{path}: expected the key rows with a list")
     rows = []
     for cell, settings in params.classifiers.items():
-        found = next((row for row in compared if row.get("cell") == cell), None)
+        found = next((row for row in compared if row.get("cell") == cell and "source" not in row), None)
         if found is None:
             raise InputError(f"{path}: no row for the classifier {cell}, which params.yaml names")
         evaluated = _metrics("evaluate_classifier", cell, paths, ["test/top1", "test/num_images"])
         trained = _metrics("train_classifier", cell, paths, ["best_epoch", "num_epochs"])
         costs = {key: _number(found.get(key)) for key in ("num_parameters", "flops")}
+        extra = {key: _number(found[key]) for key in ("training_flops", *_MCNEMAR) if key in found}
+        extra |= {key: found[key] for key in ("mcnemar/next", "built_on") if key in found}
         learning = {key: trained[key] for key in ("best_epoch", "num_epochs")}
-        substitutes = substituted_files(_report("prepare_images", settings.dataset, paths))
         names = {"cell": cell, "dataset": settings.dataset, "architecture": settings.architecture.name}
-        rows.append({**names, **costs, **learning, **evaluated, "substitutes": substitutes})
+        rows.append({**names, **costs, **extra, **learning, **evaluated, "substitutes": list(found["substitutes"])})
     datasets = list(dict.fromkeys(settings.dataset for settings in params.classifiers.values()))
     for row in compared:
         if row.get("cell") == CHANCE and row.get("dataset") in datasets:
             numbers = {key: _number(value) for key, value in row.items() if key.startswith("test/")}
             rows.append({"cell": CHANCE, "dataset": row["dataset"], **numbers, "substitutes": []})
+        elif "source" in row:
+            numbers = {key: _number(value) for key, value in row.items() if key.startswith("test/")}
+            names = {key: row[key] for key in ("cell", "dataset", "source")}
+            rows.append({**names, **numbers, "substitutes": []})
+    datasets += [str(row["dataset"]) for row in rows]  # what others have published may be of other datasets
     return sorted(rows, key=lambda row: datasets.index(row["dataset"]))
 
 

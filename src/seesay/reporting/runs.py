@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,13 +46,25 @@ class StageRun:
         return cell_name(self.stage, self.cell)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Times of classifiers, by cell: `throughput` is images a second by batch size; `core_seconds` are those of
+    training its first network, `core_seconds_all_seeds` of all its networks."""
+
+    throughput: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    core_seconds: Mapping[str, float] = field(default_factory=dict)
+    core_seconds_all_seeds: Mapping[str, float] = field(default_factory=dict)
+
+
 def stage_instances(params: Params) -> list[tuple[str, str | None]]:
     """Every (stage, cell) of the pipeline, in its order."""
     cells: list[tuple[str, Iterable[str | None]]] = [
+        ("none", [None]),
         ("fetch_images", params.image_sources),
         ("prepare_images", params.image_datasets),
         ("train_classifier", params.classifiers),
         ("evaluate_classifier", params.classifiers),
+        ("explain_classifier", params.classifiers),
         ("compare_classifiers", [None]),
         ("train_autoencoder", params.autoencoders),
         ("evaluate_autoencoder", params.autoencoders),
@@ -80,14 +92,21 @@ def read_runs(params: Params, paths: Paths, ledger: Iterable[LedgerLine] | None 
     ]
 
 
-def throughput(runs: Iterable[StageRun]) -> dict[str, float]:
-    """Images per second of each classifier, as the comparison last measured them."""
-    found = {}
+def measured(runs: Sequence[StageRun]) -> Measured:
+    """What the records of the latest comparison and of each classifier's training say."""
+    speeds: dict[str, dict[int, float]] = {}
+    trained = {run.cell: run.measurements for run in runs if run.stage == "train_classifier" and run.cell is not None}
     for run in runs:
         if run.stage == "compare_classifiers":
-            suffix = "/images_per_second"
-            found = {key.removesuffix(suffix): value for key, value in run.measurements.items() if key.endswith(suffix)}
-    return found
+            for key, value in run.measurements.items():
+                cell, _, batch_size = key.partition("/images_per_second_batch")
+                if batch_size.isdecimal():
+                    speeds.setdefault(cell, {})[int(batch_size)] = value
+
+    def of_training(key: str) -> dict[str, float]:
+        return {cell: values[key] for cell, values in trained.items() if key in values}
+
+    return Measured(speeds, of_training("core_seconds"), of_training("core_seconds_all_seeds"))
 
 
 def provenance(runs: Iterable[StageRun]) -> str:

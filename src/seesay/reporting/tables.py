@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-from seesay.reporting.numbers import decimal, magnitude, percent, percent_with_error, whole
-from seesay.reporting.results import CHANCE, Results, Row
-
-_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+from seesay.reporting.classifier_tables import classifier_tables
+from seesay.reporting.numbers import decimal, percent, whole
+from seesay.reporting.results import Results, Row
+from seesay.reporting.runs import Measured
+from seesay.reporting.table import Footnotes, Table
 
 _SET_NAMES = {
     "test": "test images",
@@ -20,48 +20,14 @@ _SET_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Table:
-    """A title, a sentence on what it shows, heads, and rows of text; the first `num_names` columns are names."""
-
-    title: str
-    note: str
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    num_names: int
-
-
-@dataclass
-class Footnotes:
-    """Numbered notes on files that stand in for official ones: one number per distinct list of files."""
-
-    lists: list[tuple[str, ...]] = field(default_factory=list)
-
-    def mark(self, files: Sequence[str]) -> str:
-        """The superscript to put beside a result made from these files; "" where there are none."""
-        if not files:
-            return ""
-        if tuple(files) not in self.lists:
-            self.lists.append(tuple(files))
-        return str(self.lists.index(tuple(files)) + 1).translate(_SUPERSCRIPTS)
-
-    def texts(self) -> list[str]:
-        """The notes, each with its mark."""
-        return [
-            f"{self.mark(files)} Substitutes: made from files of a mirror that differ from the official ones: "
-            f"{', '.join(files)}."
-            for files in self.lists
-        ]
-
-
-def results_tables(results: Results, throughput: Mapping[str, float]) -> tuple[list[Table], list[str]]:
+def results_tables(results: Results, measured: Measured) -> tuple[list[Table], list[str]]:
     """The tables that have rows, and the footnotes under them.
 
-    `throughput` is images per second per classifier; its column is left out where it is empty.
+    `measured` is what the run records say of speed; columns of what they do not say are left out.
     """
     notes = Footnotes()
     tables = [
-        _classification(results.classification, throughput, notes),
+        *classifier_tables(results.classification, measured, notes),
         _autoencoders(results.autoencoders, notes),
         _captions(results.captions, notes),
         _datasets(results.datasets, notes),
@@ -69,49 +35,14 @@ def results_tables(results: Results, throughput: Mapping[str, float]) -> tuple[l
     return [table for table in tables if table.rows], notes.texts()
 
 
-def results_markdown(
-    results: Results, *, title: str, note: str, provenance: str, throughput: Mapping[str, float]
-) -> str:
+def results_markdown(results: Results, *, title: str, note: str, provenance: str, measured: Measured) -> str:
     """reports/results.md: the tables, where their numbers come from, and what stands in for official files."""
-    tables, footnotes = results_tables(results, throughput)
+    tables, footnotes = results_tables(results, measured)
     parts = [f"# {title}", " ".join(part for part in (note, provenance) if part)]
     for table in tables:
-        parts += [f"## {table.title}", table.note, _markdown(table)]
+        parts += [f"## {table.title}", table.note, table.markdown()]
     parts += footnotes
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _markdown(table: Table) -> str:
-    rule = ["---" if column < table.num_names else "---:" for column in range(len(table.heads))]
-    lines = [table.heads, rule, *table.rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _classification(rows: Sequence[Row], throughput: Mapping[str, float], notes: Footnotes) -> Table:
-    heads = ("classifier", "dataset", "parameters", "FLOPs", "top-1, %", "top-5, %", "macro F1, %", "val top-1, %")
-    lines = []
-    for row in rows:
-        line = [
-            row["cell"],
-            row["dataset"] + notes.mark(row["substitutes"]),
-            magnitude(row.get("num_parameters")),
-            magnitude(row.get("flops")),
-            percent_with_error(row.get("test/top1"), row.get("test/num_images")),
-            percent(row.get("test/top5")),
-            percent(row.get("test/macro_f1")),
-            percent(row.get("val/top1")),
-        ]
-        if throughput:
-            line.append(whole(throughput.get(row["cell"])))
-        lines.append(tuple(line))
-    return Table(
-        "Classification",
-        "On the test split; ± is the standard error of a share. FLOPs: two per multiply-add, one image forward. "
-        f"The row {CHANCE} is what guessing gives.",
-        (*heads, "images/s") if throughput else heads,
-        tuple(lines),
-        num_names=2,
-    )
 
 
 def _autoencoders(rows: Sequence[Row], notes: Footnotes) -> Table:

@@ -23,6 +23,7 @@ EXPERIMENTS = {
     "prepare_images": "classification",
     "train_classifier": "classification",
     "evaluate_classifier": "classification",
+    "explain_classifier": "classification",
     "compare_classifiers": "classification",
     "train_autoencoder": "autoencoder",
     "evaluate_autoencoder": "autoencoder",

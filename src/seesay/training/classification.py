@@ -1,8 +1,9 @@
-"""How a classifier learns: cross-entropy on augmented images, judged by cross-entropy on val."""
+"""How a classifier learns: from labels, or labels and a teacher, and is judged by cross-entropy on val."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +23,14 @@ from seesay.data.image_batches import (
 from seesay.data.packed_images import PackedImages
 from seesay.models.checkpoint import Checkpoint, describe_architecture
 from seesay.models.classifiers import check_head
-from seesay.params.experiments import Classifier
+from seesay.models.flops import count_flops
+from seesay.params.experiments import Classifier, Distillation, ProgressiveResizing
 from seesay.training.loop import Log, Step, fit
+
+EVALUATION_BATCH_SIZE = 256
+
+COST_OF_LEARNING = 3
+"""A training step in forward passes: one forward, and about two for the gradients of inputs and weights."""
 
 
 def fit_classifier(
@@ -31,38 +38,68 @@ def fit_classifier(
     images: PackedImages,
     settings: Classifier,
     *,
+    teacher: nn.Module | None,
+    rate_scales: Mapping[str, float] | None,
     seed: int,
     compute: Compute,
     log: Log,
     resume: Path | None,
-) -> Checkpoint:
-    """Trains `classifier` (changed in place) on `images.train`; returns the epoch with the lowest `val/loss`.
+) -> tuple[Checkpoint, float]:
+    """Trains `classifier` (changed in place) on `images.train`; returns its best epoch, by the lowest `val/loss`, and
+    the core-seconds that all took.
 
-    Metrics: `train/loss` (with label smoothing), `train/top1` (both on augmented images, while learning), `val/loss`
-    (without smoothing), `val/top1`, and `val/top5` where there are more than five classes. Raises `InputError` for a
-    head of another width than the data's classes and `TrainingError` as `fit` does.
+    `teacher` is what `settings.distillation` learns from: it sees the same augmented images. Metrics: `train/loss` (as
+    minimised: label smoothing, mixed labels and the teacher included), `train/top1` (on augmented images, while
+    learning; of mixed labels the larger counts), `val/loss` (plain cross-entropy), `val/top1`, `val/top5` where there
+    are more than five classes, and `train/flops`, the floating-point operations of all epochs. Raises `InputError` for
+    a head of another width than the data's classes and `TrainingError` as `fit` does.
     """
+    training, augmentation = settings.training, settings.augmentation
+    assert training is not None, "only an ensemble has none"
+    assert augmentation is not None, "only an ensemble has none"
     check_head(classifier, num_classes=images.num_classes, image_size=images.image_size)
+    sizes = [
+        image_size_at(epoch, training.epochs, images.image_size, settings.progressive_resizing)
+        for epoch in range(1, training.epochs + 1)
+    ]
+    check_head(classifier, num_classes=images.num_classes, image_size=sizes[0])
     load = partial(load_images, mean=images.channel_mean, std=images.channel_std, device=compute.device)
     train, val = load(images.train), load(images.val)
-    batch_size = settings.training.batch_size
+    batch_size = training.batch_size
+    num_batches = num_training_batches(len(train), batch_size=batch_size)
     ks = (1, 5) if images.num_classes > 5 else (1,)
+    if teacher is not None:
+        teacher = placed(teacher, compute).eval().requires_grad_(False)
     best = fit(
         classifier,
-        settings.training,
+        training,
         batches=lambda epoch: training_batches(
-            train, epoch, batch_size=batch_size, augmentation=settings.augmentation, seed=seed
+            train,
+            epoch,
+            batch_size=batch_size,
+            augmentation=augmentation,
+            seed=seed,
+            size=sizes[epoch - 1],
+            num_classes=images.num_classes,
         ),
-        num_batches=num_training_batches(len(train), batch_size=batch_size),
-        compute_step=partial(_step, label_smoothing=settings.label_smoothing),
+        num_batches=num_batches,
+        compute_step=partial(
+            learning_step, label_smoothing=settings.label_smoothing, teacher=teacher, distillation=settings.distillation
+        ),
         evaluate=partial(_evaluate, val=val, batch_size=batch_size, ks=ks),
-        expected_first_loss=math.log(images.num_classes),
+        # A pretrained head starts small and a teacher's cross-entropy is not the labels'.
+        expected_first_loss=math.log(images.num_classes) if teacher is None else None,
         seed=seed,
         compute=compute,
         log=log,
         resume=resume,
+        rate_scales=rate_scales,
     )
-    return Checkpoint(
+    num_epochs = int(best.metrics["num_epochs"])
+    num_images = num_batches * min(batch_size, len(train))
+    of_image = {size: _flops_of_learning(classifier, teacher, image_size=size) for size in set(sizes[:num_epochs])}
+    flops = float(sum(of_image[size] for size in sizes[:num_epochs]) * num_images)
+    checkpoint = Checkpoint(
         kind="classifier",
         dataset=settings.dataset,
         dataset_digest=images.digest,
@@ -73,15 +110,62 @@ def fit_classifier(
         settings=settings.model_dump(mode="json"),
         normalisation={"mean": list(images.channel_mean), "std": list(images.channel_std)},
         state_dict=best.state_dict,
-        metrics=best.metrics,
+        metrics={**best.metrics, "train/flops": flops},
     )
+    return checkpoint, best.core_seconds
 
 
-def _step(classifier: nn.Module, batch: Batch, *, label_smoothing: float) -> Step:
+def image_size_at(epoch: int, num_epochs: int, full: int, settings: ProgressiveResizing | None) -> int:
+    """The side of the images of `epoch` (from 1): from `start_size` evenly to `full`, in multiples of 8."""
+    if settings is None:
+        return full
+    share = min(1.0, (epoch - 1) / max(1.0, settings.until * num_epochs))
+    return full if share >= 1.0 else 8 * round((settings.start_size + share * (full - settings.start_size)) / 8)
+
+
+def evaluate_classifier(classifier: nn.Module, images: PackedImages, *, compute: Compute) -> dict[str, float]:
+    """`val/loss`, `val/top1` and `val/top5` of a classifier that is not trained here, such as an ensemble."""
+    val = load_images(images.val, mean=images.channel_mean, std=images.channel_std, device=compute.device)
+    ks = (1, 5) if images.num_classes > 5 else (1,)
+    with torch.no_grad():
+        return _evaluate(placed(classifier, compute).eval(), val=val, batch_size=EVALUATION_BATCH_SIZE, ks=ks)
+
+
+def learning_step(
+    classifier: nn.Module,
+    batch: Batch,
+    *,
+    label_smoothing: float,
+    teacher: nn.Module | None,
+    distillation: Distillation | None,
+) -> Step:
+    """What `fit` minimises for one batch, and how many of its images are right (`top1`)."""
     images, labels = batch
     logits = classifier(images)
     loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    return Step(loss, len(labels), {"top1": _num_right(logits.detach(), labels, k=1)})
+    if teacher is not None and distillation is not None:
+        with torch.no_grad():
+            taught = (teacher(images).float() / distillation.temperature).softmax(dim=1)
+        soft = F.cross_entropy(logits.float() / distillation.temperature, taught) * distillation.temperature**2
+        loss = (1.0 - distillation.weight) * loss + distillation.weight * soft
+    hard = labels if labels.ndim == 1 else labels.argmax(dim=1)
+    return Step(loss, len(labels), {"top1": _num_right(logits.detach(), hard, k=1)})
+
+
+def _flops_of_learning(classifier: nn.Module, teacher: nn.Module | None, *, image_size: int) -> int:
+    """Floating-point operations that one image costs in one epoch."""
+    trainable = all(parameter.requires_grad for parameter in classifier.parameters())
+    of_forward = count_flops(classifier, image_size=image_size)
+    of_teacher = 0 if teacher is None else count_flops(teacher, image_size=image_size)
+    return of_forward * (COST_OF_LEARNING if trainable else 1) + of_teacher  # a frozen backbone has no gradients
+
+
+def placed(network: nn.Module, compute: Compute) -> nn.Module:
+    """`network`, moved to the device in the memory layout that is fast there."""
+    network = network.to(compute.device)
+    if compute.channels_last:
+        network.to(memory_format=torch.channels_last)
+    return network
 
 
 def _evaluate(classifier: nn.Module, *, val: DeviceImages, batch_size: int, ks: tuple[int, ...]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from seesay.params.training import Training
 from seesay.seeding import seed_torch
 from seesay.training.checks import TrainingError, check_finite, check_first_loss, check_optimizer, check_trainable
 from seesay.training.moving_average import MovingAverage
-from seesay.training.optimizers import build_optimizer
+from seesay.training.optimizers import RATE_SCALE, build_optimizer
 from seesay.training.progress import Progress
 from seesay.training.resuming import Course, Resumable, copy_to_cpu
 from seesay.training.schedules import learning_rate_at
@@ -46,10 +47,12 @@ class Fit:
     """The best epoch's weights (averaged ones where a moving average is used), on the CPU, and its metrics.
 
     `metrics` holds what `evaluate` and training gave in that epoch, `best_epoch` and `num_epochs` (how many were run).
+    `core_seconds` is the processor time of all epochs, over all threads, those before an interruption included.
     """
 
     state_dict: dict[str, Tensor]
     metrics: dict[str, float]
+    core_seconds: float
 
 
 def fit(
@@ -65,6 +68,7 @@ def fit(
     compute: Compute,
     log: Log,
     resume: Path | None,
+    rate_scales: Mapping[str, float] | None = None,
 ) -> Fit:
     """Fits `model` (moved to the device, changed in place) and returns its best epoch, by the lowest `val/loss`.
 
@@ -74,13 +78,14 @@ def fit(
     A first loss far from `expected_first_loss` stops (None: no check), and so does a loss that is not finite, both with
     `TrainingError`. `resume` is a folder for the state of a training in progress: a killed one, called again, goes on
     after its last whole epoch, logs the earlier epochs again and ends in the same bytes as one never killed.
+    `rate_scales`: see `build_optimizer`.
     """
     assert num_batches > 0, "an epoch has at least one batch"
     check_trainable(model)
     model.to(compute.device)
     if compute.channels_last:
         model.to(memory_format=torch.channels_last)  # 4-d parameters only
-    optimizer = build_optimizer(model, training.optimizer, fused=compute.device.type == "cuda")
+    optimizer = build_optimizer(model, training.optimizer, fused=compute.device.type == "cuda", rate_scales=rate_scales)
     check_optimizer(model, optimizer)
     average = None if training.moving_average is None else MovingAverage(model, training.moving_average)
     resumable = Resumable(resume, model, optimizer, average)
@@ -92,7 +97,7 @@ def fit(
     run_step = _Stepper(model, compute_step, compile_model=compute.compile)
     progress = Progress(num_epochs=training.epochs, num_batches=num_batches)
     while course.num_epochs < training.epochs and not course.out_of_patience(training.patience):
-        epoch = course.num_epochs + 1
+        epoch, started = course.num_epochs + 1, time.process_time()
         seed_torch(seed, "epoch", epoch)  # dropout; so that an epoch does not depend on those before it
         progress.start(epoch)
         try:
@@ -116,13 +121,14 @@ def fit(
         with torch.no_grad():
             row = {**row, **evaluate(candidate)}
         _take_in(course, row, candidate)
+        course.core_seconds += time.process_time() - started
         resumable.save(course)
         progress.finish(epoch, row)
         log(row, step=epoch)
     resumable.remove()
     numbers = {"best_epoch": float(course.best_epoch), "num_epochs": float(course.num_epochs)}
     metrics = {name: value for name, value in course.best.items() if name != "learning_rate"}
-    return Fit(course.best_state, {**metrics, **numbers})
+    return Fit(course.best_state, {**metrics, **numbers}, course.core_seconds)
 
 
 def _train_epoch(
@@ -143,30 +149,35 @@ def _train_epoch(
     model.train()
     means = _Means()
     rates: list[float] = []
+    group_size = training.accumulate_batches
+    num_steps = math.ceil(num_batches / group_size)  # an epoch; the last may be of fewer batches
     for index, batch in enumerate(batches):
         assert index < num_batches, f"more than the {num_batches} batches announced"
-        step = (epoch - 1) * num_batches + index
+        step = (epoch - 1) * num_steps + index // group_size
         rate = learning_rate_at(
             step,
-            num_steps=training.epochs * num_batches,
+            num_steps=training.epochs * num_steps,
             peak=training.optimizer.learning_rate,
             schedule=training.schedule,
         )
         rates.append(rate)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group[RATE_SCALE]
         with compute.autocast():
             result = run_step(batch)
         if index == 0 and expected_first_loss is not None and math.isfinite(first := float(result.loss.detach())):
             check_first_loss(first, expected_first_loss)
-        result.loss.backward()  # type: ignore[no-untyped-call]
-        if training.max_gradient_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), training.max_gradient_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if average is not None:
-            average.update(model, step=step + 1)
+        num_in_group = min(group_size, num_batches - index // group_size * group_size)
+        scaled = result.loss if num_in_group == 1 else result.loss / num_in_group
+        scaled.backward()  # type: ignore[no-untyped-call]
         means.add(result)
+        if (index + 1) % group_size == 0 or index + 1 == num_batches:
+            if training.max_gradient_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), training.max_gradient_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if average is not None:
+                average.update(model, step=step + 1)
         if (index + 1) % LOOK_EVERY == 0 or index + 1 == num_batches or index == 0:
             for looked, loss in means.look():
                 check_finite(loss, epoch=epoch, step=looked + 1, num_batches=num_batches, learning_rate=rates[looked])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,10 +10,18 @@ from torch import nn
 
 from seesay.params.training import AdamW, Sgd
 
+RATE_SCALE = "rate_scale"
+"""In an optimizer's group: by what its parameters' learning rate is multiplied."""
 
-def build_optimizer(model: nn.Module, settings: Sgd | AdamW, *, fused: bool) -> torch.optim.Optimizer:
-    """An optimizer over the trainable parameters of `model`; `fused` asks for the single-kernel form (CUDA)."""
-    groups = parameter_groups(model, weight_decay=settings.weight_decay)
+
+def build_optimizer(
+    model: nn.Module, settings: Sgd | AdamW, *, fused: bool, rate_scales: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """An optimizer over the trainable parameters of `model`; `fused` asks for the single-kernel form (CUDA).
+
+    `rate_scales` gives parameters, by name, a learning rate of their own, as a share of the schedule's; others have 1.
+    """
+    groups = parameter_groups(model, weight_decay=settings.weight_decay, rate_scales=rate_scales)
     if isinstance(settings, Sgd):
         return torch.optim.SGD(
             groups,
@@ -25,14 +34,21 @@ def build_optimizer(model: nn.Module, settings: Sgd | AdamW, *, fused: bool) -> 
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=fused or None)
 
 
-def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: tensors of two or more dimensions decay, biases and norms' scales do not.
+def parameter_groups(
+    model: nn.Module, *, weight_decay: float, rate_scales: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """Trainable parameters in groups: tensors of two or more dimensions decay, biases and norms' scales do not.
 
-    Decay pulls towards zero, which makes sense for a matrix, not for a scale that is meant to be near one.
+    Decay pulls towards zero, which makes sense for a matrix, not for a scale that is meant to be near one. Parameters
+    of different rate scales are in different groups.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    scales = rate_scales or {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for is_matrix in (True, False):
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and (parameter.ndim >= 2) == is_matrix:
+                groups.setdefault((scales.get(name, 1.0), is_matrix), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": weight_decay if is_matrix else 0.0, RATE_SCALE: scale}
+        for (scale, is_matrix), parameters in groups.items()
     ]
-    return [group for group in groups if group["params"]]

@@ -22,11 +22,12 @@ STATE_FILE = "training_state.pt"
 
 @dataclass
 class Course:
-    """How far training has come: rows of metrics an epoch, and the best epoch's weights."""
+    """How far training has come: rows of metrics an epoch, the best epoch's weights, and the processor time spent."""
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_state: dict[str, Tensor] = field(default_factory=dict)
+    core_seconds: float = 0.0
 
     @property
     def num_epochs(self) -> int:

@@ -1,0 +1,125 @@
+"""A cell's network that learns from whatever batches it is given, and what that took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psutil
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seesay.compute import Compute
+from seesay.data.image_batches import Batch
+from seesay.data.packed_images import PackedImages
+from seesay.models.classifiers import build_classifier
+from seesay.params.experiments import Classifier
+from seesay.training.moving_average import MovingAverage
+from seesay.training.optimizers import RATE_SCALE, build_optimizer
+from seesay.training.schedules import learning_rate_at
+
+
+@dataclass
+class Stretch:
+    """Some batches of training, and what they took. Waiting is the time from asking for a batch to having it;
+    core-seconds are the processor time of this process and its workers, whatever else the machine does."""
+
+    num_images: int = 0
+    seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    core_seconds: float = 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        return self.num_images / self.seconds
+
+    @property
+    def waiting_share(self) -> float:
+        return self.waiting_seconds / self.seconds
+
+    @property
+    def core_milliseconds_per_image(self) -> float:
+        return 1000.0 * self.core_seconds / self.num_images
+
+    def add(self, other: Stretch) -> None:
+        self.num_images += other.num_images
+        self.seconds += other.seconds
+        self.waiting_seconds += other.waiting_seconds
+        self.core_seconds += other.core_seconds
+
+
+class Learner:
+    """A fresh network and all that a step of `seesay.training.loop.fit` does: schedule, mixed precision, gradient
+    clipping, moving average."""
+
+    def __init__(
+        self, cell: str, settings: Classifier, images: PackedImages, *, num_steps: int, seed: int, compute: Compute
+    ) -> None:
+        assert settings.training is not None, "only an ensemble has none"
+        self._training, self._smoothing, self._compute = settings.training, settings.label_smoothing, compute
+        self._network = build_classifier(
+            settings.architecture,
+            num_classes=images.num_classes,
+            image_size=images.image_size,
+            seed=seed,
+            key=f"classifiers.{cell}.architecture",
+        ).to(compute.device)
+        if compute.channels_last:
+            self._network.to(memory_format=torch.channels_last)
+        self._run = torch.compile(self._network) if compute.compile else self._network
+        fused = compute.device.type == "cuda"
+        self._optimizer = build_optimizer(self._network, settings.training.optimizer, fused=fused)
+        average = settings.training.moving_average
+        self._average = None if average is None else MovingAverage(self._network, average)
+        self._num_steps, self._step = num_steps, 0
+
+    @property
+    def judged(self) -> nn.Module:
+        """What validation sees: the averaged weights where the cell averages."""
+        return self._network if self._average is None else self._average.model
+
+    def train(self, batches: Iterator[Batch]) -> Stretch:
+        """Learns from all of `batches`; the clock runs from asking for the first to the end of the last step."""
+        self._network.train()
+        stretch, cores, started = Stretch(), _core_seconds(), time.perf_counter()
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            stretch.waiting_seconds += time.perf_counter() - asked
+            if batch is None:
+                break
+            self._learn(*batch)
+            stretch.num_images += len(batch[1])
+        if self._compute.device.type == "cuda":
+            torch.cuda.synchronize(self._compute.device)
+        stretch.seconds = time.perf_counter() - started
+        stretch.core_seconds = _core_seconds() - cores
+        return stretch
+
+    def _learn(self, images: Tensor, labels: Tensor) -> None:
+        rate = learning_rate_at(
+            self._step,
+            num_steps=self._num_steps,
+            peak=self._training.optimizer.learning_rate,
+            schedule=self._training.schedule,
+        )
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group[RATE_SCALE]
+        with self._compute.autocast():
+            loss = F.cross_entropy(self._run(images), labels, label_smoothing=self._smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._training.max_gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self._network.parameters(), self._training.max_gradient_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._step += 1
+        if self._average is not None:
+            self._average.update(self._network, step=self._step)
+
+
+def _core_seconds() -> float:
+    """Processor time so far, of all threads, and of worker processes that are still there."""
+    of_workers = [process.cpu_times() for process in psutil.Process().children()]
+    return time.process_time() + sum(times.user + times.system for times in of_workers)

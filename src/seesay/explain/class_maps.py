@@ -1,0 +1,84 @@
+"""Which parts of an image speak for a class: Grad-CAM, or gradients at the input where there is no convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from captum.attr import LayerGradCam, Saliency
+from torch import Tensor, nn
+
+from seesay.explain.feature_maps import feature_maps, members_of
+from seesay.models.pretrained import Pretrained
+
+NEIGHBOURHOOD = 5
+"""Pixels a side over which gradients at the input are averaged."""
+
+
+@dataclass(frozen=True)
+class ClassMaps:
+    """`maps`: float32 (n, S, S) in [0, 1], each image's largest value 1, or all 0 where nothing speaks for the class.
+
+    They are Grad-CAM or, where `is_grad_cam` is false, gradients at the input; means over `num_networks`, more than one
+    for ensembles.
+    """
+
+    is_grad_cam: bool
+    num_networks: int
+    maps: np.ndarray
+
+
+def class_maps(classifier: nn.Module, images: Tensor, classes: Tensor) -> ClassMaps:
+    """How much each place of `images` (n, 3, S, S), normalised, speaks for the class in `classes` (n,).
+
+    Grad-CAM (Selvaraju et al., 2017) on the maps behind the last convolution, enlarged bilinearly. A classifier without
+    convolutions has no such maps: there it is the largest absolute gradient of the class's logit over a pixel's three
+    channels (Simonyan et al., 2014), averaged over its neighbourhood, since single pixels are noise. Ensembles: the
+    mean over their members' maps, each scaled to its own maximum.
+    """
+    networks = members_of(classifier)
+    layers = [found[-1].layer if (found := feature_maps(one, images[:1])) else None for one in networks]
+    pairs = [(network, layer) for network, layer in zip(networks, layers, strict=True) if layer is not None]
+    if pairs:
+        maps = [_grad_cam(network, layer, images, classes) for network, layer in pairs]
+    else:
+        maps = [_input_gradient(network, images, classes) for network in networks]
+    mean = _scaled(torch.stack([_scaled(one) for one in maps]).mean(dim=0))
+    return ClassMaps(bool(pairs), len(maps), mean.cpu().numpy())
+
+
+def _grad_cam(network: nn.Module, layer: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    inputs = images.detach().clone().requires_grad_()  # else nothing has a gradient in a network that is frozen
+    with _gradients_everywhere(network):
+        coarse = LayerGradCam(network, layer).attribute(inputs, target=classes, relu_attributions=True)
+    maps: Tensor = LayerGradCam.interpolate(coarse.detach(), tuple(images.shape[2:]), interpolate_mode="bilinear")
+    return maps[:, 0]
+
+
+def _input_gradient(network: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    inputs = images.detach().clone().requires_grad_()
+    with _gradients_everywhere(network):
+        gradients: Tensor = Saliency(network).attribute(inputs, target=classes)
+    strongest = gradients.detach().amax(dim=1)
+    return F.avg_pool2d(strongest, NEIGHBOURHOOD, stride=1, padding=NEIGHBOURHOOD // 2, count_include_pad=False)
+
+
+@contextmanager
+def _gradients_everywhere(network: nn.Module) -> Iterator[None]:
+    """A linear probe computes its backbone without gradients, which it does not learn from; here they are needed."""
+    probes = [one for one in network.modules() if isinstance(one, Pretrained) and not one.train_backbone]
+    for probe in probes:
+        probe.train_backbone = True
+    try:
+        yield
+    finally:
+        for probe in probes:
+            probe.train_backbone = False
+
+
+def _scaled(maps: Tensor) -> Tensor:
+    return maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)

@@ -1,0 +1,46 @@
+"""Show why one classifier answers as it does."""
+
+from pathlib import Path
+
+import numpy as np
+
+from seesay.compute import configure
+from seesay.data.packed_images import read_packed_images
+from seesay.errors import InputError
+from seesay.evaluation.class_predictions import read_class_predictions
+from seesay.explain.explanation import MAX_EXAMPLES, explain_classifier
+from seesay.models.checkpoint import load_checkpoint
+from seesay.models.classifiers import restore_classifier
+from seesay.params.reading import read_section
+from seesay.params.results import Evaluation
+from seesay.params.training import Runtime
+from seesay.paths import Paths
+from seesay.reporting.classification_figures import choose_examples
+from seesay.reporting.explanation_figures import draw_explanation
+from seesay.stage import run
+from seesay.tracking.recorder import record_stage
+
+STAGE = "explain_classifier"
+
+
+def main(cell: str, root: Path = Path()) -> None:
+    settings = read_section(root, "evaluation", Evaluation)
+    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime).in_float32())
+    checkpoint = load_checkpoint(paths.classifier(cell), kind="classifier")
+    images = read_packed_images(paths.images(checkpoint.dataset))
+    classifier = restore_classifier(checkpoint)
+    checkpoint.require_classes(images.classes)
+    test = read_class_predictions(paths.class_predictions(cell)).test
+    if not np.array_equal(test.labels, images.test.labels):
+        raise InputError(f"{paths.class_predictions(cell)}: not of {images.name}'s test images; evaluate {cell} again")
+    count = min(settings.panel_images, MAX_EXAMPLES)  # of those among the examples that evaluate_classifier draws
+    chosen = choose_examples(test.predicted == test.labels, count, seed=settings.panel_seed)
+    with record_stage(root, STAGE, cell, params=settings, compute=compute) as log:
+        log.dataset(checkpoint.dataset, digest=images.digest, context="explanation", source=images.source)
+        explanation = explain_classifier(classifier, images, test.predicted, chosen, compute=compute)
+        draw_explanation(paths.figures(STAGE, cell), explanation, test, images, cell=cell, settings=settings)
+        log.artifact(paths.figures(STAGE, cell))
+
+
+if __name__ == "__main__":
+    run(main)

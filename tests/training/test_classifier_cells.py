@@ -1,0 +1,148 @@
+"""What a cell of `classifiers` becomes: several seeds, an ensemble, a student, a pretrained network."""
+
+from __future__ import annotations
+
+import statistics
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from seesay.data.packed_images import ImageClass, ImageSplit, PackedImages, channel_statistics
+from seesay.data.sources import SourceFile, SourceNote, write_source
+from seesay.errors import InputError
+from seesay.models.checkpoint import save_checkpoint
+from seesay.models.classifiers import restore_classifier
+from seesay.params.experiments import Architecture, Augmentation, Classifier, Distillation
+from seesay.paths import Paths
+from seesay.training.classifier_cells import make_classifiers
+
+SIZE, NUM_CLASSES = 16, 3
+
+
+@pytest.fixture
+def images() -> PackedImages:
+    """Three classes of noise, each brighter than the one before."""
+    random = np.random.default_rng(0)
+
+    def split(num_per_class: int, name: str) -> ImageSplit:
+        labels = np.repeat(np.arange(NUM_CLASSES), num_per_class)
+        pixels = random.integers(0, 90, size=(len(labels), SIZE, SIZE, 3)) + 60 * labels[:, None, None, None]
+        return ImageSplit(pixels.astype(np.uint8), labels, tuple(f"{name}{i}" for i in range(len(labels))))
+
+    train, val, test = split(8, "train"), split(4, "val"), split(4, "test")
+    mean, std = channel_statistics(train.images)
+    classes = tuple(ImageClass(f"n{i}", f"word {i}") for i in range(NUM_CLASSES))
+    return PackedImages(train, val, test, classes, SIZE, mean, std, "noise", "digest", SourceNote("noise", ()))
+
+
+@pytest.fixture
+def settings(training):
+    return Classifier(
+        dataset="noise",
+        architecture=Architecture(name="mlp", hidden_sizes=[8], dropout=0.0),
+        initial_weights="none",
+        built_on="none",
+        augmentation=Augmentation(flip=True, crop_padding=1, cutout=0.0),
+        label_smoothing=0.1,
+        training=training.model_copy(update={"epochs": 2}),
+    )
+
+
+@pytest.fixture
+def make(images, settings, compute, tmp_path):
+    """`make_classifiers` in a folder of its own; what is made is saved as the cell's, as its stage does."""
+    paths = Paths(tmp_path)
+
+    def run(cell="x", log=lambda metrics, *, step: None, resume=None, **changes):
+        wanted = settings.model_copy(update=changes)
+        made = make_classifiers(cell, wanted, images, paths, seed=7, compute=compute, log=log, resume=resume)
+        for index, checkpoint in enumerate(made.checkpoints):
+            save_checkpoint(paths.classifier(cell, index), checkpoint)
+        return made
+
+    return run
+
+
+def weights(checkpoint):
+    return checkpoint.state_dict["head.weight"]
+
+
+def test_a_cell_without_seeds_has_the_project_s(make):
+    (one,) = make().checkpoints
+    (same,) = make(seeds=(7,)).checkpoints
+    assert torch.equal(weights(one), weights(same))
+
+
+def test_each_seed_gives_the_network_it_gives_alone_and_the_first_is_the_one_reported(make):
+    logged = []
+    made = make(seeds=(7, 8), log=lambda metrics, *, step: logged.append((step, metrics)))
+    first, second = made.checkpoints
+    assert torch.equal(weights(second), weights(make(seeds=(8,)).checkpoints[0]))
+    assert [step for step, _ in logged] == [1, 2]
+    assert logged[-1][1]["val/loss"] == first.metrics["val/loss"] or first.metrics["best_epoch"] == 1
+    values = [one.metrics["val/top1"] for one in (first, second)]
+    assert made.metrics["val/top1"] == values[0]
+    assert made.metrics["seeds/num"] == 2
+    assert made.metrics["seeds/val/top1_mean"] == pytest.approx(statistics.mean(values))
+    assert made.metrics["seeds/val/top1_std"] == pytest.approx(statistics.stdev(values))
+
+
+def test_a_killed_cell_goes_on_with_the_seed_it_was_at(make, tmp_path):
+    whole = make(seeds=(7, 8)).checkpoints
+    scratch = tmp_path / "scratch"
+    make(seeds=(7,), resume=scratch)
+    again = make(seeds=(7, 8), resume=scratch).checkpoints
+    assert all(torch.equal(weights(one), weights(other)) for one, other in zip(whole, again, strict=True))
+
+
+def test_an_ensemble_averages_all_networks_of_the_cell_it_is_built_on(make, images):
+    make("parent", seeds=(7, 8))
+    logged = []
+    made = make(
+        architecture=Architecture(name="ensemble"),
+        built_on="parent",
+        augmentation=None,
+        training=None,
+        log=lambda metrics, *, step: logged.append((step, metrics)),
+    )
+    (checkpoint,) = made.checkpoints
+    assert len(restore_classifier(checkpoint).members) == 2
+    assert [step for step, _ in logged] == [0]
+    assert logged[0][1]["val/top1"] == made.metrics["val/top1"]
+    assert (made.core_seconds, made.metrics["train/flops"]) == ([0.0], 0.0)
+    checkpoint.require_classes(images.classes)
+
+
+def test_an_ensemble_of_one_is_refused(make):
+    make("parent")
+    with pytest.raises(InputError, match="built_on: got 'parent': expected a classifier of two or more seeds"):
+        make(architecture=Architecture(name="ensemble"), built_on="parent", augmentation=None, training=None)
+
+
+def test_a_student_learns_something_else_than_from_labels_alone(make):
+    alone = make("parent").checkpoints[0]
+    taught = make(built_on="parent", distillation=Distillation(weight=0.5, temperature=2.0)).checkpoints[0]
+    assert not torch.equal(weights(alone), weights(taught))
+
+
+def test_a_cell_built_on_one_that_is_missing_is_refused(make):
+    with pytest.raises(InputError, match=r"classifiers/gone/0\.pt: no such file"):
+        make(built_on="gone", distillation=Distillation(weight=0.5, temperature=2.0))
+
+
+def test_a_pretrained_network_starts_from_the_published_weights(make, tmp_path):
+    network = torchvision.models.resnet18(weights=None)
+    folder = Paths(tmp_path).weights("published")
+    folder.mkdir(parents=True)
+    arguments = {"network": "resnet18", "input_size": 32, "dropout": 0.0}
+    probe = Architecture(name="pretrained", **arguments, train_backbone=False, freeze_batch_norms=True)
+    write_source(folder, SourceNote("published", ()))
+    with pytest.raises(InputError, match=r"published: expected one file of weights, got \[\]"):
+        make(architecture=probe, initial_weights="published")
+    torch.save(network.state_dict(), folder / "resnet18.pth")
+    file = SourceFile("resnet18.pth", "http://x/resnet18.pth", "0", 1, "", is_substitute=False)
+    write_source(folder, SourceNote("published", (file,)))
+    (checkpoint,) = make(architecture=probe, initial_weights="published").checkpoints
+    assert torch.equal(checkpoint.state_dict["backbone.layer4.1.conv2.weight"], network.layer4[1].conv2.weight)
