@@ -58,6 +58,7 @@ class Workspace:
     def change(self, key: str, value: Any) -> None:
         """Puts `value` under the dotted `key` of params.yaml."""
         yaml = YAML(typ="safe", pure=True)
+        yaml.sort_base_mapping_type_on_output = False  # the order of cells is that of the results' rows
         path = self.root / "params.yaml"
         content = yaml.load(path)
         *parents, last = key.split(".")
