@@ -17,7 +17,7 @@ from seesay.data.packed_images import PackedImages
 from seesay.models.classifiers import build_classifier
 from seesay.params.experiments import Classifier
 from seesay.training.moving_average import MovingAverage
-from seesay.training.optimizers import RATE_SCALE, build_optimizer
+from seesay.training.optimizers import build_optimizer, set_learning_rate, take_step
 from seesay.training.schedules import learning_rate_at
 
 
@@ -59,15 +59,14 @@ class Learner:
     ) -> None:
         assert settings.training is not None, "only an ensemble has none"
         self._training, self._smoothing, self._compute = settings.training, settings.label_smoothing, compute
-        self._network = build_classifier(
+        network = build_classifier(
             settings.architecture,
             num_classes=images.num_classes,
             image_size=images.image_size,
             seed=seed,
             key=f"classifiers.{cell}.architecture",
-        ).to(compute.device)
-        if compute.channels_last:
-            self._network.to(memory_format=torch.channels_last)
+        )
+        self._network = compute.place(network)
         self._run = torch.compile(self._network) if compute.compile else self._network
         fused = compute.device.type == "cuda"
         self._optimizer = build_optimizer(self._network, settings.training.optimizer, fused=fused)
@@ -105,15 +104,11 @@ class Learner:
             peak=self._training.optimizer.learning_rate,
             schedule=self._training.schedule,
         )
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate * group[RATE_SCALE]
+        set_learning_rate(self._optimizer, rate)
         with self._compute.autocast():
             loss = F.cross_entropy(self._run(images), labels, label_smoothing=self._smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
-        if self._training.max_gradient_norm is not None:
-            nn.utils.clip_grad_norm_(self._network.parameters(), self._training.max_gradient_norm)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        take_step(self._network, self._optimizer, max_gradient_norm=self._training.max_gradient_norm)
         self._step += 1
         if self._average is not None:
             self._average.update(self._network, step=self._step)

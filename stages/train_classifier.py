@@ -31,7 +31,7 @@ def main(cell: str, root: Path = Path()) -> None:
         with atomic_directory(paths.classifiers_of(cell)) as folder:
             for index, checkpoint in enumerate(made.checkpoints):
                 save_checkpoint(folder / f"{index}.pt", checkpoint)
-        log.summary(made.metrics)
+        log.summary(made.checkpoints[0].metrics)
         # Times: never in the metrics file.
         log.measurement({"core_seconds": made.core_seconds[0], "core_seconds_all_seeds": sum(made.core_seconds)})
         log.model(paths.classifier(cell))

@@ -6,11 +6,15 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from seesay.errors import InputError
 from seesay.params.training import Runtime
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,13 @@ class Compute:
         if self.autocast_dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.autocast_dtype)
+
+    def place(self, network: Network) -> Network:
+        """`network` on the device, its 4-d weights in the memory layout that is fast there."""
+        network.to(self.device)
+        if self.channels_last:
+            network.to(memory_format=torch.channels_last)
+        return network
 
     def describe(self) -> dict[str, str]:
         """For run records and tags: device, its name, precision, threads."""

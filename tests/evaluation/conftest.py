@@ -17,6 +17,9 @@ from seesay.data.packed_images import (
     split_digest,
 )
 from seesay.data.sources import SourceFile, SourceNote
+from seesay.models.checkpoint import Checkpoint, describe_architecture
+from seesay.models.classifiers import build_classifier
+from seesay.params.experiments import Architecture
 from seesay.params.training import Runtime
 
 SIZE = 16
@@ -54,3 +57,26 @@ def make_images() -> Callable[..., PackedImages]:
         )
 
     return make
+
+
+@pytest.fixture
+def new_checkpoint() -> Callable[..., Checkpoint]:
+    """The checkpoint of an untrained classifier of `make_images`' classes."""
+
+    def new(images: PackedImages, architecture: Architecture, *, seed: int = 0) -> Checkpoint:
+        sizes = {"num_classes": images.num_classes, "image_size": images.image_size}
+        return Checkpoint(
+            kind="classifier",
+            dataset="tiny",
+            dataset_digest=images.digest,
+            classes=tuple(one.wnid for one in images.classes),
+            vocabulary_digest="",
+            architecture=describe_architecture(architecture),
+            sizes=sizes,
+            settings={},
+            normalisation={},
+            state_dict=build_classifier(architecture, **sizes, seed=seed, key="x").state_dict(),
+            metrics={},
+        )
+
+    return new

@@ -6,8 +6,7 @@ from seesay.errors import InputError
 from seesay.evaluation.class_predictions import ClassPredictions, SplitPredictions, write_class_predictions
 from seesay.evaluation.comparison import compare_classifiers
 from seesay.files import write_json
-from seesay.models.checkpoint import Checkpoint, describe_architecture, save_checkpoint
-from seesay.models.classifiers import build_classifier
+from seesay.models.checkpoint import save_checkpoint
 from seesay.params.experiments import Architecture, Classifier
 from seesay.params.results import Comparison, Published
 from seesay.paths import Paths
@@ -27,27 +26,12 @@ ARCHITECTURES = {
 
 
 @pytest.fixture
-def workspace(tmp_path, make_images):
+def workspace(tmp_path, make_images, new_checkpoint):
     """Two trained cells on a dataset of six classes."""
     paths, images = Paths(tmp_path), make_images(6, num_per_class=1)
     write_packed_images(paths.images("tiny"), images)
-    sizes = {"num_classes": 6, "image_size": images.image_size}
     for cell, architecture in ARCHITECTURES.items():
-        classifier = build_classifier(architecture, **sizes, seed=0, key="x")
-        checkpoint = Checkpoint(
-            kind="classifier",
-            dataset="tiny",
-            dataset_digest=images.digest,
-            classes=tuple(one.wnid for one in images.classes),
-            vocabulary_digest="",
-            architecture=describe_architecture(architecture),
-            sizes=sizes,
-            settings={},
-            normalisation={},
-            state_dict=classifier.state_dict(),
-            metrics={},
-        )
-        save_checkpoint(paths.classifier(cell), checkpoint)
+        save_checkpoint(paths.classifier(cell), new_checkpoint(images, architecture))
         top1 = {"small": 0.5, "round": 1.0}[cell]
         metrics = {"test/top1": top1, "test/top1_low": 0.3, "test/top5": 0.9, "val/top1": 0.4, "test/loss": 1.0}
         write_json(paths.metrics("evaluate_classifier", cell), metrics)

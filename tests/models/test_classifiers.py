@@ -183,9 +183,7 @@ def test_the_alexnets_take_batch_norms_instead(images):
 
 class TestAnEnsemble:
     def checkpoint(self):
-        return ensemble_of(
-            [checkpoint_of("mlp", build("mlp")), checkpoint_of("resnet9", build("resnet9", seed=1))], metrics={}
-        )
+        return ensemble_of([checkpoint_of("mlp", build("mlp")), checkpoint_of("resnet9", build("resnet9", seed=1))])
 
     def test_gives_the_mean_of_its_members_probabilities(self, images):
         members = [build("mlp").eval(), build("resnet9", seed=1).eval()]

@@ -7,12 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seesay.compute import Compute, configure
+from seesay.data.packed_images import (
+    ImageClass,
+    ImageSplit,
+    PackedImages,
+    channel_statistics,
+    dataset_digest,
+    split_digest,
+)
+from seesay.data.sources import SourceNote
 from seesay.params.training import AdamW, MovingAverage, Runtime, Schedule, Sgd, Training
 from seesay.training.loop import Fit, Step, fit
 
@@ -50,6 +60,32 @@ def training() -> Training:
 @pytest.fixture
 def adamw() -> AdamW:
     return AdamW(name="adamw", learning_rate=0.01, weight_decay=0.1, beta1=0.9, beta2=0.999)
+
+
+@pytest.fixture
+def noise() -> PackedImages:
+    """Three classes of 16x16 noise, each brighter than the one before."""
+    random = np.random.default_rng(0)
+
+    def split(num_per_class: int, name: str) -> ImageSplit:
+        labels = np.repeat(np.arange(3), num_per_class)
+        pixels = random.integers(0, 90, size=(len(labels), 16, 16, 3)) + 60 * labels[:, None, None, None]
+        return ImageSplit(pixels.astype(np.uint8), labels, tuple(f"{name}{i}" for i in range(len(labels))))
+
+    splits = {"train": split(8, "train"), "val": split(4, "val"), "test": split(4, "test")}
+    mean, std = channel_statistics(splits["train"].images)
+    classes = tuple(ImageClass(f"n{i}", f"word {i}") for i in range(3))
+    digest = dataset_digest(classes, {name: split_digest(part) for name, part in splits.items()})
+    return PackedImages(
+        **splits,
+        classes=classes,
+        image_size=16,
+        channel_mean=mean,
+        channel_std=std,
+        name="noise",
+        digest=digest,
+        source=SourceNote("noise", ()),
+    )
 
 
 @dataclass

@@ -12,16 +12,10 @@ import torch
 
 from seesay.cli import main
 from seesay.data.packed_images import (
-    ImageClass,
-    ImageSplit,
     PackedImages,
-    channel_statistics,
-    dataset_digest,
     read_packed_images,
-    split_digest,
     write_packed_images,
 )
-from seesay.data.sources import SourceNote
 from seesay.errors import InputError
 from seesay.models.checkpoint import save_checkpoint
 from seesay.params.experiments import Classifier
@@ -33,7 +27,7 @@ from seesay.training.classifier_cells import make_classifiers
 from seesay.training.loop import Step
 from seesay.training.rate_range import RateRange, find_rate_range, measure_range, smooth
 
-SIZE, NUM_CLASSES = 16, 3
+NUM_CLASSES = 3
 
 
 @pytest.fixture
@@ -130,7 +124,7 @@ seed: 0
 runtime: {device: cpu, precision: float32, num_threads: 1, deterministic: true, compile: false}
 classifiers:
   small: &small
-    dataset: squares
+    dataset: noise
     architecture: {name: mlp, hidden_sizes: [8], dropout: 0.1}
     initial_weights: none
     built_on: none
@@ -149,29 +143,14 @@ classifiers:
     architecture: {name: mlp, hidden_sizes: [4], dropout: 0.0}
     built_on: small
     distillation: {weight: 0.5, temperature: 2.0}
-  pair: {dataset: squares, architecture: {name: ensemble}, initial_weights: none, built_on: small}
+  pair: {dataset: noise, architecture: {name: ensemble}, initial_weights: none, built_on: small}
 """
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    """Params and prepared images: three classes of noise, each brighter than the one before."""
-    random = np.random.default_rng(0)
-
-    def split(num_per_class: int, name: str) -> ImageSplit:
-        labels = np.repeat(np.arange(NUM_CLASSES), num_per_class)
-        pixels = random.integers(0, 90, size=(len(labels), SIZE, SIZE, 3)) + 60 * labels[:, None, None, None]
-        return ImageSplit(pixels.astype(np.uint8), labels, tuple(f"{name}{i}" for i in range(len(labels))))
-
-    train, val, test = split(8, "train"), split(1, "val"), split(1, "test")
-    mean, std = channel_statistics(train.images)
-    classes = tuple(ImageClass(f"n{i}", f"word {i}") for i in range(NUM_CLASSES))
-    splits = {"train": train, "val": val, "test": test}
-    digest = dataset_digest(classes, {name: split_digest(part) for name, part in splits.items()})
-    source = SourceNote("squares", ())
-    packed = PackedImages(**splits, classes=classes, image_size=SIZE, channel_mean=mean, channel_std=std,
-                          name="squares", digest=digest, source=source)  # fmt: skip
-    write_packed_images(Paths(tmp_path).images("squares"), packed)
+def workspace(tmp_path: Path, noise: PackedImages) -> Path:
+    """Params and prepared images."""
+    write_packed_images(Paths(tmp_path).images(noise.name), noise)
     (tmp_path / "params.yaml").write_text(CELLS)
     return tmp_path
 
@@ -188,7 +167,7 @@ def test_the_command_writes_a_table_and_a_figure_and_suggests_rates(workspace, m
     assert float(rows[0]["learning_rate"]) == pytest.approx(1e-4)
     assert float(rows[-1]["learning_rate"]) == pytest.approx(0.1)
     said = capsys.readouterr().out
-    assert "small: 20 steps of 8 training images of squares, 16x16" in said
+    assert "small: 20 steps of 8 training images of noise, 16x16" in said
     assert "params.yaml has 0.01" in said
     assert ".work/learning_rates/small.csv" in said
     made = {path.relative_to(workspace).parts[0] for path in workspace.rglob("*") if path.is_file()}
@@ -206,7 +185,7 @@ def test_a_student_needs_its_teacher_and_learns_from_it(workspace, compute):
     with pytest.raises(InputError, match=r"models/classifiers/small/0\.pt"):
         find_rate_range(workspace, student[0], **student[1])
     settings, paths = read_section(workspace, "classifiers.small", Classifier), Paths(workspace)
-    images = read_packed_images(paths.images("squares"))
+    images = read_packed_images(paths.images("noise"))
     made = make_classifiers("small", settings, images, paths, seed=0, compute=compute, log=no_log, resume=None)
     save_checkpoint(paths.classifier("small"), made.checkpoints[0])
     before = paths.classifier("small").read_bytes()
@@ -233,8 +212,8 @@ def test_what_cannot_be_tested_is_refused(workspace, cell, changes, says):
 
 
 def test_images_that_are_not_prepared_are_asked_for(workspace):
-    (workspace / "data/images/squares/manifest.json").unlink()
-    with pytest.raises(InputError, match="no prepared images; first: seesay repro prepare_images@squares"):
+    (workspace / "data/images/noise/manifest.json").unlink()
+    with pytest.raises(InputError, match="no prepared images; first: seesay repro prepare_images@noise"):
         find_rate_range(workspace, "small", low=1e-5, high=1.0, num_steps=10)
 
 

@@ -25,16 +25,15 @@ def measure_classifier(
     for checkpoint in checkpoints:
         checkpoint.require_classes(images.classes)
     batch_size = settings.batch_size
-    networks = [
-        predict_classes(restore_classifier(checkpoint), images, batch_size=batch_size, compute=compute)
-        for checkpoint in checkpoints
-    ]
-    first = networks[0]
+    classifiers = [restore_classifier(checkpoint) for checkpoint in checkpoints]
+    answers = [predict_classes(one, images, batch_size=batch_size, compute=compute) for one in classifiers]
+    first = answers[0]
     metrics = classification_metrics(
         first, bootstrap_resamples=settings.bootstrap_resamples, bootstrap_seed=settings.bootstrap_seed
     )
     if settings.test_time_flip:
-        classifier = restore_classifier(checkpoints[0])
-        mirrored = predict_split(classifier, images, images.test, batch_size=batch_size, compute=compute, mirrored=True)
+        mirrored = predict_split(
+            classifiers[0], images, images.test, batch_size=batch_size, compute=compute, mirrored=True
+        )
         metrics["test/top1_flipped"] = top_accuracy(averaged(first.test, mirrored), k=1)
-    return first, metrics | seed_metrics(networks)
+    return first, metrics | seed_metrics(answers)

@@ -32,9 +32,7 @@ def predict_split(
     mirrored: bool = False,
 ) -> SplitPredictions:
     """Logits for every image of one split of `images`, or for its mirror image (left and right exchanged)."""
-    classifier = classifier.to(compute.device).eval()
-    if compute.channels_last:
-        classifier = classifier.to(memory_format=torch.channels_last)  # 4-d parameters only
+    classifier = compute.place(classifier).eval()
     loaded = load_images(split, mean=images.channel_mean, std=images.channel_std, device=compute.device)
     batches = (batch for batch, _ in ordered_batches(loaded, batch_size=batch_size))
     with torch.inference_mode():

@@ -29,9 +29,7 @@ class Reconstructions:
 
 def reconstruct(autoencoder: nn.Module, split: ImageSplit, *, batch_size: int, compute: Compute) -> Reconstructions:
     """Every image of `split` drawn again, in float32."""
-    autoencoder = autoencoder.to(compute.device).eval()
-    if compute.channels_last:
-        autoencoder = autoencoder.to(memory_format=torch.channels_last)  # 4-d parameters only
+    autoencoder = compute.place(autoencoder).eval()
     loaded = load_images(split, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), device=compute.device)
     drawn, errors = [], []
     with torch.inference_mode():

@@ -28,13 +28,13 @@ def measure_throughput(
     of them. What would need more than half of the free memory is left out.
     """
     networks = {}
+    layout = torch.channels_last if compute.channels_last else torch.contiguous_format
     for cell, (classifier, image_size) in classifiers.items():
-        layout = torch.channels_last if compute.channels_last else torch.contiguous_format
-        networks[cell] = (classifier.eval().to(compute.device).to(memory_format=layout), image_size, layout)
+        networks[cell] = (compute.place(classifier).eval(), image_size)
     seconds: dict[tuple[str, int], list[float]] = {}
     with torch.inference_mode():
         for round_ in range(settings.throughput_repeats + 1):
-            for cell, (classifier, size, layout) in networks.items():
+            for cell, (classifier, size) in networks.items():
                 for batch_size in settings.throughput_batch_sizes:
                     if round_ and (cell, batch_size) not in seconds:
                         continue  # it did not fit

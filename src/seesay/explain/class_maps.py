@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +11,6 @@ from captum.attr import LayerGradCam, Saliency
 from torch import Tensor, nn
 
 from seesay.explain.feature_maps import feature_maps, members_of
-from seesay.models.pretrained import Pretrained
 
 NEIGHBOURHOOD = 5
 """Pixels a side over which gradients at the input are averaged."""
@@ -53,31 +50,16 @@ def class_maps(classifier: nn.Module, images: Tensor, classes: Tensor) -> ClassM
 
 def _grad_cam(network: nn.Module, layer: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
     inputs = images.detach().clone().requires_grad_()  # else nothing has a gradient in a network that is frozen
-    with _gradients_everywhere(network):
-        coarse = LayerGradCam(network, layer).attribute(inputs, target=classes, relu_attributions=True)
+    coarse = LayerGradCam(network, layer).attribute(inputs, target=classes, relu_attributions=True)
     maps: Tensor = LayerGradCam.interpolate(coarse.detach(), tuple(images.shape[2:]), interpolate_mode="bilinear")
     return maps[:, 0]
 
 
 def _input_gradient(network: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
     inputs = images.detach().clone().requires_grad_()
-    with _gradients_everywhere(network):
-        gradients: Tensor = Saliency(network).attribute(inputs, target=classes)
+    gradients: Tensor = Saliency(network).attribute(inputs, target=classes)
     strongest = gradients.detach().amax(dim=1)
     return F.avg_pool2d(strongest, NEIGHBOURHOOD, stride=1, padding=NEIGHBOURHOOD // 2, count_include_pad=False)
-
-
-@contextmanager
-def _gradients_everywhere(network: nn.Module) -> Iterator[None]:
-    """A linear probe computes its backbone without gradients, which it does not learn from; here they are needed."""
-    probes = [one for one in network.modules() if isinstance(one, Pretrained) and not one.train_backbone]
-    for probe in probes:
-        probe.train_backbone = True
-    try:
-        yield
-    finally:
-        for probe in probes:
-            probe.train_backbone = False
 
 
 def _scaled(maps: Tensor) -> Tensor:

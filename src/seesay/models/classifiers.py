@@ -67,8 +67,8 @@ def restore_classifier(checkpoint: Checkpoint) -> nn.Module:
     return classifier.eval()
 
 
-def ensemble_of(checkpoints: Sequence[Checkpoint], *, metrics: dict[str, float]) -> Checkpoint:
-    """One checkpoint that holds all of `checkpoints`, which are of one dataset, as an `Ensemble`."""
+def ensemble_of(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+    """One checkpoint, without metrics, that holds all of `checkpoints`, which are of one dataset, as an `Ensemble`."""
     first = checkpoints[0]
     members = [restore_classifier(checkpoint) for checkpoint in checkpoints]
     return replace(
@@ -76,7 +76,7 @@ def ensemble_of(checkpoints: Sequence[Checkpoint], *, metrics: dict[str, float])
         architecture={"name": ENSEMBLE, "arguments": {"members": [one.architecture for one in checkpoints]}},
         settings={"members": [one.settings for one in checkpoints]},
         state_dict=Ensemble(members).state_dict(),
-        metrics=metrics,
+        metrics={},
     )
 
 

@@ -44,9 +44,7 @@ def extract_features(
     kept; a square image is resized to `image_size` and loses nothing. `num_workers` threads decode (0: this one).
     In float32 whatever the precision asked for: features are made once and everything after rests on them.
     """
-    encoder = encoder.to(compute.device)
-    if compute.channels_last:
-        encoder = encoder.to(memory_format=torch.channels_last)
+    encoder = compute.place(encoder)
     features = np.empty((len(images), encoder.num_dimensions), dtype=np.float16)
     prepared = _prepared(
         images,

@@ -65,12 +65,7 @@ class Pretrained(nn.Module):
         images = images * self.scale + self.shift
         if images.shape[-1] != self.input_size:
             images = F.interpolate(images, size=self.input_size, mode="bilinear", align_corners=False)
-        if self.train_backbone:
-            features = self.backbone(images)
-        else:
-            with torch.no_grad():
-                features = self.backbone(images)
-        logits: Tensor = self.head(features)
+        logits: Tensor = self.head(self.backbone(images))
         return logits
 
     def train(self, mode: bool = True) -> Pretrained:

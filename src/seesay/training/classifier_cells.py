@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -23,10 +22,9 @@ from seesay.training.loop import Log
 
 @dataclass(frozen=True)
 class Made:
-    """A checkpoint for each seed and the core-seconds it took; the first one's metrics, with `seeds/...` of all."""
+    """A checkpoint for each seed, and the core-seconds it took."""
 
     checkpoints: list[Checkpoint]
-    metrics: dict[str, float]
     core_seconds: list[float]
 
 
@@ -66,7 +64,7 @@ def make_classifiers(
         )
         checkpoints.append(checkpoint)
         core_seconds.append(seconds)
-    return Made(checkpoints, {**checkpoints[0].metrics, **_over_seeds(checkpoints)}, core_seconds)
+    return Made(checkpoints, core_seconds)
 
 
 def _ensemble(
@@ -74,11 +72,11 @@ def _ensemble(
 ) -> Made:
     if len(members) < 2:
         raise InputError(f"built_on: got {settings.built_on!r}: expected a classifier of two or more seeds")
-    ensemble = ensemble_of(members, metrics={})
+    ensemble = ensemble_of(members)
     found = evaluate_classifier(restore_classifier(ensemble), images, compute=compute)
     log(found, step=0)
     metrics = {**found, "best_epoch": 0.0, "num_epochs": 0.0, "train/flops": 0.0}
-    return Made([ensemble_of(members, metrics=metrics)], metrics, core_seconds=[0.0])
+    return Made([replace(ensemble, metrics=metrics)], core_seconds=[0.0])
 
 
 def load_parents(settings: Classifier, images: PackedImages, paths: Paths) -> list[Checkpoint]:
@@ -109,16 +107,6 @@ def start_network(
     load_pretrained(classifier, folder / names[0], mean=images.channel_mean, std=images.channel_std)
     decay = settings.layer_decay
     return classifier, None if decay is None else classifier.rate_scales(decay)
-
-
-def _over_seeds(checkpoints: list[Checkpoint]) -> dict[str, float]:
-    """`seeds/num`, and mean and sample standard deviation of `val/top1`, where there are several."""
-    if len(checkpoints) < 2:
-        return {}
-    values = [checkpoint.metrics["val/top1"] for checkpoint in checkpoints]
-    mean = math.fsum(values) / len(values)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    return {"seeds/num": float(len(values)), "seeds/val/top1_mean": mean, "seeds/val/top1_std": spread}
 
 
 def _silent(metrics: dict[str, float], *, step: int) -> None:

@@ -18,7 +18,7 @@ from seesay.params.training import Training
 from seesay.seeding import seed_torch
 from seesay.training.checks import TrainingError, check_finite, check_first_loss, check_optimizer, check_trainable
 from seesay.training.moving_average import MovingAverage
-from seesay.training.optimizers import RATE_SCALE, build_optimizer
+from seesay.training.optimizers import build_optimizer, set_learning_rate, take_step
 from seesay.training.progress import Progress
 from seesay.training.resuming import Course, Resumable, copy_to_cpu
 from seesay.training.schedules import learning_rate_at
@@ -82,9 +82,7 @@ def fit(
     """
     assert num_batches > 0, "an epoch has at least one batch"
     check_trainable(model)
-    model.to(compute.device)
-    if compute.channels_last:
-        model.to(memory_format=torch.channels_last)  # 4-d parameters only
+    compute.place(model)
     optimizer = build_optimizer(model, training.optimizer, fused=compute.device.type == "cuda", rate_scales=rate_scales)
     check_optimizer(model, optimizer)
     average = None if training.moving_average is None else MovingAverage(model, training.moving_average)
@@ -161,8 +159,7 @@ def _train_epoch(
             schedule=training.schedule,
         )
         rates.append(rate)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group[RATE_SCALE]
+        set_learning_rate(optimizer, rate)
         with compute.autocast():
             result = run_step(batch)
         if index == 0 and expected_first_loss is not None and math.isfinite(first := float(result.loss.detach())):
@@ -172,10 +169,7 @@ def _train_epoch(
         scaled.backward()  # type: ignore[no-untyped-call]
         means.add(result)
         if (index + 1) % group_size == 0 or index + 1 == num_batches:
-            if training.max_gradient_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), training.max_gradient_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            take_step(model, optimizer, max_gradient_norm=training.max_gradient_norm)
             if average is not None:
                 average.update(model, step=step + 1)
         if (index + 1) % LOOK_EVERY == 0 or index + 1 == num_batches or index == 0:

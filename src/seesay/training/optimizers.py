@@ -34,6 +34,20 @@ def build_optimizer(
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=fused or None)
 
 
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Gives each group `rate`, times the group's own scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group[RATE_SCALE]
+
+
+def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, *, max_gradient_norm: float | None) -> None:
+    """Moves the weights along the gradients, which are clipped before and gone after."""
+    if max_gradient_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), max_gradient_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 def parameter_groups(
     model: nn.Module, *, weight_decay: float, rate_scales: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:

@@ -27,10 +27,10 @@ from seesay.params.training import Runtime, Training
 from seesay.paths import Paths
 from seesay.seeding import seed_torch
 from seesay.training.checks import TrainingError, check_trainable
-from seesay.training.classification import image_size_at, learning_step, placed
+from seesay.training.classification import image_size_at, learning_step
 from seesay.training.classifier_cells import load_parents, start_network
 from seesay.training.loop import Step
-from seesay.training.optimizers import RATE_SCALE, build_optimizer
+from seesay.training.optimizers import build_optimizer, set_learning_rate, take_step
 
 B = TypeVar("B")
 
@@ -112,7 +112,7 @@ def find_rate_range(root: Path, cell: str, *, low: float, high: float, num_steps
     classifier, rate_scales = start_network(cell, settings, images, paths, seed=seed)
     teacher = None
     if settings.built_on != NONE:
-        teacher = placed(restore_classifier(load_parents(settings, images, paths)[0]), compute).requires_grad_(False)
+        teacher = compute.place(restore_classifier(load_parents(settings, images, paths)[0])).requires_grad_(False)
     train = load_images(images.train, mean=images.channel_mean, std=images.channel_std, device=compute.device)
     size = image_size_at(1, training.epochs, images.image_size, settings.progressive_resizing)
     epochs = (
@@ -165,7 +165,7 @@ def measure_range(
     smoothed loss is `DIVERGED` times its lowest. Raises `TrainingError` where the very first loss is not finite.
     """
     check_trainable(model)
-    model = placed(model, compute).train()
+    model = compute.place(model).train()
     optimizer = build_optimizer(model, training.optimizer, fused=compute.device.type == "cuda", rate_scales=rate_scales)
     seed_torch(seed, "learning rates")  # dropout
     supply = iter(batches)
@@ -173,8 +173,7 @@ def measure_range(
     best = math.inf
     # No bar where nobody watches; stderr, as training.
     for rate in tqdm(_rising(low, high, num_steps), total=num_steps, leave=False, disable=None, file=sys.stderr):
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group[RATE_SCALE]
+        set_learning_rate(optimizer, rate)
         loss = _learn(model, training, optimizer, supply, compute_step, compute=compute)
         if not math.isfinite(loss):
             stopped = f"the loss is {loss} at {rate:.3g}"
@@ -216,10 +215,7 @@ def _learn(
             loss = compute_step(model, next(supply)).loss / training.accumulate_batches
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
-    if training.max_gradient_norm is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), training.max_gradient_norm)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    take_step(model, optimizer, max_gradient_norm=training.max_gradient_norm)
     return total
 
 
