@@ -33,7 +33,7 @@ def draw_costs(path: Path, rows: Sequence[Mapping[str, Any]], *, dataset: str) -
         row["training_from_nothing"] = cost or 0.0
     shown = [row for row in ours.values() if row["dataset"] == dataset]
     costs = [cost for cost in _COSTS if any(row.get(cost[0], 0) > 0 for row in shown)]
-    with drawn(path, width=4.6 * max(1, len(costs)), height=4.4) as figure:
+    with drawn(path, width=4.8 * max(1, len(costs)), height=6.4) as figure:
         panels = figure.subplots(1, max(1, len(costs)), sharey=True, squeeze=False)[0]
         figure.suptitle(f"{dataset}: accuracy against cost", x=0.01, ha="left", fontsize=11, fontweight="bold")
         drawn_points = []

@@ -35,7 +35,10 @@ def label_points(
     labels = []
     for number in sorted(range(len(points)), key=lambda index: -points[index][1]):
         x, y, name = points[number]
-        label = axes.annotate(name, (x, y), (0, 0), textcoords="offset points", fontsize=fontsize)
+        # On white, above lines that it may cross and below the points.
+        white = {"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none"}
+        label = axes.annotate(name, (x, y), (0, 0), textcoords="offset points", fontsize=fontsize, bbox=white)
+        label.set_zorder(1.5)
         label.set_in_layout(False)
         others = [box for index, box in enumerate(taken) if index != number]
         best, least = _PLACES[0], float("inf")
