@@ -62,11 +62,11 @@ def _misfits_of_parent(
     elif classifiers[parent].dataset != classifier.dataset:
         yield key, parent, f"a classifier of {classifier.dataset}; this one is of {classifiers[parent].dataset}"
     line = [name]
-    while parent in classifiers:
+    while parent in classifiers and parent not in line:
         line.append(parent)
-        if parent in line[:-1]:
-            yield key, classifier.built_on, f"a line of classifiers that has an end; got {' on '.join(line)}"
         parent = classifiers[parent].built_on
+    if parent == name:
+        yield key, classifier.built_on, f"a line of classifiers that has an end; got {' on '.join([*line, parent])}"
 
 
 def _misfits(params: Params) -> Iterable[tuple[str, str, str]]:
