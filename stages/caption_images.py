@@ -11,7 +11,7 @@ from seesay.evaluation.captioning import caption_splits
 from seesay.files import file_digest
 from seesay.models.captioners import restore_captioner
 from seesay.models.checkpoint import load_checkpoint
-from seesay.params.experiments import Decoding
+from seesay.params.captioning import Decoding
 from seesay.params.reading import read_section
 from seesay.params.training import Runtime
 from seesay.paths import Paths

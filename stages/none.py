@@ -1,4 +1,4 @@
-"""Make the two empty folders that cells depend on which start from no weights and build on no other cell."""
+"""Make the empty folders that cells depend on which start from no weights and build on no other cell."""
 
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from seesay.tracking.recorder import record_stage
 def main(root: Path = Path()) -> None:
     paths = Paths(root)
     with record_stage(root, "none", params={}):
-        for folder in (paths.weights(NONE), paths.classifiers_of(NONE)):
+        empty = (paths.weights, paths.captions, paths.features, paths.classifiers_of, paths.captioner_of)
+        for folder in (path_of(NONE) for path_of in empty):
             with atomic_directory(folder):
                 pass
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from seesay.files import read_json, write_json
-from seesay.params.experiments import Autoencoder, Captioner, Classifier
+from seesay.params.captioning import Captioner
+from seesay.params.experiments import Autoencoder, Classifier
 from seesay.params.reading import CellName, read_section
 from seesay.params.results import Release
 from seesay.paths import Paths

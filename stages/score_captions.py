@@ -7,7 +7,7 @@ from seesay.data.sources import SourceNote
 from seesay.evaluation.caption_predictions import read_caption_predictions
 from seesay.evaluation.captions import score_all
 from seesay.files import file_digest, read_json, write_text
-from seesay.params.experiments import CaptionerTraining
+from seesay.params.captioning import CaptionerTraining
 from seesay.params.reading import read_section
 from seesay.params.results import Evaluation
 from seesay.paths import Paths

@@ -9,7 +9,7 @@ from seesay.data.vocabulary import read_vocabulary
 from seesay.files import file_digest
 from seesay.models.captioners import build_captioner
 from seesay.models.checkpoint import save_checkpoint
-from seesay.params.experiments import CaptionerTraining
+from seesay.params.captioning import CaptionerTraining
 from seesay.params.reading import read_section
 from seesay.params.training import Runtime
 from seesay.paths import Paths

@@ -52,7 +52,7 @@ class Paths:
         return self.root / "data/vocabularies" / f"{name}.json"
 
     def features(self, name: str) -> Path:
-        """Folder: `pooled.npy` and `index.json`."""
+        """Folder: `pooled.npy`, `grid.npy` where places are kept, and `index.json`."""
         return self.root / "data/features" / name
 
     # Models
@@ -66,8 +66,12 @@ class Paths:
     def autoencoder(self, cell: str) -> Path:
         return self.root / "models/autoencoders" / f"{cell}.pt"
 
+    def captioner_of(self, cell: str) -> Path:
+        """Folder: `captioner.pt`; a folder so that `none` can be an empty one."""
+        return self.root / "models/captioners" / cell
+
     def captioner(self, cell: str) -> Path:
-        return self.root / "models/captioners" / f"{cell}.pt"
+        return self.captioner_of(cell) / "captioner.pt"
 
     @property
     def release(self) -> Path:

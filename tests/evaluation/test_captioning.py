@@ -10,7 +10,7 @@ from seesay.data.vocabulary import EOS, Vocabulary
 from seesay.errors import InputError
 from seesay.evaluation.captioning import caption_splits, derangement
 from seesay.models.captioner import Captioner
-from seesay.params.experiments import Decoding
+from seesay.params.captioning import Decoding
 
 COMPUTE = Compute(torch.device("cpu"), None, num_threads=1, deterministic=True, compile=False)
 NUM_IMAGES = {"train": 4, "val": 5, "test": 7}

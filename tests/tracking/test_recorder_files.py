@@ -13,7 +13,7 @@ import pytest
 
 from seesay.data.sources import SourceFile, SourceNote
 from seesay.errors import InputError
-from seesay.params.experiments import Decoding
+from seesay.params.captioning import Decoding
 from seesay.tracking.recorder import record_stage
 from seesay.tracking.records import flatten, read_record
 

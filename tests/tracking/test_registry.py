@@ -26,7 +26,8 @@ from seesay.files import write_json
 from seesay.models.captioners import build_captioner, restore_captioner
 from seesay.models.checkpoint import Checkpoint, save_checkpoint
 from seesay.models.classifiers import build_classifier
-from seesay.params.experiments import Architecture, Captioner, Classifier
+from seesay.params.captioning import Captioner
+from seesay.params.experiments import Architecture, Classifier
 from seesay.params.results import Release
 from seesay.paths import Paths
 from seesay.tracking.recorder import record_stage

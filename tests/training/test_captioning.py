@@ -11,7 +11,7 @@ from seesay.data.sources import SourceNote
 from seesay.data.vocabulary import build_vocabulary
 from seesay.models.captioners import build_captioner, restore_captioner
 from seesay.models.greedy import greedy_search
-from seesay.params.experiments import CaptionerTraining
+from seesay.params.captioning import CaptionerTraining
 from seesay.params.reading import validate
 from seesay.training.captioning import fit_captioner, mean_token_loss, token_losses
 

@@ -16,7 +16,7 @@ from seesay.models.beam_search import beam_search
 from seesay.models.captioner import Captioner
 from seesay.models.decoded import Decoded
 from seesay.models.greedy import greedy_search
-from seesay.params.experiments import Decoding
+from seesay.params.captioning import Decoding
 from seesay.seeding import numpy_generator
 
 Rows = NDArray[np.int64]

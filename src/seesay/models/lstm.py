@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from seesay.models.captioner import Captioner, State
+from seesay.models.captioner import Captioner, Memory, State
 from seesay.models.feature_scale import FeatureScale
 from seesay.models.special_tokens import PAD
 
@@ -19,6 +19,8 @@ class LSTMCaptioner(Captioner):
     Show and Tell (Vinyals et al. 2015) gives the image as a first word instead; with Flickr8k's 3,000 first training
     images and five epochs that had a validation perplexity of 39.6, the image beside every word 34.4, this 32.0.
     """
+
+    looks_at: ClassVar[Literal["pooled", "grid"]] = "pooled"
 
     def __init__(
         self,
@@ -40,12 +42,10 @@ class LSTMCaptioner(Captioner):
         with torch.no_grad():
             self.embedding.weight.mul_(0.1)
 
-    def forward(self, features: Tensor, tokens: Tensor) -> Tensor:
-        return self.logits(self.hidden(features, tokens))
-
     def hidden(self, features: Tensor, tokens: Tensor) -> Tensor:
-        hidden, cell = self.initial_state(features)
-        outputs, _ = self.lstm(self.dropout(self.embedding(tokens)), (hidden.unsqueeze(0), cell.unsqueeze(0)))
+        hidden, cell = self.initial_state(self.memory(features))
+        state = (hidden.transpose(0, 1).contiguous(), cell.transpose(0, 1).contiguous())
+        outputs, _ = self.lstm(self.dropout(self.embedding(tokens)), state)
         taught: Tensor = self.dropout(outputs)
         return taught
 
@@ -53,12 +53,17 @@ class LSTMCaptioner(Captioner):
         logits: Tensor = self.head(hidden)
         return logits
 
-    def initial_state(self, features: Tensor) -> State:
-        """The state (hidden, cell), each (N, hidden_size)."""
-        hidden, cell = self.image(self.dropout(self.scale(features))).chunk(2, dim=1)
-        return hidden.tanh(), cell.contiguous()
+    def memory(self, features: Tensor) -> Memory:
+        """Nothing but the first state: the image is looked at once."""
+        return (self.image(self.dropout(self.scale(features))),)
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        hidden, cell = state
-        _, (hidden, cell) = self.lstm(self.embedding(tokens).unsqueeze(1), (hidden.unsqueeze(0), cell.unsqueeze(0)))
-        return self.logits(hidden[0]), (hidden[0], cell[0])
+    def initial_state(self, memory: Memory) -> State:
+        """The state (hidden, cell), each (N, 1, hidden_size)."""
+        hidden, cell = memory[0].unsqueeze(1).chunk(2, dim=2)
+        return hidden.tanh(), cell
+
+    def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
+        hidden, cell = (part.flatten(0, 1).unsqueeze(0).contiguous() for part in state)
+        _, (hidden, cell) = self.lstm(self.embedding(tokens.flatten()).unsqueeze(1), (hidden, cell))
+        hidden, cell = (part[0].view(*tokens.shape, -1) for part in (hidden, cell))
+        return self.logits(hidden), (hidden, cell)

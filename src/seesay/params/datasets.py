@@ -117,14 +117,16 @@ class CaptionDataset(Settings):
 
 
 class Vocabulary(Settings):
-    """A cell of `build_vocabulary`: words seen at least `min_count` times in the dataset's training captions."""
+    """A cell of `build_vocabulary`: words seen at least `min_count` times in the dataset's training captions, or in
+    those of two datasets together where `also_dataset` is not `none`."""
 
     dataset: CellName
+    also_dataset: CellName
     min_count: PositiveInt
 
 
 class Encoder(Settings):
-    """A torchvision classification network whose pooled features describe an image, and its pretrained weights.
+    """A torchvision classification network whose features describe an image, and its pretrained weights.
 
     `weights` null goes with `small_cnn` only, our own network of fixed filters that was never trained.
     """
@@ -134,17 +136,31 @@ class Encoder(Settings):
 
 
 class Features(Settings):
-    """A cell of `extract_features`: a caption dataset seen through an encoder."""
+    """A cell of `extract_features`: a caption dataset seen through an encoder.
+
+    The encoder is an entry of `encoders`, or the backbone of a trained classifier of ours, one of the two being `none`.
+    `network` is the encoder's architecture, `classifier` where it is one of ours. Pooled features are always kept;
+    `grid_size` G also keeps a grid of G x G places. `num_components` projects both on that many principal components,
+    fitted on the train split's images alone.
+    """
 
     dataset: CellName
     encoder: CellName
+    classifier: CellName
+    network: Annotated[str, Field(min_length=1)]
     image_size: Annotated[int, Field(ge=32)]
     resize_size: Annotated[int, Field(ge=32)]
+    grid_size: PositiveInt | None
+    num_components: PositiveInt | None
     batch_size: PositiveInt
     num_workers: NaturalInt
 
     @model_validator(mode="after")
-    def _crop_fits(self) -> Features:
+    def _parts_fit(self) -> Features:
         if self.resize_size < self.image_size:
             raise ValueError(f"resize_size {self.resize_size} is smaller than the crop, image_size {self.image_size}")
+        if (self.encoder == "none") == (self.classifier == "none"):
+            raise ValueError(f"encoder and classifier: got {self.encoder} and {self.classifier}: expected one of them")
+        if (self.classifier == "none") == (self.network == "classifier"):
+            raise ValueError(f"network: got {self.network}: expected classifier with a classifier of ours, only there")
         return self

@@ -1,8 +1,8 @@
-"""Settings of the experiments: classifiers, autoencoders, captioners."""
+"""Settings of the experiments on images: classifiers, autoencoders."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,9 +11,7 @@ from seesay.params.reading import (
     AsTuple,
     CellName,
     NaturalInt,
-    NonNegativeFloat,
     PositiveFloat,
-    PositiveInt,
     Settings,
 )
 from seesay.params.training import Training
@@ -113,39 +111,3 @@ class Autoencoder(Settings):
         if self.augmentation.mixing is not None:
             raise ValueError("augmentation.mixing: expected none: an autoencoder has no labels to mix")
         return self
-
-
-class Decoding(Settings):
-    """How captions are searched for. `length_penalty` a divides a beam's log-probability by its length to the power
-    a."""
-
-    method: Literal["greedy", "beam"]
-    beam_size: PositiveInt
-    length_penalty: NonNegativeFloat
-    max_length: PositiveInt
-    batch_size: PositiveInt
-
-    @model_validator(mode="after")
-    def _greedy_has_one_beam(self) -> Decoding:
-        if self.method == "greedy" and self.beam_size != 1:
-            raise ValueError(f"method greedy has beam_size 1, got {self.beam_size}")
-        return self
-
-
-class CaptionerTraining(Settings):
-    """What a captioner learns from and how; changing it trains anew."""
-
-    dataset: CellName
-    vocabulary: CellName
-    features: CellName
-    architecture: Architecture
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
-    max_caption_length: Annotated[int, Field(ge=3)]
-    training: Training
-
-
-class Captioner(Settings):
-    """Two parts, so that a change of `decoding` captions the images again without training again."""
-
-    learning: CaptionerTraining
-    decoding: Decoding

@@ -42,7 +42,7 @@ class PackagedModel(PythonModel):
         }
         self.network = restore[self.kind](self.checkpoint)
         if self.kind == "captioner":
-            from seesay.params.experiments import Decoding
+            from seesay.params.captioning import Decoding
 
             self.decoding = Decoding(**context.model_config["decoding"], batch_size=BATCH_SIZE)
             self.vocabulary = read_vocabulary(Path(context.artifacts["vocabulary"]))

@@ -25,7 +25,7 @@ from seesay.data.features import Features
 from seesay.data.vocabulary import PAD, Vocabulary
 from seesay.models.captioner import Captioner
 from seesay.models.checkpoint import Checkpoint, describe_architecture
-from seesay.params.experiments import CaptionerTraining
+from seesay.params.captioning import CaptionerTraining
 from seesay.training.loop import Log, Step, fit
 
 
