@@ -1,0 +1,41 @@
+"""How a captioner in training is asked for what it would say: without dropout, and without a trace in what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def as_at_test(captioner: nn.Module) -> Iterator[None]:
+    """`captioner` in evaluation mode inside the block.
+
+    Under autocast, weights are cast once and kept. Casts made without gradient would take part in a later pass with
+    one, and their weights would never learn: they are dropped.
+    """
+    was_training = captioner.training
+    captioner.eval()
+    try:
+        yield
+    finally:
+        captioner.train(was_training)
+        torch.clear_autocast_cache()
+
+
+@contextmanager
+def without_dropout(captioner: nn.Module) -> Iterator[None]:
+    """`captioner` as in evaluation mode inside the block, but for recurrent layers: on GPUs those give gradients in
+    training mode only, which for a single layer is no other."""
+    was_training = captioner.training
+    captioner.eval()
+    for module in captioner.modules():
+        if isinstance(module, nn.RNNBase):
+            assert module.dropout == 0.0, "a recurrent layer's own dropout cannot be left out"
+            module.train()
+    try:
+        yield
+    finally:
+        captioner.train(was_training)
