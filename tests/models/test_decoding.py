@@ -5,14 +5,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from seesay.models.beam_search import beam_search
-from seesay.models.captioner import Captioner, State
+from seesay.models import beam_search as searching
+from seesay.models.captioner import Captioner, Memory, State
 from seesay.models.decoded import Decoded, allowed_log_probabilities
 from seesay.models.greedy import greedy_search
 from seesay.models.lstm import LSTMCaptioner
 from seesay.models.special_tokens import BOS, EOS, NEVER_EMITTED, PAD, UNK
 
 A, B, C = 4, 5, 6
+
+
+def beam_search(*arguments, **settings):
+    """The best caption of each image."""
+    return [candidates[0] for candidates in searching.beam_search(*arguments, **settings)]
 
 
 class NextWordTable(Captioner):
@@ -25,12 +30,17 @@ class NextWordTable(Captioner):
         self.rows_stepped: list[int] = []
         self.eval()
 
-    def initial_state(self, features: Tensor) -> State:
+    def memory(self, features: Tensor) -> Memory:
         return (features[:, 0].long(),)
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+    def initial_state(self, memory: Memory) -> State:
+        return (torch.zeros(len(memory[0]), 1, 1),)
+
+    def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
+        assert len(tokens) == len(memory[0]) == len(state[0])
+        assert tokens.shape == state[0].shape[:2]
         self.rows_stepped.append(len(tokens))
-        return self.tables[state[0], tokens], state
+        return self.tables[memory[0].unsqueeze(1), tokens], (state[0] + 1,)
 
 
 def table_of(probabilities: dict[int, dict[int, float]], *, vocabulary_size: int = 7) -> Tensor:
