@@ -142,7 +142,7 @@ def ordered_batches(
 
 
 def image_batches(
-    images: Examples, features: FeatureRows, *, batch_size: int, order: np.ndarray, device: torch.device
+    images: Examples, features: FeatureRows, order: np.ndarray, *, batch_size: int, device: torch.device
 ) -> Iterator[ImageBatch]:
     """The images at the positions in `order`, in that order."""
     for start in range(0, len(order), batch_size):

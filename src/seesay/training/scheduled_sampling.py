@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from seesay.data.caption_batches import CaptionBatch
 from seesay.models.captioner import Captioner

@@ -41,9 +41,7 @@ def self_critical_step(
     model = cast(Captioner, captioner)
     with torch.no_grad(), as_at_test(captioner):
         memory = model.memory(batch.features)
-        drawn = sample_captions(
-            model, memory, num_samples=num_samples, max_length=max_length, generator=generator
-        )
+        drawn = sample_captions(model, memory, num_samples=num_samples, max_length=max_length, generator=generator)
     drawn = drawn.clone()  # decoding's tensors know no gradients
     captions = [ids[: int(length)] for ids, length in zip(drawn.flatten(0, 1).tolist(), _lengths(drawn), strict=True)]
     rewards = torch.from_numpy(reward(np.repeat(batch.images, num_samples), captions)).view(-1, num_samples)
