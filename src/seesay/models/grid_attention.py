@@ -1,0 +1,33 @@
+"""How a captioner looks at the places of a grid: additive attention, its keys computed once an image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class GridAttention(nn.Module):
+    """Additive attention (Bahdanau et al. 2015) over a grid of L places.
+
+    A place's features (D) become a value (V) by a linear layer and ReLU, which is what is summed: a torchvision
+    encoder's 1,280 or 2,048 features a place would cost several times as much at each word. A value becomes a key (A).
+    The weight of a place is softmax over the grid of w . tanh(key + query).
+    """
+
+    def __init__(self, feature_size: int, *, value_size: int, attention_size: int, dropout: float) -> None:
+        super().__init__()
+        self.value = nn.Linear(feature_size, value_size)
+        self.key = nn.Linear(value_size, attention_size)
+        self.score = nn.Linear(attention_size, 1, bias=False)  # a bias would change no weight
+        self.dropout = nn.Dropout(dropout)
+
+    def prepare(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys (N, L, A) and values (N, L, V) of `features` (N, L, D)."""
+        values = self.dropout(self.value(features).relu())
+        return self.key(values), values
+
+    def look(self, query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """What B beams of each image see (N, B, V), and with which weights (N, B, L), for `query` (N, B, A)."""
+        scores = self.score(torch.tanh(keys.unsqueeze(1) + query.unsqueeze(2))).squeeze(3)
+        weights = scores.float().softmax(dim=2)
+        return torch.bmm(weights.to(values.dtype), values), weights
