@@ -111,6 +111,18 @@ def test_images_are_checked_where_a_checksum_is_given(tmp_path: Path) -> None:
         fetch(source, tmp_path)
 
 
+def test_an_archive_that_is_there_already_is_not_copied_again(tmp_path: Path) -> None:
+    source = own_source(tmp_path / "home")
+    archive = Paths(tmp_path).raw_captions("own") / "images_test.zip"
+    fetch(source, tmp_path)
+    first = archive.stat().st_ino
+    fetch(source, tmp_path)
+    assert archive.stat().st_ino == first
+    archive.write_bytes(b"damaged")
+    fetch(source, tmp_path)
+    assert archive.read_bytes() == (tmp_path / "home/t.zip").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("part", "content", "says"),
     [
