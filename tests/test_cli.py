@@ -12,6 +12,7 @@ import pytest
 from seesay.check import check_architectures, check_workspace
 from seesay.cli import main
 from seesay.errors import InputError
+from seesay.models.lstm import LSTMCaptioner
 from seesay.params.reading import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +82,22 @@ def test_check_refuses_what_could_not_run(copy: Path, old: str, new: str, says: 
     with pytest.raises(InputError) as error:
         check_architectures(check_workspace(copy))
     assert says in str(error.value)
+
+
+def test_check_refuses_a_captioner_that_looks_at_a_grid_of_features_without_one(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LSTMCaptioner, "looks_at", "grid")
+    check_architectures(check_workspace(copy))
+    text = (copy / "params.yaml").read_text()
+    assert "grid_size: 7" in text
+    (copy / "params.yaml").write_text(text.replace("grid_size: 7", "grid_size: null"))
+    with pytest.raises(InputError) as error:
+        check_architectures(check_workspace(copy))
+    assert str(error.value) == (
+        "params.yaml: captioners.lstm_flickr8k.learning.features: got 'flickr8k_mobilenet_v2': "
+        "expected features with a grid_size: architecture lstm looks at a grid"
+    )
 
 
 def test_outside_the_repository_it_says_so_in_one_line(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from seesay.data.coco_files_layout import LAYOUT_FILE, SplitFiles, annotations_n
 from seesay.data.scene_drawing import write_zip
 from seesay.data.sources import SourceFile
 from seesay.errors import InputError
-from seesay.files import atomic_path
+from seesay.files import atomic_path, file_digest
 from seesay.params.datasets import CocoFilesSource
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -21,7 +21,8 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".we
 def fetch_coco_files(source: CocoFilesSource, folder: Path, *, root: Path) -> list[SourceFile]:
     """Brings each split's annotations and images into `folder`, and the layout that names them.
 
-    Relative paths are relative to `root`. Images that splits share are brought in once. Raises `InputError` naming
+    Relative paths are relative to `root`. Images that splits share are brought in once; what lies there already and is
+    right is kept, a folder is packed anew. Raises `InputError` naming
     params' key where a path does not lead to a file of its kind or a checksum is another.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,14 +61,22 @@ def _bring(path: Path, target: Path, checksum: str, *, key: str, is_images: bool
         raise InputError(f"params.yaml: {key}.path: {path}: no such {'folder or zip archive' if is_images else 'file'}")
     if is_images and not is_folder and not zipfile.is_zipfile(path):
         raise InputError(f"params.yaml: {key}.path: {path}: expected a folder of images or a zip archive of them")
-    with atomic_path(target) as temporary:
-        if is_folder:
-            write_zip(temporary, _images_of(path, key))
-        else:
-            shutil.copyfile(path, temporary)
-        if checksum:
-            require_checksum(temporary, checksum, key=key, named=path)
+    if is_folder or not _is_copy(target, path):
+        with atomic_path(target) as temporary:
+            if is_folder:
+                write_zip(temporary, _images_of(path, key))
+            else:
+                shutil.copyfile(path, temporary)
+            if checksum:
+                require_checksum(temporary, checksum, key=key, named=path)
+    elif checksum:
+        require_checksum(target, checksum, key=key, named=path)
     return local_source_file(target, f"{LOCAL}{path.name}", checksum)
+
+
+def _is_copy(target: Path, path: Path) -> bool:
+    same_size = target.is_file() and target.stat().st_size == path.stat().st_size
+    return same_size and file_digest(target) == file_digest(path)
 
 
 def _images_of(folder: Path, key: str) -> Iterator[tuple[str, bytes]]:

@@ -144,8 +144,8 @@ def _misfits_of_captioner(name: str, learning: CaptionerTraining, params: Params
             f"{before.vocabulary}, as captioners.{parent}, which it is built on",
         )
     if before.architecture != learning.architecture:
-        expected = f"{before.architecture}, as captioners.{parent}, which it is built on"
-        yield f"{key}.architecture", str(learning.architecture), expected
+        expected = f"{before.architecture.model_dump()}, as captioners.{parent}, which it is built on"
+        yield f"{key}.architecture", str(learning.architecture.model_dump()), expected
 
 
 def _features_of(key: str, name: str, dataset: str, params: Params) -> Misfits:
