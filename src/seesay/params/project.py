@@ -107,7 +107,11 @@ def _misfits_of_captioner(key: str, learning: CaptionerTraining, params: Params)
         line.append(parent)
         parent = params.captioners[parent].learning.built_on
     if parent == line[0]:
-        yield f"{key}.built_on", learning.built_on, f"a line of captioners that has an end; got {' on '.join([*line, parent])}"
+        yield (
+            f"{key}.built_on",
+            learning.built_on,
+            f"a line of captioners that has an end; got {' on '.join([*line, parent])}",
+        )
 
 
 def _misfits(params: Params) -> Iterable[tuple[str, str, str]]:
@@ -141,7 +145,9 @@ def _misfits(params: Params) -> Iterable[tuple[str, str, str]]:
     for name, vocabulary in params.vocabularies.items():
         for key, dataset_name in (("dataset", vocabulary.dataset), ("also_dataset", vocabulary.also_dataset)):
             if (key, dataset_name) != ("also_dataset", NONE):
-                yield from one_of(f"vocabularies.{name}.{key}", dataset_name, "caption_datasets", params.caption_datasets)
+                yield from one_of(
+                    f"vocabularies.{name}.{key}", dataset_name, "caption_datasets", params.caption_datasets
+                )
     for name, features in params.features.items():
         yield from one_of(f"features.{name}.dataset", features.dataset, "caption_datasets", params.caption_datasets)
         if features.classifier != NONE:
