@@ -52,4 +52,4 @@ class FeatureScale(nn.Module):
         self.std.copy_(torch.maximum(std, floor))
 
     def forward(self, features: Tensor) -> Tensor:
-        return (features - self.mean) / self.std
+        return torch.sub(features, self.mean).div_(self.std)  # in place: a grid's batch is tens of MB

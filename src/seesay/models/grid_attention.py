@@ -23,7 +23,9 @@ class GridAttention(nn.Module):
 
     def prepare(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Keys (N, L, A) and values (N, L, V) of `features` (N, L, D)."""
-        values = self.dropout(self.value(features).relu())
+        values = self.value(features).relu()
+        if self.training and self.dropout.p > 0.0:
+            values = values * self.dropout(values.new_ones(len(values), 1, values.shape[2]))
         return self.key(values), values
 
     def look(self, query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
 def unroll(advance: Advance, gates: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
     """Outputs (N, T, H) and weights (N, T, L) of whole captions, for `gates` (N, T, G) of all their words."""
     outputs, weights = [], []
-    for position in gates.split(1, dim=1):
+    for position in torch.split(gates, 1, dim=1):
         output, looked_at, state = advance(position, state, memory)
         outputs.append(output)
         weights.append(looked_at)
