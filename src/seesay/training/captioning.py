@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -22,7 +21,7 @@ from seesay.data.caption_batches import (
     shuffled_batches,
 )
 from seesay.data.caption_records import CaptionRecords
-from seesay.data.feature_rows import FeatureRows, require_alike
+from seesay.data.joined_features import JoinedFeatures, require_alike
 from seesay.data.features import Features
 from seesay.data.vocabulary import Vocabulary
 from seesay.models.captioner import Captioner
@@ -74,7 +73,7 @@ def fit_captioner(
     assert captioner.vocabulary_size == len(vocabulary), "the captioner was built for another vocabulary"
     names = (settings.features, settings.also_features)[: len(learned)]
     require_alike(names, [one.features for one in learned])
-    rows = FeatureRows([one.features for one in learned], captioner.looks_at)
+    rows = JoinedFeatures([one.features for one in learned], captioner.looks_at)
     datasets = [one.captions for one in learned]
     max_length = settings.max_caption_length
     val = encode_captions(datasets[:1], "val", vocabulary, max_caption_length=max_length)
@@ -140,7 +139,7 @@ class Lessons(Generic[B]):
 
 def _human_captions(
     datasets: Sequence[CaptionRecords],
-    rows: FeatureRows,
+    rows: JoinedFeatures,
     vocabulary: Vocabulary,
     settings: CaptionerTraining,
     *,
@@ -169,7 +168,7 @@ def _human_captions(
 
 def _own_captions(
     datasets: Sequence[CaptionRecords],
-    rows: FeatureRows,
+    rows: JoinedFeatures,
     reward: Reward,
     settings: CaptionerTraining,
     *,
@@ -179,12 +178,7 @@ def _own_captions(
     """Batches of images, of which captions are drawn, and where chance comes from."""
     assert settings.self_critical is not None
     images, batch_size = images_of(datasets, "train"), settings.training.batch_size
-    step = partial(
-        self_critical_step,
-        num_samples=settings.self_critical.num_samples,
-        max_length=settings.max_caption_length,
-        reward=reward,
-    )
+    num_samples, max_length = settings.self_critical.num_samples, settings.max_caption_length
 
     def batches(epoch: int) -> Iterator[tuple[ImageBatch, torch.Generator]]:
         order = numpy_generator(seed, "image_batches", epoch).permutation(len(images))
@@ -192,6 +186,10 @@ def _own_captions(
         for batch in image_batches(images, rows, order, batch_size=batch_size, device=device):
             yield batch, generator
 
-    return Lessons(
-        images.num_batches(batch_size), batches, lambda model, lesson: step(model, lesson[0], generator=lesson[1])
-    )
+    def compute_step(model: nn.Module, lesson: tuple[ImageBatch, torch.Generator]) -> Step:
+        batch, generator = lesson
+        return self_critical_step(
+            model, batch, num_samples=num_samples, max_length=max_length, reward=reward, generator=generator
+        )
+
+    return Lessons(images.num_batches(batch_size), batches, compute_step)

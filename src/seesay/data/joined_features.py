@@ -17,7 +17,7 @@ MAX_MEASURED = 60_000
 """Vectors a scale is measured on: 49 places of 6,000 images would be three gigabytes in float64."""
 
 
-class FeatureRows:
+class JoinedFeatures:
     """What captioners see of the images of one or more datasets, by (dataset, row).
 
     The arrays, float16 (N, D) or (N, L, D), usually lie on disk as memory maps and may be larger than memory.
@@ -57,26 +57,22 @@ class FeatureRows:
 
 def require_alike(names: Sequence[str], features: Sequence[Features]) -> None:
     """Raises `InputError` naming two cells of features that one captioner cannot look at both."""
-    first = features[0]
+    ours = _what_counts(features[0])
     for name, other in zip(names[1:], features[1:], strict=True):
-        for what, ours, theirs in (
-            ("encoder", _encoder(first), _encoder(other)),
-            ("transform", first.index.transform, other.index.transform),
-            ("sizes", _sizes(first), _sizes(other)),
-        ):
-            if ours != theirs:
-                raise InputError(
-                    f"features {names[0]} and {name}: one captioner learns from both, but the {what} differs: "
-                    f"{ours} and {theirs}"
-                )
+        where = f"features {names[0]} and {name}: one captioner is to look at both"
+        for what, theirs in _what_counts(other).items():
+            if theirs != ours[what]:
+                raise InputError(f"{where}, but their {what} differ: {ours[what]} and {theirs}")
+        if other.index.num_components is not None:
+            raise InputError(f"{where}, but each is projected on components of its own; expected num_components null")
 
 
-def _encoder(features: Features) -> tuple[object, ...]:
+def _what_counts(features: Features) -> dict[str, object]:
     index = features.index
-    return (index.encoder, index.architecture, *(file.sha256[:12] for file in index.weights.files))
-
-
-def _sizes(features: Features) -> dict[str, tuple[int, ...]]:
-    grid = getattr(features, "grid", None)
-    sizes = {"pooled": features.pooled.shape[1:]}
-    return sizes if grid is None else {**sizes, "grid": grid.shape[1:]}
+    return {
+        "encoders": f"{index.encoder}, classifier {index.classifier}, {index.architecture}",
+        "weights": [file.sha256[:12] for file in index.weights.files],
+        "transforms": dict(index.transform),
+        "sizes": [features.pooled.shape[1:], None if features.grid is None else features.grid.shape[1:]],
+        "num_components": index.num_components,
+    }
