@@ -53,7 +53,8 @@ class FeatureRows:
 
         Raises `InputError` naming the images whose features are not finite or too large for float16.
         """
-        assert start == self._num_done and set(features) == set(self._arrays), (start, self._num_done, set(features))
+        assert start == self._num_done, (start, self._num_done)
+        assert set(features) == set(self._arrays), set(features)
         for kind, values in features.items():
             with np.errstate(over="ignore"):
                 halves = values.astype(np.float16)
