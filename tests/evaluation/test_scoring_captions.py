@@ -112,6 +112,35 @@ def test_predictions_are_read_back_in_the_order_of_the_records(tmp_path: Path) -
     assert read_caption_predictions(tmp_path / "p.json", dataset()) == expected
 
 
+def test_alternatives_are_kept(tmp_path: Path) -> None:
+    expected = predictions(dataset())
+    for each in expected["val"]:
+        others = [{"caption": each["caption"], "log_probability": -1.5}, {"caption": "", "log_probability": -2.25}]
+        each["alternatives"] = others
+    write_caption_predictions(tmp_path / "p.json", expected)
+    assert read_caption_predictions(tmp_path / "p.json", dataset()) == expected
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "message"),
+    [
+        ([], "expected a list"),
+        ("a", "expected a list"),
+        (["a"], "entry 0: got a"),
+        ([{"caption": "a"}], "entry 0"),
+        ([{"caption": "a", "log_probability": True}], "entry 0"),
+        ([{"caption": "a", "log_probability": -1}, {"caption": 3, "log_probability": -1}], "entry 1"),
+        ([{"caption": "b", "log_probability": -1.0}], "entry 0: got 'b': expected the caption, 'a'"),
+    ],
+)
+def test_wrong_alternatives_are_refused_naming_the_image(tmp_path: Path, alternatives: object, message: str) -> None:
+    path = tmp_path / "p.json"
+    results = [{"image_id": 200, "caption": "a", "alternatives": alternatives}]
+    path.write_text(json.dumps({**predictions(dataset()), "test": results}))
+    with pytest.raises(InputError, match=f"test: image 200: alternatives: .*{message}"):
+        read_caption_predictions(path, dataset())
+
+
 @pytest.mark.parametrize(
     ("results", "message"),
     [
@@ -133,7 +162,9 @@ def test_wrong_predictions_are_refused_naming_set_and_image(tmp_path: Path, resu
         read_caption_predictions(path, dataset())
 
 
-def test_a_file_without_the_three_sets_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_every_set_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(json.dumps({"test": []}))
-    with pytest.raises(InputError, match="expected an object with the lists val, test, test_shuffled"):
+    with pytest.raises(
+        InputError, match="expected an object with the lists val, test, test_shuffled, nearest_neighbour"
+    ):
         read_caption_predictions(tmp_path / "p.json", dataset())

@@ -32,8 +32,8 @@ def beam_search(
     With `num_groups`, a divisor of `beam_size`, above one, it is a diverse beam search (Vijayakumar et al., 2018): so
     many searches of an equal share of the beams, one after another at each step. A group ranks a token lower by
     `diversity_penalty` for each beam of the groups before it that this step has extended by that token. The penalty
-    is for ranking a step's extensions only, as in the paper's equation 5; log-probabilities stay those of the captioner.
-    <eos> is no word, and costs nothing.
+    is for ranking a step's extensions only, as in the paper; log-probabilities stay those of the captioner. <eos> is no
+    word, and costs nothing.
 
     All of `features` (N, ...) go as one batch, which finished images leave; the beams of an image share its memory.
     `captioner` is in evaluation mode, on the device of `features`.

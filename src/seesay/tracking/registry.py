@@ -174,7 +174,7 @@ def _training_run(client: MlflowClient, store: Store, root: Path, entry: dict[st
     return None if run is None or run.info.lifecycle_stage == "deleted" else str(run.info.run_id)
 
 
-def _signature(kind: str) -> ModelSignature:
+def _signature(entry: dict[str, Any], root: Path) -> ModelSignature:
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
@@ -182,12 +182,23 @@ def _signature(kind: str) -> ModelSignature:
     images = Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))])
     probabilities = Schema([TensorSpec(np.dtype(np.float32), (-1, -1))])
     captions = Schema([ColSpec(DataType.string)])
+    features = probabilities  # pooled ones have the same type
+    if entry["kind"] == "captioner" and _looks_at_grid(root / entry["weights"]):
+        features = Schema([TensorSpec(np.dtype(np.float32), (-1, -1, -1))])
     inputs, outputs = {
         "classifier": (images, probabilities),
         "autoencoder": (images, images),
-        "captioner": (probabilities, captions),  # pooled features have the same type
-    }[kind]
+        "captioner": (features, captions),
+    }[entry["kind"]]
     return ModelSignature(inputs=inputs, outputs=outputs)
+
+
+def _looks_at_grid(weights: Path) -> bool:
+    from seesay.models.captioners import CAPTIONERS
+    from seesay.models.checkpoint import load_checkpoint
+
+    architecture = load_checkpoint(weights, kind="captioner").architecture
+    return CAPTIONERS[architecture["name"]].looks_at == "grid"
 
 
 def _training_record(root: Path, entry: dict[str, Any]) -> RunRecord:
@@ -243,7 +254,7 @@ def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
             python_model=str(PACKAGE),
             artifacts=artifacts,
             model_config=config,
-            signature=_signature(entry["kind"]),
+            signature=_signature(entry, root),
             pip_requirements=["seesay"],
             metadata={"cell": entry["cell"], entry["metric"]: str(entry["value"])},
         )

@@ -1,0 +1,272 @@
+"""What describes an image to a captioner: a frozen network's pooled vector, and a grid of what it sees where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn import functional as F
+
+from seesay.errors import InputError
+from seesay.models.alexnet import AlexNet
+from seesay.models.alexnet_mini import AlexNetMini
+from seesay.models.checkpoint import Checkpoint
+from seesay.models.classifiers import restore_classifier
+from seesay.models.encoder import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Encoder,
+    fuse_batch_norms,
+    load_encoder,
+    read_torchvision_weights,
+)
+from seesay.models.plain_cnn import PlainCNN
+from seesay.models.pretrained import Pretrained
+from seesay.models.resnet9 import ResNet9
+from seesay.models.resnet18 import ResNet18
+from seesay.models.small_cnn import SmallCnn
+
+_PROBED_AT = 224
+"""Pixels a side at which a network's last feature map is looked for: all networks take it, no map is a single place."""
+
+_WITHOUT_GLOBAL_POOLING = (torchvision.models.AlexNet, torchvision.models.SqueezeNet, torchvision.models.VGG)
+
+
+class FeatureEncoder(nn.Module):
+    """A frozen network in evaluation mode behind its own normalisation, which keeps places apart.
+
+    `network` takes normalised images (N, 3, H, W) to the pooled vector (N, D) and the last map before pooling
+    (N, D, h, w), which is averaged to `grid_size` places a side.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        num_dimensions: int,
+        grid_size: int | None,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.num_dimensions = num_dimensions
+        self.grid_size = grid_size
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Of uint8 RGB images (N, 3, H, W), float32: `pooled` (N, D) and, with a grid size G, `grid` (N, G * G, D).
+
+        Places are in reading order: left to right, then top to bottom.
+        """
+        pooled, places = self.network((images.float() / 255.0 - self.mean) / self.std)
+        features = {"pooled": pooled.float()}
+        if self.grid_size is not None:
+            grid = F.adaptive_avg_pool2d(places.float(), self.grid_size)
+            features["grid"] = grid.flatten(2).transpose(1, 2)
+        return features
+
+    def shapes(self, num_images: int) -> dict[str, tuple[int, ...]]:
+        """The shape of each kind of features of that many images."""
+        shapes: dict[str, tuple[int, ...]] = {"pooled": (num_images, self.num_dimensions)}
+        if self.grid_size is not None:
+            shapes["grid"] = (num_images, self.grid_size**2, self.num_dimensions)
+        return shapes
+
+    def check_image_size(self, image_size: int) -> None:
+        """Raises `InputError` where the network takes no images of that many pixels a side."""
+        device = self.mean.device
+        try:
+            with torch.inference_mode():
+                self(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device))
+        except (RuntimeError, AssertionError) as error:  # torch's words for shapes that do not fit
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"image_size: the network takes no images of {image_size} pixels: {reason}") from None
+
+
+def load_feature_encoder(network: str, weights_path: Path | None, *, grid_size: int | None) -> FeatureEncoder:
+    """torchvision's network of that name with the weights in `weights_path`, or `small_cnn` with None.
+
+    Pooled is the network's own pooled vector, what its head sees; AlexNet, VGG and SqueezeNet, which pool to no single
+    vector, get their last feature map's mean. Raises `InputError` for an unknown network and for unfit weights.
+    """
+    if weights_path is not None and network in torchvision.models.list_models(module=torchvision.models):
+        built = torchvision.models.get_model(network, weights=None)
+        if isinstance(built, _WITHOUT_GLOBAL_POOLING):
+            read_torchvision_weights(built, weights_path, network)
+            return _of_body(built.features, _mean_pool, IMAGENET_MEAN, IMAGENET_STD, grid_size=grid_size)
+    encoder = load_encoder(network, weights_path)
+    mean, std = encoder.mean.flatten().tolist(), encoder.std.flatten().tolist()
+    if isinstance(encoder.network, SmallCnn):
+        places: nn.Module = _Tiled(encoder.network, grid_size)
+    else:
+        places = _with_map(encoder, network)
+    return FeatureEncoder(places, num_dimensions=encoder.num_dimensions, grid_size=grid_size, mean=mean, std=std)
+
+
+def classifier_encoder(checkpoint: Checkpoint, cell: str, *, grid_size: int | None) -> FeatureEncoder:
+    """The trained classifier in `checkpoint` without its head; `cell` is for errors.
+
+    Pooled is what its head takes, for the AlexNets the mean of their last feature map: their heads take all places.
+    Raises `InputError` for classifiers that keep no places: perceptrons, and ensembles, which have several networks.
+    """
+    classifier = restore_classifier(checkpoint)
+    mean, std = checkpoint.normalisation["mean"], checkpoint.normalisation["std"]
+    if isinstance(classifier, ResNet9):
+        return _of_body(classifier.body, _largest, mean, std, grid_size=grid_size)
+    if isinstance(classifier, PlainCNN | AlexNet | AlexNetMini):
+        return _of_body(classifier.body, _mean_pool, mean, std, grid_size=grid_size)
+    if isinstance(classifier, ResNet18):
+        network, head = classifier.network, classifier.network.fc[-1]
+        network.fc = nn.Identity()
+        return _of_torchvision(network, head.in_features, mean, std, cell, grid_size=grid_size)
+    if isinstance(classifier, Pretrained):
+        dimensions = classifier.head[-1].in_features
+        inner = _of_torchvision(classifier.backbone, dimensions, mean, std, cell, grid_size=grid_size)
+        inner.network = _Adapted(inner.network, classifier)
+        return inner
+    name = checkpoint.architecture["name"]
+    raise InputError(
+        f"classifier {cell!r}: its architecture {name} has no map of features to look at; expected a cell whose "
+        "architecture is resnet9, resnet18, plain_cnn, alexnet, alexnet_mini or pretrained"
+    )
+
+
+def _of_torchvision(
+    network: nn.Module,
+    dimensions: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    name: str,
+    *,
+    grid_size: int | None,
+) -> FeatureEncoder:
+    """An encoder of a network that has lost its linear head."""
+    encoder = Encoder(fuse_batch_norms(network.eval()), num_dimensions=dimensions, mean=tuple(mean), std=tuple(std))
+    places = _with_map(encoder, name)
+    return FeatureEncoder(places, num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
+
+
+def _of_body(
+    body: nn.Module, pool: nn.Module, mean: Sequence[float], std: Sequence[float], *, grid_size: int | None
+) -> FeatureEncoder:
+    """An encoder whose last feature map is all that `body` returns."""
+    fused = fuse_batch_norms(body.eval())
+    with torch.inference_mode():
+        dimensions = fused(torch.zeros(1, 3, _PROBED_AT, _PROBED_AT)).shape[1]
+    return FeatureEncoder(_Pooled(fused, pool), num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
+
+
+def _with_map(encoder: Encoder, name: str) -> fx.GraphModule:
+    """The traced network, which returns what it returned and the map it pooled: the last one with several places."""
+    traced = encoder.network
+    assert isinstance(traced, fx.GraphModule)
+    with torch.no_grad():
+        ShapeProp(traced).propagate(torch.zeros(1, 3, _PROBED_AT, _PROBED_AT))
+    found = None
+    for node in traced.graph.nodes:
+        shape = getattr(node.meta.get("tensor_meta"), "shape", ())
+        kind = _kind_of_map(tuple(shape), encoder.num_dimensions)
+        found = (node, kind) if kind else found
+    if found is None:
+        raise InputError(f"{name!r}: has no map of {encoder.num_dimensions} features before its pooled vector")
+    node, kind = found
+    output = next(node for node in traced.graph.nodes if node.op == "output")
+    if kind == "tokens":
+        with traced.graph.inserting_before(output):
+            node = traced.graph.call_function(_tokens_to_map, (node,))
+    output.args = ((output.args[0], node),)
+    traced.recompile()
+    return traced
+
+
+def _kind_of_map(shape: tuple[int, ...], dimensions: int) -> str:
+    """`map` for (1, D, h, w) with several places, `tokens` for a vision transformer's (1, 1 + h * h, D)."""
+    if len(shape) == 4 and shape[1] == dimensions and shape[2] * shape[3] > 1:
+        return "map"
+    if len(shape) == 3 and shape[2] == dimensions and shape[1] > 2 and math.isqrt(shape[1] - 1) ** 2 == shape[1] - 1:
+        return "tokens"
+    return ""
+
+
+def _tokens_to_map(tokens: Tensor) -> Tensor:
+    """(N, 1 + h * h, D), the class token first, to (N, D, h, h)."""
+    side = math.isqrt(tokens.shape[1] - 1)
+    return tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+
+
+class _Largest(nn.Module):
+    def forward(self, places: Tensor) -> Tensor:
+        return places.amax(dim=(2, 3))
+
+
+class _Mean(nn.Module):
+    def forward(self, places: Tensor) -> Tensor:
+        return places.mean(dim=(2, 3))
+
+
+_largest, _mean_pool = _Largest(), _Mean()
+
+
+class _Pooled(nn.Module):
+    """A map, and its pooled vector before it."""
+
+    def __init__(self, body: nn.Module, pool: nn.Module) -> None:
+        super().__init__()
+        self.body, self.pool = body, pool
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        places = self.body(images)
+        return self.pool(places), places
+
+
+class _Adapted(nn.Module):
+    """What `Pretrained` does to images before its backbone sees them."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, backbone: nn.Module, classifier: Pretrained) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.input_size = classifier.input_size
+        self.register_buffer("scale", classifier.scale.clone())
+        self.register_buffer("shift", classifier.shift.clone())
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        images = images * self.scale + self.shift
+        if images.shape[-1] != self.input_size:
+            images = F.interpolate(images, size=self.input_size, mode="bilinear", align_corners=False)
+        pooled, places = self.backbone(images)
+        return pooled, places
+
+
+class _Tiled(nn.Module):
+    """A network without maps looks at each place as at an image of its own."""
+
+    def __init__(self, network: SmallCnn, grid_size: int | None) -> None:
+        super().__init__()
+        self.network = network
+        self.grid_size = grid_size
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        pooled: Tensor = self.network(images)
+        if self.grid_size is None:
+            return pooled, None
+        size = self.grid_size
+        side = -(-images.shape[-1] // size) * size  # the next multiple
+        if images.shape[-1] != side:
+            images = F.interpolate(images, size=side, mode="bilinear", align_corners=False)
+        tiles = images.unflatten(3, (size, -1)).unflatten(2, (size, -1))  # (N, 3, row, y, column, x)
+        tiles = tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+        return pooled, self.network(tiles).unflatten(0, (-1, size, size)).permute(0, 3, 1, 2)
