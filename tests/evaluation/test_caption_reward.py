@@ -8,9 +8,9 @@ from seesay.evaluation.cider import CiderReferences
 WORDS = ("a", "red", "ball", "rolls", "dog", "runs", "on", "the", "grass")
 VOCABULARY = Vocabulary(("<pad>", "<bos>", "<eos>", "<unk>", *WORDS), 1, "1", "c" * 64)
 REFERENCES = [
-    ["a red ball rolls on the grass".split(), "the ball rolls".split()],
-    ["a dog runs".split(), "the dog runs on the grass".split(), "a spaniel runs runs".split()],
-    ["a".split()],
+    [["a", "red", "ball", "rolls", "on", "the", "grass"], ["the", "ball", "rolls"]],
+    [["a", "dog", "runs"], ["the", "dog", "runs", "on", "the", "grass"], ["a", "spaniel", "runs", "runs"]],
+    [["a"]],
 ]
 
 
@@ -42,13 +42,13 @@ def test_a_caption_equal_to_the_only_reference_scores_ten_in_the_orders_that_tel
 
 def test_a_caption_that_does_not_end_gets_less_than_the_same_that_does():
     reward = SampleReward(REFERENCES, VOCABULARY)
-    words = "the dog runs on the grass".split()
+    words = ["the", "dog", "runs", "on", "the", "grass"]
     ends, does_not = reward(np.array([1, 1]), [ended(*words), VOCABULARY.encode(words)])
     assert does_not < ends
 
 
 def test_a_word_outside_the_vocabulary_is_matched_by_nothing():
-    reward = SampleReward([["a spaniel".split()], ["a poodle".split()], ["the dog".split()]], VOCABULARY)
+    reward = SampleReward([[["a", "spaniel"]], [["a", "poodle"]], [["the", "dog"]]], VOCABULARY)
     unknown, other = reward(np.array([0, 0]), [[*VOCABULARY.encode(["a"]), UNK, EOS], ended("a", "red")])
     assert unknown == other
 
@@ -62,6 +62,6 @@ def test_rewards_do_not_depend_on_what_else_is_scored():
 
 
 def test_the_val_score_is_the_mean_of_the_metric():
-    said = ["a red ball rolls".split(), "a dog".split(), "the grass".split()]
+    said = [["a", "red", "ball", "rolls"], ["a", "dog"], ["the", "grass"]]
     score = ValidationScore(REFERENCES, VOCABULARY)([VOCABULARY.encode(words) for words in said])
     assert score == pytest.approx(CiderReferences(REFERENCES).score(said).mean())

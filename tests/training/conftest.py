@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seesay.compute import Compute, configure
+from seesay.data.caption_batches import references_of
+from seesay.data.caption_records import CaptionRecord, CaptionRecords, collect_records
+from seesay.data.features import Features, FeaturesIndex
 from seesay.data.packed_images import (
     ImageClass,
     ImageSplit,
@@ -22,9 +25,6 @@ from seesay.data.packed_images import (
     dataset_digest,
     split_digest,
 )
-from seesay.data.caption_batches import references_of
-from seesay.data.caption_records import CaptionRecord, CaptionRecords, collect_records
-from seesay.data.features import Features, FeaturesIndex
 from seesay.data.sources import SourceNote
 from seesay.data.vocabulary import Vocabulary, build_vocabulary
 from seesay.evaluation.caption_reward import SampleReward, ValidationScore

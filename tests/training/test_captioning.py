@@ -215,7 +215,7 @@ def test_features_of_two_datasets_from_two_encoders_are_refused_with_both_names(
     settings = eight.settings(also_dataset="others", also_features="others_seen")
     other = replace(eight.features, index=replace(eight.features.index, encoder="another"))
     learned = [DescribedImages(eight.captions, eight.features), DescribedImages(eight.captions, other)]
-    with pytest.raises(InputError, match="features eight_seen and others_seen: .* encoders differ"):
+    with pytest.raises(InputError, match=r"features eight_seen and others_seen: .* encoders differ"):
         eight.train(settings, learned=learned)
 
 
@@ -240,14 +240,14 @@ def test_a_captioner_built_on_another_starts_from_its_weights_and_scale(eight, t
 
 def test_a_captioner_is_not_built_on_one_with_another_vocabulary(eight, tmp_path):
     tokens = (*eight.vocabulary.tokens[:-2], *reversed(eight.vocabulary.tokens[-2:]))
-    with pytest.raises(InputError, match="captioners.child.learning.vocabulary: got .* as parent has"):
+    with pytest.raises(InputError, match=r"captioners.child.learning.vocabulary: got .* as parent has"):
         built_on(eight, tmp_path, vocabulary=replace(eight.vocabulary, tokens=tokens))
 
 
 def test_a_captioner_is_not_built_on_one_of_other_sizes(eight, tmp_path):
-    with pytest.raises(InputError, match="captioners.child.learning.architecture: .* as parent has"):
+    with pytest.raises(InputError, match=r"captioners.child.learning.architecture: .* as parent has"):
         built_on(eight, tmp_path, architecture={"hidden_size": 32})
-    with pytest.raises(InputError, match="captioners.child.learning.features: got 8: expected 16"):
+    with pytest.raises(InputError, match=r"captioners.child.learning.features: got 8: expected 16"):
         built_on(eight, tmp_path, feature_size=8)
 
 

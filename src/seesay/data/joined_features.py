@@ -12,7 +12,6 @@ from torch import Tensor
 from seesay.data.features import Features
 from seesay.errors import InputError
 
-
 MAX_MEASURED = 60_000
 """Vectors a scale is measured on: 49 places of 6,000 images would be three gigabytes in float64."""
 
