@@ -1,4 +1,4 @@
-"""See every image of one caption dataset through a frozen encoder, once: a published network or a classifier of ours."""
+"""See every image of one caption dataset through a frozen encoder, once: a published network or a classifier."""
 
 from pathlib import Path
 

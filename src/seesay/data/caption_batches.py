@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seesay.data.caption_records import CaptionRecord, CaptionRecords
-from seesay.data.feature_rows import FeatureRows
+from seesay.data.joined_features import JoinedFeatures
 from seesay.data.tokenizer import tokenize
 from seesay.data.vocabulary import BOS, EOS, PAD, Vocabulary
 from seesay.errors import InputError
@@ -122,7 +122,7 @@ def pad_sequences(sequences: Sequence[Sequence[int]], *, dtype: type[np.integer]
 
 
 def shuffled_batches(
-    encoded: EncodedCaptions, features: FeatureRows, *, batch_size: int, seed: int, epoch: int, device: torch.device
+    encoded: EncodedCaptions, features: JoinedFeatures, *, batch_size: int, seed: int, epoch: int, device: torch.device
 ) -> Iterator[CaptionBatch]:
     """An epoch's batches, by (seed, epoch) alone: captions of like length together, batches in random order."""
     generator = numpy_generator(seed, "caption_batches", epoch)
@@ -133,7 +133,7 @@ def shuffled_batches(
 
 
 def ordered_batches(
-    encoded: EncodedCaptions, features: FeatureRows, *, batch_size: int, device: torch.device
+    encoded: EncodedCaptions, features: JoinedFeatures, *, batch_size: int, device: torch.device
 ) -> Iterator[CaptionBatch]:
     """Each caption once, the shortest first."""
     order = np.argsort(encoded.lengths, kind="stable")
@@ -142,7 +142,7 @@ def ordered_batches(
 
 
 def image_batches(
-    images: Examples, features: FeatureRows, order: np.ndarray, *, batch_size: int, device: torch.device
+    images: Examples, features: JoinedFeatures, order: np.ndarray, *, batch_size: int, device: torch.device
 ) -> Iterator[ImageBatch]:
     """The images at the positions in `order`, in that order."""
     for start in range(0, len(order), batch_size):
@@ -151,7 +151,7 @@ def image_batches(
 
 
 def _gather(
-    encoded: EncodedCaptions, features: FeatureRows, chosen: np.ndarray, *, device: torch.device
+    encoded: EncodedCaptions, features: JoinedFeatures, chosen: np.ndarray, *, device: torch.device
 ) -> CaptionBatch:
     tokens = torch.from_numpy(encoded.token_ids[chosen, : encoded.lengths[chosen].max()].astype(np.int64)).to(device)
     seen = features.gather(encoded.datasets[chosen], encoded.rows[chosen]).to(device)

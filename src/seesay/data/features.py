@@ -100,9 +100,9 @@ def write_features(
 ) -> tuple[Features, dict[str, float]]:
     """Puts finished arrays, float16 `.npy` files by kind with one row per record, into `folder` with their index.
 
-    All files appear or none. `normalisation` is the encoder's {"mean", "std"}. With `num_components` both kinds are projected, each on components of its own, which lie
-    beside them in `pca.npz`. Returns the features, and the
-    metrics `<kind>/explained_variance`: the share of the train split's variance that is kept.
+    All files appear or none. `normalisation` is the encoder's {"mean", "std"}. With `num_components` each kind is
+    projected on components of its own, which lie beside in `pca.npz`. Returns the features, and the metrics
+    `<kind>/explained_variance`: the share of the train split's variance that is kept.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     digests: dict[str, str] = {}
@@ -111,7 +111,8 @@ def write_features(
         for kind, source in arrays.items():
             target = temporary / f"{kind}.npy"
             array = read_array(source, mmap=True)
-            assert array.dtype == np.float16 and len(array) == len(captions), (array.dtype, array.shape)
+            assert array.dtype == np.float16, array.dtype
+            assert len(array) == len(captions), (len(array), len(captions))
             if settings.num_components is None:
                 place_array(source, target)
             else:

@@ -40,10 +40,11 @@ def fit_components(features: np.ndarray, train_rows: Sequence[int], *, num_compo
     """
     dimensions = features.shape[-1]
     num_examples = len(train_rows) * int(np.prod(features.shape[1:-1]))
-    if num_components > min(dimensions, num_examples - 1):
+    most = min(dimensions, num_examples - 1)
+    if num_components > most:
         raise InputError(
-            f"{what}: num_components: got {num_components}: expected at most {min(dimensions, num_examples - 1)}: there "
-            f"are {dimensions} dimensions and {num_examples} examples in the train split"
+            f"{what}: num_components: got {num_components}: expected at most {most}: there are {dimensions} dimensions "
+            f"and {num_examples} examples in the train split"
         )
     total = torch.zeros(dimensions, dtype=torch.float64)
     for block in _blocks(features, train_rows):
@@ -64,7 +65,7 @@ def fit_components(features: np.ndarray, train_rows: Sequence[int], *, num_compo
 
 
 def write_projected(source: np.ndarray, components: Components, path: Path) -> None:
-    """Writes the float16 projection of `source` (N, ..., D) to a `.npy` file; `InputError` where float16 cannot hold it."""
+    """Writes the projection of `source` (N, ..., D), float16, to a `.npy` file; `InputError` where it is too large."""
     shape = (*source.shape[:-1], len(components.axes))
     target = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape, version=(1, 0))
     for start in range(0, len(source), _ROWS_AT_A_TIME):

@@ -104,7 +104,8 @@ class SampleReward:
         cosine = np.divide(overlap, product, out=overlap.copy(), where=product != 0)
         difference = (lengths[caption_of_line] - self._lengths[row_of_line]).astype(np.float64)
         of_line = cosine.mean(axis=1) * np.exp(-(difference**2) / (2 * SIGMA**2))
-        return np.bincount(caption_of_line, weights=of_line, minlength=len(captions)) / num_lines * SCALE
+        sums = np.bincount(caption_of_line, weights=of_line, minlength=len(captions))
+        return np.asarray(sums / num_lines * SCALE)
 
     def _count(self, tokens: np.ndarray, lengths: np.ndarray, *, learn: bool) -> _Entries:
         """The different n-grams of each row, in the order of the rows; with `learn` they become the known ones.
@@ -147,7 +148,7 @@ class SampleReward:
         squares = np.bincount(
             entries.row * MAX_ORDER + entries.order, weights=(entries.count * idf) ** 2, minlength=num_rows * MAX_ORDER
         )
-        return np.sqrt(squares).reshape(num_rows, MAX_ORDER)
+        return np.asarray(np.sqrt(squares).reshape(num_rows, MAX_ORDER))
 
 
 def _word_ids(vocabulary: Vocabulary, references: Sequence[Sequence[list[str]]]) -> dict[str, int]:
@@ -171,4 +172,4 @@ def _matrix(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """start, start + 1, ... of each of the ranges, one after the other."""
     ends = np.cumsum(lengths)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+    return np.arange(int(lengths.sum())) + np.repeat(starts - (ends - lengths), lengths)

@@ -64,10 +64,10 @@ def extract_features(
     num_images = len(images)
     encoder = compute.place(encoder)
     batches = _Batches(images, image_size=image_size, resize_size=resize_size, batch_size=batch_size)
-    first = rows.num_done // batch_size
+    first = -(-rows.num_done // batch_size)  # all rows, or whole batches of them
     num_threads = compute.num_threads if compute.device.type == "cpu" else 1
     progress = tqdm(
-        total=num_images, initial=first * batch_size, desc="features", unit="image", disable=not sys.stderr.isatty()
+        total=num_images, initial=rows.num_done, desc="features", unit="image", disable=not sys.stderr.isatty()
     )
     waiting: deque[tuple[int, Future[dict[str, np.ndarray]]]] = deque()
 

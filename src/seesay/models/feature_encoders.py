@@ -32,8 +32,7 @@ from seesay.models.resnet18 import ResNet18
 from seesay.models.small_cnn import SmallCnn
 
 _PROBED_AT = 224
-"""Pixels a side at which a network's last feature map is looked for: all of torchvision's networks take it, and there no
-map is a single place."""
+"""Pixels a side at which a network's last feature map is looked for: all networks take it, no map is a single place."""
 
 _WITHOUT_GLOBAL_POOLING = (torchvision.models.AlexNet, torchvision.models.SqueezeNet, torchvision.models.VGG)
 

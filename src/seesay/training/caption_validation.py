@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from seesay.data.caption_batches import EncodedCaptions, Examples, image_batches, ordered_batches
-from seesay.data.feature_rows import FeatureRows
+from seesay.data.joined_features import JoinedFeatures
 from seesay.models.captioner import Captioner
 from seesay.models.decoding import greedy_tokens
 from seesay.models.special_tokens import EOS
@@ -23,7 +23,7 @@ BATCH_SIZE = 128
 
 
 def mean_token_loss(
-    captioner: nn.Module, encoded: EncodedCaptions, features: FeatureRows, *, device: torch.device
+    captioner: nn.Module, encoded: EncodedCaptions, features: JoinedFeatures, *, device: torch.device
 ) -> float:
     """Mean cross-entropy per token over all of `encoded`."""
     total, num_tokens = 0.0, 0
@@ -35,7 +35,7 @@ def mean_token_loss(
 
 
 def greedy_captions(
-    captioner: nn.Module, images: Examples, features: FeatureRows, *, max_length: int, device: torch.device
+    captioner: nn.Module, images: Examples, features: JoinedFeatures, *, max_length: int, device: torch.device
 ) -> list[list[int]]:
     """Token ids of the greedy caption of each image, without <eos>."""
     model = cast(Captioner, captioner)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -22,8 +21,8 @@ from seesay.data.caption_batches import (
     shuffled_batches,
 )
 from seesay.data.caption_records import CaptionRecords
-from seesay.data.feature_rows import FeatureRows, require_alike
 from seesay.data.features import Features
+from seesay.data.joined_features import JoinedFeatures, require_alike
 from seesay.data.vocabulary import Vocabulary
 from seesay.models.captioner import Captioner
 from seesay.models.checkpoint import Checkpoint, describe_architecture
@@ -35,8 +34,6 @@ from seesay.training.loop import LOWEST_LOSS, BestBy, Log, Step, fit
 from seesay.training.scheduled_sampling import share_at, with_own_words
 from seesay.training.self_critical import Reward, self_critical_step
 from seesay.training.teacher_forcing import token_losses
-
-B = TypeVar("B")
 
 BEST_BY = {"loss": LOWEST_LOSS, "cider_d": BestBy("val/cider_d", highest=True)}
 
@@ -74,7 +71,7 @@ def fit_captioner(
     assert captioner.vocabulary_size == len(vocabulary), "the captioner was built for another vocabulary"
     names = (settings.features, settings.also_features)[: len(learned)]
     require_alike(names, [one.features for one in learned])
-    rows = FeatureRows([one.features for one in learned], captioner.looks_at)
+    rows = JoinedFeatures([one.features for one in learned], captioner.looks_at)
     datasets = [one.captions for one in learned]
     max_length = settings.max_caption_length
     val = encode_captions(datasets[:1], "val", vocabulary, max_caption_length=max_length)
@@ -93,7 +90,6 @@ def fit_captioner(
                 metrics["val/cider_d"] = score(said)
         return metrics
 
-    lessons: Lessons[Any]
     if settings.self_critical is None:
         lessons = _human_captions(datasets, rows, vocabulary, settings, seed=seed, device=compute.device)
     else:
@@ -129,36 +125,41 @@ def fit_captioner(
     return checkpoint, best.core_seconds
 
 
+Lesson = tuple[CaptionBatch | ImageBatch, torch.Generator, float]
+"""A batch, where chance comes from, and the share of its words to replace."""
+
+
 @dataclass(frozen=True)
-class Lessons(Generic[B]):
+class Lessons:
     """What `fit` wants to know of batches of some kind."""
 
     num_batches: int
-    batches: Callable[[int], Iterator[B]]
-    compute_step: Callable[[nn.Module, B], Step]
+    batches: Callable[[int], Iterator[Lesson]]
+    compute_step: Callable[[nn.Module, Lesson], Step]
 
 
 def _human_captions(
     datasets: Sequence[CaptionRecords],
-    rows: FeatureRows,
+    rows: JoinedFeatures,
     vocabulary: Vocabulary,
     settings: CaptionerTraining,
     *,
     seed: int,
     device: torch.device,
-) -> Lessons[tuple[CaptionBatch, float, torch.Generator]]:
-    """Batches of captions, the share of their words to replace, and where chance comes from."""
+) -> Lessons:
+    """Of human captions."""
     train = encode_captions(datasets, "train", vocabulary, max_caption_length=settings.max_caption_length)
     batch_size = settings.training.batch_size
 
-    def batches(epoch: int) -> Iterator[tuple[CaptionBatch, float, torch.Generator]]:
+    def batches(epoch: int) -> Iterator[Lesson]:
         share = share_at(epoch, settings.training.epochs, settings.scheduled_sampling)
         generator = torch_generator(seed, "scheduled_sampling", epoch, device=device)
         for batch in shuffled_batches(train, rows, batch_size=batch_size, seed=seed, epoch=epoch, device=device):
-            yield batch, share, generator
+            yield batch, generator, share
 
-    def compute_step(model: nn.Module, lesson: tuple[CaptionBatch, float, torch.Generator]) -> Step:
-        batch, share, generator = lesson
+    def compute_step(model: nn.Module, lesson: Lesson) -> Step:
+        batch, generator, share = lesson
+        assert isinstance(batch, CaptionBatch)
         if share > 0.0:
             batch = with_own_words(model, batch, share=share, generator=generator)
         losses = token_losses(model, batch, label_smoothing=settings.label_smoothing)
@@ -169,29 +170,29 @@ def _human_captions(
 
 def _own_captions(
     datasets: Sequence[CaptionRecords],
-    rows: FeatureRows,
+    rows: JoinedFeatures,
     reward: Reward,
     settings: CaptionerTraining,
     *,
     seed: int,
     device: torch.device,
-) -> Lessons[tuple[ImageBatch, torch.Generator]]:
-    """Batches of images, of which captions are drawn, and where chance comes from."""
+) -> Lessons:
+    """Of images, whose captions the captioner draws itself."""
     assert settings.self_critical is not None
     images, batch_size = images_of(datasets, "train"), settings.training.batch_size
-    step = partial(
-        self_critical_step,
-        num_samples=settings.self_critical.num_samples,
-        max_length=settings.max_caption_length,
-        reward=reward,
-    )
+    num_samples, max_length = settings.self_critical.num_samples, settings.max_caption_length
 
-    def batches(epoch: int) -> Iterator[tuple[ImageBatch, torch.Generator]]:
+    def batches(epoch: int) -> Iterator[Lesson]:
         order = numpy_generator(seed, "image_batches", epoch).permutation(len(images))
         generator = torch_generator(seed, "self_critical", epoch, device=device)
         for batch in image_batches(images, rows, order, batch_size=batch_size, device=device):
-            yield batch, generator
+            yield batch, generator, 0.0
 
-    return Lessons(
-        images.num_batches(batch_size), batches, lambda model, lesson: step(model, lesson[0], generator=lesson[1])
-    )
+    def compute_step(model: nn.Module, lesson: Lesson) -> Step:
+        batch, generator, _ = lesson
+        assert isinstance(batch, ImageBatch)
+        return self_critical_step(
+            model, batch, num_samples=num_samples, max_length=max_length, reward=reward, generator=generator
+        )
+
+    return Lessons(images.num_batches(batch_size), batches, compute_step)

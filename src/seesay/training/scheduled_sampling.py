@@ -15,7 +15,7 @@ from seesay.training.policy import as_at_test
 
 
 def share_at(epoch: int, num_epochs: int, settings: ScheduledSampling | None) -> float:
-    """Share of the input words that `epoch` (from 1) replaces: evenly from 0 in the first to `max_share` in the last."""
+    """Share of input words that `epoch` (from 1) replaces: evenly from 0 in the first to `max_share` in the last."""
     if settings is None or num_epochs == 1:
         return 0.0
     return settings.max_share * (epoch - 1) / (num_epochs - 1)

@@ -45,19 +45,20 @@ def self_critical_step(
     drawn = drawn.clone()  # decoding's tensors know no gradients
     captions = [ids[: int(length)] for ids, length in zip(drawn.flatten(0, 1).tolist(), _lengths(drawn), strict=True)]
     rewards = torch.from_numpy(reward(np.repeat(batch.images, num_samples), captions)).view(-1, num_samples)
-    advantages = (rewards - leave_one_out(rewards)).float().to(drawn.device)
+    gains = advantages(rewards).float().to(drawn.device)
     with without_dropout(captioner):
         log_probabilities, taken = token_log_probabilities(model, batch.features, drawn)
-    weights = advantages.flatten().repeat_interleave(drawn.shape[2])[taken]
+    weights = gains.flatten().repeat_interleave(drawn.shape[2])[taken]
     loss = -(weights * log_probabilities).mean()
     unended = (drawn != PAD).all(dim=2) & (drawn[:, :, -1] != EOS)
     is_longest = drawn.shape[2] == max_length
     return Step(loss, len(captions), {"reward": rewards.sum(), "unended": unended.sum() * is_longest})
 
 
-def leave_one_out(rewards: Tensor) -> Tensor:
-    """For each of `rewards` (N, S) the mean of the other S - 1 in its row."""
-    return (rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
+def advantages(rewards: Tensor) -> Tensor:
+    """By how much each of `rewards` (N, S) exceeds the mean of the other S - 1 in its row; of equals exactly 0."""
+    rewards = rewards - rewards[:, :1]  # sums of equal numbers are rounded, of zeros not
+    return rewards - (rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
 
 
 def token_log_probabilities(captioner: Captioner, features: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
