@@ -36,7 +36,7 @@ class KeptRows:
         self.features.append(features)
 
     def all(self, kind="pooled"):
-        return np.concatenate([features[kind] for features in self.features])
+        return np.concatenate([features[kind] for features in self.features]) if self.features else None
 
 
 def mean_colour(grid_size=None):
@@ -66,7 +66,7 @@ class SlowFirst:
         return grey(row * 10)
 
 
-@pytest.mark.parametrize("num_workers", [0, 1, 3])
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
 @pytest.mark.parametrize("num_threads", [1, 3])
 def test_rows_are_in_the_order_of_the_images(num_workers, num_threads):
     compute = replace(COMPUTE, num_threads=num_threads)
@@ -126,7 +126,7 @@ def test_a_forked_worker_opens_its_files_anew(tmp_path):
     records = tuple(CaptionRecord(row, f"{row}.png", "images.zip", "train", ("a",), 32, 32) for row in range(30))
     images = CaptionImages(tmp_path, records)
     assert images[3].size == (32, 32)  # opens the archive in this process
-    features = extract(images, batch_size=1, num_workers=3)
+    features = extract(images, batch_size=1, num_workers=2)
     assert features[:, 0].tolist() == pytest.approx([row * 8 / 255 for row in range(30)])
 
 
