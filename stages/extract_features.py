@@ -5,7 +5,7 @@ from pathlib import Path
 from seesay.compute import configure
 from seesay.data.caption_records import open_caption_images, read_caption_records
 from seesay.data.feature_origin import Origin, fetched_origin, trained_origin
-from seesay.data.feature_writing import FeatureRows
+from seesay.data.feature_rows import FeatureRows
 from seesay.data.features import write_features
 from seesay.files import write_json
 from seesay.models.checkpoint import load_checkpoint

@@ -11,7 +11,7 @@ import numpy as np
 
 from seesay.data.caption_records import CaptionRecords
 from seesay.data.feature_origin import Origin
-from seesay.data.feature_writing import place_array
+from seesay.data.feature_rows import place_array
 from seesay.data.principal_components import Components, fit_components, write_projected
 from seesay.data.sources import SourceNote
 from seesay.errors import InputError
