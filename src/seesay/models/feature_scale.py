@@ -52,4 +52,6 @@ class FeatureScale(nn.Module):
         self.std.copy_(torch.maximum(std, floor))
 
     def forward(self, features: Tensor) -> Tensor:
-        return torch.sub(features, self.mean).div_(self.std)  # in place: a grid's batch is tens of MB
+        """Of the features' shape, float32: float16 ones, as they are stored, may come as they are."""
+        # Converted first and divided in place: a batch of grids is 32 MB, and operands of two kinds go one by one.
+        return torch.sub(features.float(), self.mean).div_(self.std)

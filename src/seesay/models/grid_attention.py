@@ -9,9 +9,11 @@ from torch import Tensor, nn
 class GridAttention(nn.Module):
     """Additive attention (Bahdanau et al. 2015) over a grid of L places.
 
-    A place's features (D) become a value (V) by a linear layer and ReLU, which is what is summed: a torchvision
+    A place's features (D) become a value (V) by a linear layer and ReLU, and values are what is summed: a torchvision
     encoder's 1,280 or 2,048 features a place would cost several times as much at each word. A value becomes a key (A).
-    The weight of a place is softmax over the grid of w . tanh(key + query).
+    A place's weight is the softmax over the grid of w . tanh(key + query). Dropout takes a value from all places of an
+    image at once (Tompson et al. 2015): its neighbours know what one place loses, and single draws took a sixth of a
+    training step.
     """
 
     def __init__(self, feature_size: int, *, value_size: int, attention_size: int, dropout: float) -> None:
