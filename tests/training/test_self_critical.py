@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from seesay.data.caption_batches import ImageBatch
+from seesay.data.caption_batches import CaptionBatch, ImageBatch
 from seesay.errors import InputError
 from seesay.models.checkpoint import save_checkpoint
 from seesay.models.special_tokens import EOS, PAD
@@ -96,10 +96,11 @@ def test_padding_takes_no_part(eight):
     captioner = eight.captioner(eight.settings()).eval()
     features = torch.from_numpy(eight.features.pooled[:1]).float()
     drawn = torch.tensor([[[5, 6, EOS], [7, EOS, PAD]]])
-    plain, where = token_log_probabilities(captioner, features, drawn)
-    padded, _ = token_log_probabilities(captioner, features, torch.nn.functional.pad(drawn, (0, 4)))
-    assert where.tolist() == [0, 1, 2, 3, 4]
-    torch.testing.assert_close(plain, padded)
+    plain = token_log_probabilities(captioner, features, drawn)
+    padded = token_log_probabilities(captioner, features, torch.nn.functional.pad(drawn, (0, 4)))
+    torch.testing.assert_close(padded[:, :, :3], plain)
+    assert not padded[:, :, 3:].any()
+    assert (plain != 0).tolist() == [[[True] * 3, [True, True, False]]]
 
 
 @pytest.mark.parametrize("lesson", ["by reward", "with own words"])
@@ -119,8 +120,6 @@ def test_under_autocast_every_weight_learns_though_the_first_pass_has_no_gradien
 
 
 def batch_with(eight, tokens):
-    from seesay.data.caption_batches import CaptionBatch
-
     return CaptionBatch(torch.from_numpy(eight.features.pooled[:8]).float(), tokens[:, :-1], tokens[:, 1:])
 
 

@@ -172,4 +172,4 @@ def _matrix(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """start, start + 1, ... of each of the ranges, one after the other."""
     ends = np.cumsum(lengths)
-    return np.arange(int(lengths.sum())) + np.repeat(starts - (ends - lengths), lengths)
+    return np.asarray(np.arange(int(lengths.sum())) + np.repeat(starts - (ends - lengths), lengths))
