@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from seesay.models.classifiers import restore_classifier
 from seesay.models.encoder import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    Encoder,
+    find_head,
     fuse_batch_norms,
     load_encoder,
     read_torchvision_weights,
@@ -29,7 +30,6 @@ from seesay.models.plain_cnn import PlainCNN
 from seesay.models.pretrained import Pretrained
 from seesay.models.resnet9 import ResNet9
 from seesay.models.resnet18 import ResNet18
-from seesay.models.small_cnn import SmallCnn
 
 _PROBED_AT = 224
 """Pixels a side at which a network's last feature map is looked for: all networks take it, no map is a single place."""
@@ -100,18 +100,25 @@ def load_feature_encoder(network: str, weights_path: Path | None, *, grid_size: 
     Pooled is the network's own pooled vector, what its head sees; AlexNet, VGG and SqueezeNet, which pool to no single
     vector, get their last feature map's mean. Raises `InputError` for an unknown network and for unfit weights.
     """
-    if weights_path is not None and network in torchvision.models.list_models(module=torchvision.models):
-        built = torchvision.models.get_model(network, weights=None)
-        if isinstance(built, _WITHOUT_GLOBAL_POOLING):
-            read_torchvision_weights(built, weights_path, network)
-            return _of_body(built.features, _mean_pool, IMAGENET_MEAN, IMAGENET_STD, grid_size=grid_size)
-    encoder = load_encoder(network, weights_path)
-    mean, std = encoder.mean.flatten().tolist(), encoder.std.flatten().tolist()
-    if isinstance(encoder.network, SmallCnn):
-        places: nn.Module = _Tiled(encoder.network, grid_size)
-    else:
-        places = _with_map(encoder, network)
-    return FeatureEncoder(places, num_dimensions=encoder.num_dimensions, grid_size=grid_size, mean=mean, std=std)
+    if weights_path is None or network not in torchvision.models.list_models(module=torchvision.models):
+        encoder = load_encoder(network, weights_path)  # the fixed filters, or an error that says what there is
+        places = _Tiled(encoder.network, grid_size)
+        mean, std = encoder.mean.flatten().tolist(), encoder.std.flatten().tolist()
+        return FeatureEncoder(places, num_dimensions=encoder.num_dimensions, grid_size=grid_size, mean=mean, std=std)
+    built = torchvision.models.get_model(network, weights=None)
+    if isinstance(built, torchvision.models.MNASNet):
+        # It asks for the version of its weights' layout, which does not come through; names and shapes are checked.
+        built._load_from_state_dict = partial(nn.Module._load_from_state_dict, built)
+    if isinstance(built, _WITHOUT_GLOBAL_POOLING):
+        read_torchvision_weights(built, weights_path, network)
+        return _of_body(built.features, _mean, IMAGENET_MEAN, IMAGENET_STD, grid_size=grid_size)
+    name, head, linear = find_head(built, network)
+    read_torchvision_weights(built, weights_path, network)
+    # What comes before the linear layer stays: a norm, dropout (nothing in evaluation mode), mostly nothing.
+    setattr(built, name, nn.Sequential(*head[: head.index(linear)]))
+    return _of_torchvision(
+        built, linear.in_features, IMAGENET_MEAN, IMAGENET_STD, f"network {network!r}", grid_size=grid_size
+    )
 
 
 def classifier_encoder(checkpoint: Checkpoint, cell: str, *, grid_size: int | None) -> FeatureEncoder:
@@ -125,14 +132,14 @@ def classifier_encoder(checkpoint: Checkpoint, cell: str, *, grid_size: int | No
     if isinstance(classifier, ResNet9):
         return _of_body(classifier.body, _largest, mean, std, grid_size=grid_size)
     if isinstance(classifier, PlainCNN | AlexNet | AlexNetMini):
-        return _of_body(classifier.body, _mean_pool, mean, std, grid_size=grid_size)
+        return _of_body(classifier.body, _mean, mean, std, grid_size=grid_size)
     if isinstance(classifier, ResNet18):
         network, head = classifier.network, classifier.network.fc[-1]
         network.fc = nn.Identity()
-        return _of_torchvision(network, head.in_features, mean, std, cell, grid_size=grid_size)
+        return _of_torchvision(network, head.in_features, mean, std, f"classifier {cell!r}", grid_size=grid_size)
     if isinstance(classifier, Pretrained):
         dimensions = classifier.head[-1].in_features
-        inner = _of_torchvision(classifier.backbone, dimensions, mean, std, cell, grid_size=grid_size)
+        inner = _of_torchvision(classifier.backbone, dimensions, mean, std, f"classifier {cell!r}", grid_size=grid_size)
         inner.network = _Adapted(inner.network, classifier)
         return inner
     name = checkpoint.architecture["name"]
@@ -152,13 +159,17 @@ def _of_torchvision(
     grid_size: int | None,
 ) -> FeatureEncoder:
     """An encoder of a network that has lost its linear head."""
-    encoder = Encoder(fuse_batch_norms(network.eval()), num_dimensions=dimensions, mean=tuple(mean), std=tuple(std))
-    places = _with_map(encoder, name)
+    places = _with_map(fuse_batch_norms(network.eval()), dimensions, name)
     return FeatureEncoder(places, num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
 
 
 def _of_body(
-    body: nn.Module, pool: nn.Module, mean: Sequence[float], std: Sequence[float], *, grid_size: int | None
+    body: nn.Module,
+    pool: Callable[[Tensor], Tensor],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    grid_size: int | None,
 ) -> FeatureEncoder:
     """An encoder whose last feature map is all that `body` returns."""
     fused = fuse_batch_norms(body.eval())
@@ -167,19 +178,18 @@ def _of_body(
     return FeatureEncoder(_Pooled(fused, pool), num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
 
 
-def _with_map(encoder: Encoder, name: str) -> fx.GraphModule:
+def _with_map(traced: nn.Module, dimensions: int, name: str) -> nn.Module:
     """The traced network, which returns what it returned and the map it pooled: the last one with several places."""
-    traced = encoder.network
     assert isinstance(traced, fx.GraphModule)
     with torch.no_grad():
         ShapeProp(traced).propagate(torch.zeros(1, 3, _PROBED_AT, _PROBED_AT))
     found = None
     for node in traced.graph.nodes:
         shape = getattr(node.meta.get("tensor_meta"), "shape", ())
-        kind = _kind_of_map(tuple(shape), encoder.num_dimensions)
+        kind = _kind_of_map(tuple(shape), dimensions)
         found = (node, kind) if kind else found
     if found is None:
-        raise InputError(f"{name!r}: has no map of {encoder.num_dimensions} features before its pooled vector")
+        raise InputError(f"{name}: has no map of {dimensions} features before its pooled vector")
     node, kind = found
     output = next(node for node in traced.graph.nodes if node.op == "output")
     if kind == "tokens":
@@ -205,25 +215,21 @@ def _tokens_to_map(tokens: Tensor) -> Tensor:
     return tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
 
 
-class _Largest(nn.Module):
-    def forward(self, places: Tensor) -> Tensor:
-        return places.amax(dim=(2, 3))
+def _largest(places: Tensor) -> Tensor:
+    return places.amax(dim=(2, 3))
 
 
-class _Mean(nn.Module):
-    def forward(self, places: Tensor) -> Tensor:
-        return places.mean(dim=(2, 3))
-
-
-_largest, _mean_pool = _Largest(), _Mean()
+def _mean(places: Tensor) -> Tensor:
+    return places.mean(dim=(2, 3))
 
 
 class _Pooled(nn.Module):
     """A map, and its pooled vector before it."""
 
-    def __init__(self, body: nn.Module, pool: nn.Module) -> None:
+    def __init__(self, body: nn.Module, pool: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.body, self.pool = body, pool
+        self.body = body
+        self.pool = pool
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         places = self.body(images)
@@ -254,7 +260,7 @@ class _Adapted(nn.Module):
 class _Tiled(nn.Module):
     """A network without maps looks at each place as at an image of its own."""
 
-    def __init__(self, network: SmallCnn, grid_size: int | None) -> None:
+    def __init__(self, network: nn.Module, grid_size: int | None) -> None:
         super().__init__()
         self.network = network
         self.grid_size = grid_size
