@@ -8,6 +8,7 @@ list of punctuation dropped) returns; the code is our own.
 from __future__ import annotations
 
 import re
+import string
 from functools import lru_cache
 
 TOKENIZER_VERSION = "ptb-1"
@@ -98,7 +99,7 @@ _PATTERNS = [
                 r"\\\*",
                 r"[!?]{2,}",
                 r"\.\.+|--+|''|``",
-                r"\*+|#+|_+|<<|>>",
+                r"\*+|#+|_+|@@+|<<|>>",
                 r"[cf]#|c\+\+",
                 r"&(?:amp|lt|gt|quot|apos);",
             ],
@@ -107,6 +108,10 @@ _PATTERNS = [
     )
     for pattern in patterns
 ]
+_PLAIN = re.compile(_WORD)
+_WITH_FULL_STOP = frozenset(
+    [*string.ascii_lowercase, *_ABBREVIATIONS.split(), *_ABBREVIATED_NAMES.split(), *_ABBREVIATIONS_OF_NUMBERED.split()]
+)
 _ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": "''", "&apos;": "'"}
 _NEGATION = re.compile(rf"(?<={_L})(n't)(?!\w)", re.IGNORECASE)
 _INITIAL = re.compile(rf"(?:^|.*[^\w.]){_L}\.", re.DOTALL)
@@ -122,7 +127,16 @@ def tokenize(text: str) -> list[str]:
     quotes beside each other are dropped like straight ones.
     """
     chunks = text.split()
-    tokens: list[str] = []
+    if not chunks:
+        return []
+    # Most captions are plain words with a full stop at most: those need no look at each chunk.
+    body = "".join(chunks[:-1])
+    if not body or (body.isascii() and body.isalpha()):
+        tokens = text.lower().split()
+        tokens[-1:] = _last_tokens(chunks[-1])
+        if _SPLIT_WORDS.keys().isdisjoint(tokens):
+            return tokens
+    tokens = []
     last = len(chunks) - 1
     for position, chunk in enumerate(chunks):
         if chunk.isalpha() or not chunk.endswith("."):
@@ -130,6 +144,11 @@ def tokenize(text: str) -> list[str]:
         else:
             tokens += _tokens_before_next(chunk, chunks[position + 1] if position < last else "")
     return tokens
+
+
+@lru_cache(maxsize=1 << 17)
+def _last_tokens(chunk: str) -> tuple[str, ...]:
+    return _tokens_before_next(chunk, "") if chunk.endswith(".") else _tokens_of(chunk)
 
 
 def _tokens_before_next(chunk: str, following: str) -> tuple[str, ...]:
@@ -145,10 +164,12 @@ def _tokens_before_next(chunk: str, following: str) -> tuple[str, ...]:
 @lru_cache(maxsize=1 << 17)
 def _tokens_of(chunk: str) -> tuple[str, ...]:
     """Tokens of what stands between two spaces."""
-    if chunk.isascii() and chunk.isalpha():
-        lowered = chunk.lower()
-        cut = _SPLIT_WORDS.get(lowered)
-        return (lowered,) if cut is None else (lowered[:cut], lowered[cut:])
+    if chunk.isascii():
+        word = chunk.rstrip(",;:!?") if chunk[-2:-1].isalpha() else chunk
+        if word[-1:] == "." and word[-2:-1].isalpha() and word[:-1].lower() not in _WITH_FULL_STOP:
+            word = word[:-1]
+        if _PLAIN.fullmatch(word):
+            return _spelled(word.lower())
     text = chunk.translate(_CHARACTERS)
     text = _NEGATION.sub(" \\1", text)
     tokens: list[str] = []
