@@ -88,12 +88,12 @@ _PATTERNS = [
                 rf"y'(?={_L})",
                 rf"'{_APOSTROPHE}(?!{_W})",
                 r"'n'(?!n)",
-                r"n't(?!\w)",
+                rf"n't(?!{_W})",
                 r"'t(?=is(?!\w)|was(?!\w))",
                 r"(?<!\w)'(?:cause|til|till|[1-9]0s|\d\d)(?!\w)(?!')",
                 rf"[#@]{_L}\w*",
                 r"\w+(?:[.+-]\w+)*@[^\s\"<>|(){}.]+(?:\.\w+)*",
-                r"https?://[^\s<>\"|()]*[^\s<>\"|.,;:!?(){}'-]",
+                r"(?:https?://|www(?:\.[\w-]+)+/)[^\s<>\"|()]*[^\s<>\"|.,;:!?(){}'-]",
                 r"</?[a-z][^<>\s]*>",
                 r"[:;=]-?[()\[{@|\\](?!\w)",
                 r"\\\*",
@@ -113,7 +113,7 @@ _WITH_FULL_STOP = frozenset(
     [*string.ascii_lowercase, *_ABBREVIATIONS.split(), *_ABBREVIATED_NAMES.split(), *_ABBREVIATIONS_OF_NUMBERED.split()]
 )
 _ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": "''", "&apos;": "'"}
-_NEGATION = re.compile(rf"(?<={_L})(n't)(?!\w)", re.IGNORECASE)
+_NEGATION = re.compile(rf"(?<={_L})(n't)(?!{_W})", re.IGNORECASE)
 _INITIAL = re.compile(rf"(?:^|.*[^\w.]){_L}\.", re.DOTALL)
 _NUMBERED = re.compile(rf"(?:{_ABBREVIATIONS_OF_NUMBERED.replace(' ', '|')})\.", re.IGNORECASE)
 
