@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import string
-from functools import lru_cache
+from itertools import chain
 
 TOKENIZER_VERSION = "ptb-1"
 """Changes whenever any caption may get other tokens; vocabularies carry it."""
@@ -129,26 +129,46 @@ def tokenize(text: str) -> list[str]:
     chunks = text.split()
     if not chunks:
         return []
-    # Most captions are plain words with a full stop at most: those need no look at each chunk.
-    body = "".join(chunks[:-1])
-    if not body or (body.isascii() and body.isalpha()):
-        tokens = text.lower().split()
-        tokens[-1:] = _last_tokens(chunks[-1])
-        if _SPLIT_WORDS.keys().isdisjoint(tokens):
-            return tokens
-    tokens = []
-    last = len(chunks) - 1
-    for position, chunk in enumerate(chunks):
-        if chunk.isalpha() or not chunk.endswith("."):
-            tokens += _tokens_of(chunk)
-        else:
-            tokens += _tokens_before_next(chunk, chunks[position + 1] if position < last else "")
+    last_chunk = chunks.pop()
+    try:
+        tokens = list(chain.from_iterable(map(_CHUNKS.__getitem__, chunks)))
+    except KeyError:
+        tokens = []
+        for chunk, following in zip(chunks, [*chunks[1:], last_chunk], strict=True):
+            tokens += _tokens_before_next(chunk, following) if chunk.endswith(".") else _CHUNKS[chunk]
+    tokens += _LAST_CHUNKS[last_chunk]
     return tokens
 
 
-@lru_cache(maxsize=1 << 17)
-def _last_tokens(chunk: str) -> tuple[str, ...]:
-    return _tokens_before_next(chunk, "") if chunk.endswith(".") else _tokens_of(chunk)
+def forget() -> None:
+    """Empties the memory of chunks seen, which only costs time: for measuring."""
+    _CHUNKS.clear()
+    _LAST_CHUNKS.clear()
+
+
+class _Chunks(dict[str, tuple[str, ...]]):
+    """The tokens of chunks within a caption, worked out once; `KeyError` for a chunk that the next one decides about."""
+
+    def __missing__(self, chunk: str) -> tuple[str, ...]:
+        if chunk.endswith("."):
+            raise KeyError(chunk)
+        return self._keep(chunk, _tokens_of(chunk))
+
+    def _keep(self, chunk: str, tokens: tuple[str, ...]) -> tuple[str, ...]:
+        if len(self) < _MAX_CHUNKS:
+            self[chunk] = tokens
+        return tokens
+
+
+class _LastChunks(_Chunks):
+    """The same at a caption's end."""
+
+    def __missing__(self, chunk: str) -> tuple[str, ...]:
+        return self._keep(chunk, _tokens_before_next(chunk, "") if chunk.endswith(".") else _tokens_of(chunk))
+
+
+_MAX_CHUNKS = 1 << 17
+_CHUNKS, _LAST_CHUNKS = _Chunks(), _LastChunks()
 
 
 def _tokens_before_next(chunk: str, following: str) -> tuple[str, ...]:
@@ -161,15 +181,16 @@ def _tokens_before_next(chunk: str, following: str) -> tuple[str, ...]:
     return tokens
 
 
-@lru_cache(maxsize=1 << 17)
 def _tokens_of(chunk: str) -> tuple[str, ...]:
     """Tokens of what stands between two spaces."""
-    if chunk.isascii():
+    if chunk.isascii():  # nearly all: a word, with a mark or a possessive after it
         word = chunk.rstrip(",;:!?") if chunk[-2:-1].isalpha() else chunk
         if word[-1:] == "." and word[-2:-1].isalpha() and word[:-1].lower() not in _WITH_FULL_STOP:
             word = word[:-1]
-        if _PLAIN.fullmatch(word):
+        if word.isalpha() or _PLAIN.fullmatch(word):
             return _spelled(word.lower())
+        if word[-2:] in ("'s", "'S") and len(word) > 3 and word[:-2].isalpha():
+            return (*_spelled(word[:-2].lower()), "'s")
     text = chunk.translate(_CHARACTERS)
     text = _NEGATION.sub(" \\1", text)
     tokens: list[str] = []

@@ -91,7 +91,9 @@ def _count_found(
             fits = others.ids[other_starts + order] >= 0
             other_starts, other_numbers = other_starts[fits], other_numbers[fits]
             other_numbers = other_numbers * num_tokens + others.ids[other_starts + order]
-        distinct, first, numbers, counts = np.unique(numbers, return_index=True, return_inverse=True, return_counts=True)
+        distinct, first, numbers, counts = np.unique(
+            numbers, return_index=True, return_inverse=True, return_counts=True
+        )
         other_numbers = positions_of(other_numbers, distinct)
         known = other_numbers >= 0
         other_starts, other_numbers = other_starts[known], other_numbers[known]

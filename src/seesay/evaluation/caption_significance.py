@@ -1,8 +1,8 @@
 """How far could caption scores have come out otherwise, and is one captioner really better than another?
 
-Both by resampling images (bootstrap: Efron, 1979; paired, for BLEU: Koehn, 2004). A corpus value is computed anew for each
-resample from sums over its images: corpus BLEU is not a mean of sentences' BLEU. CIDEr-D's document frequencies stay
-those of all images.
+Both by resampling images (bootstrap: Efron, 1979; paired, for BLEU: Koehn, 2004). A corpus value is computed anew for
+each resample from sums over its images: corpus BLEU is not a mean of sentences' BLEU. CIDEr-D's document frequencies
+stay those of all images.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ class Difference:
     p: float
 
 
-def bootstrap_intervals(
-    scores: ImageScores, *, resamples: int, seed: int, level: float = 0.95
-) -> dict[str, tuple[float, float]]:
-    """The percentile interval of corpus `bleu4`, `rouge_l` and `cider_d` over resamples of the images.
+def bootstrap_intervals(scores: ImageScores, *, resamples: int, seed: int, level: float = 0.95) -> dict[str, float]:
+    """`bleu4_low`, `bleu4_high` and so on: the percentile intervals of corpus `bleu4`, `rouge_l` and `cider_d`.
 
     The same seed draws the same resamples for any captions of as many images.
     """
     sums = _resampled_sums(scores.columns(), resamples=resamples, seed=seed)
-    bounds = [(1 - level) / 2, (1 + level) / 2]
-    found = {name: np.quantile(values, bounds) for name, values in corpus_values(sums, len(scores)).items()}
-    return {name: (float(low), float(high)) for name, (low, high) in found.items()}
+    found: dict[str, float] = {}
+    for name, values in corpus_values(sums, len(scores)).items():
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+        found |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+    return found
 
 
 def paired_bootstrap(

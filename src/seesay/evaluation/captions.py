@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from seesay.data.caption_records import CaptionRecord, CaptionRecords
 from seesay.data.tokenizer import tokenize
 from seesay.evaluation.baselines import best_constant_caption, random_captions
-from seesay.evaluation.bleu import bleu_of
 from seesay.evaluation.caption_embedding import CaptionEmbedding, EmbeddedReferences
 from seesay.evaluation.caption_predictions import SPLIT_OF_SET, Predictions
 from seesay.evaluation.caption_significance import bootstrap_intervals
 from seesay.evaluation.cider import CiderReferences
-from seesay.evaluation.diversity import TrainingCaptions, diversity, lengths, training_captions
-from seesay.evaluation.image_scores import ImageScores, score_images
+from seesay.evaluation.diversity import TrainingCaptions, diversity, lengths, novelty, training_captions
+from seesay.evaluation.image_scores import ImageScores, corpus_scores, score_images
+from seesay.evaluation.java import LineProcess
 from seesay.evaluation.meteor import meteor_java
 from seesay.params.results import Evaluation
 
@@ -29,13 +29,13 @@ PREDICTED = {"test": "test", "val": "val", "test_shuffled": "test_shuffled", "fl
 
 @dataclass(frozen=True)
 class Scores:
-    """`sets`: for each set of captions its metrics; `images`: the scores of each test image's prediction, in the order of
-    `image_ids`.
+    """`sets`: for each set of captions its metrics; `images`: the scores of each test image's prediction, in the order
+    of `image_ids`.
 
     Sets: the predictions' (`test`, `val`, `test_shuffled`, and `floor_nearest` where it is there); `floor_constant`,
-    `floor_random` on test; and, where every test image has at least two references, `human`, the first reference of each
-    scored against its others, and `test_like_human`, the predictions scored against those same others, which is the
-    fairer comparison: with fewer references all scores are lower. Each set's `num_references` says how many an image has.
+    `floor_random` on test; and, where every test image has at least two references, `human`, the first reference of
+    each scored against its others, and `test_like_human`, the predictions scored against those same others, which is
+    the fairer comparison: with fewer references scores are lower. `num_references` says how many an image has.
     """
 
     sets: Mapping[str, Mapping[str, float]]
@@ -69,12 +69,12 @@ def score_all(
     *,
     evaluation: Evaluation,
     seed: int,
-    meteor: Sequence[str] | None = None,
+    meteor: LineProcess | None = None,
 ) -> Scores:
     """Scores each set of `predictions` and the floors; every caption goes through one tokenizer.
 
     `seed` draws the random training captions and the embedding's pairs, `evaluation` says how intervals are drawn;
-    `meteor` is `meteor_command()`, None leaves METEOR out. Each set must have one caption for each image of its split
+    `meteor` is METEOR's process (`open_meteor`), None leaves `meteor_java` out. Each set must have one caption for each image of its split
     (`read_caption_predictions` sees to it).
     """
     training = [tokenize(caption) for record in captions.of("train") for caption in record.captions]
@@ -103,11 +103,12 @@ def score_all(
         sets["human"] = others.score([of_image[0] for of_image in test.references])
         sets["test_like_human"] = others.score(tokens["test"][1])
         if meteor is not None:
-            _add_meteor(sets["human"], [of_image[0] for of_image in test.references], others.references, meteor)
+            first = [of_image[0] for of_image in test.references]
+            sets["human"]["meteor_java"], _ = meteor_java(first, others.references, process=meteor)
     if meteor is not None:
         for name in ("test", "val"):
             split, of_set = tokens[name]
-            _add_meteor(sets[name], of_set, judges[split].references, meteor)
+            sets[name]["meteor_java"], _ = meteor_java(of_set, judges[split].references, process=meteor)
     return Scores(sets, [record.image_id for record in records["test"]], " ".join(constant), images)
 
 
@@ -138,34 +139,16 @@ class Judge:
     def score(self, tokens: Captions) -> dict[str, float]:
         """All metrics of a set with a caption for each image, see the modules they come from."""
         images = score_images(tokens, self.references, self.cider)
-        intervals = bootstrap_intervals(
-            images, resamples=self.evaluation.bootstrap_resamples, seed=self.evaluation.bootstrap_seed
-        )
+        resamples, seed = self.evaluation.bootstrap_resamples, self.evaluation.bootstrap_seed
         return {
             **corpus_scores(images),
-            **{f"{name}_{end}": value for name, ends in intervals.items() for end, value in zip(_ENDS, ends, strict=True)},
+            **bootstrap_intervals(images, resamples=resamples, seed=seed),
             **self.embedded.cosines(tokens, seed=self.seed),
             **lengths(tokens, self.references),
-            **diversity(tokens, self.training),
+            **diversity(tokens),
+            **novelty(tokens, self.training),
             "num_references": sum(map(len, self.references)) / len(self.references),
         }
-
-
-_ENDS = ("low", "high")
-
-
-def corpus_scores(images: ImageScores) -> dict[str, float]:
-    """`bleu1` to `bleu4` of the corpus, and the means `rouge_l` and `cider_d`."""
-    bleu = bleu_of(images.bleu.sum(axis=0)[None])[0]
-    return {
-        **{f"bleu{order}": float(value) for order, value in enumerate(bleu, start=1)},
-        "rouge_l": float(images.rouge_l.mean()),
-        "cider_d": float(images.cider_d.mean()),
-    }
-
-
-def _add_meteor(values: dict[str, float], tokens: Captions, references: References, command: Sequence[str]) -> None:
-    values["meteor_java"] = meteor_java(tokens, references, command=command)[0]
 
 
 def _references(record: CaptionRecord) -> list[list[str]]:

@@ -77,7 +77,8 @@ class CiderReferences:
         overlap = _sums(pair, self.counts.order[entry], shared, num_rows=len(pair_row))
         values = self._combine(overlap, norm[caption_of_pair], _lengths(counts)[caption_of_pair], pair_row)
         sums = np.bincount(caption_of_pair, weights=values, minlength=len(predictions))
-        return sums / num_pairs * SCALE
+        scores: np.ndarray = sums / num_pairs * SCALE
+        return scores
 
     def score_constant(self, tokens: Sequence[str]) -> np.ndarray:
         """CIDEr-D of the same caption for every image, float64 (N,)."""
@@ -143,7 +144,7 @@ def _by_row_and_order(counts: NGramCounts, values: np.ndarray) -> np.ndarray:
 def _sums(row: np.ndarray, order: np.ndarray, values: np.ndarray, *, num_rows: int) -> np.ndarray:
     """float64 (rows, orders), also where there is nothing to add."""
     flat = np.bincount(row * MAX_ORDER + order, weights=values, minlength=num_rows * MAX_ORDER)
-    return flat.astype(np.float64).reshape(num_rows, MAX_ORDER)
+    return np.asarray(flat, dtype=np.float64).reshape(num_rows, MAX_ORDER)
 
 
 def _spread(first: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seesay.evaluation.ngrams import count_ngrams
+from seesay.evaluation.ngrams import NGramCounts, count_ngrams
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,28 @@ def training_captions(captions: Sequence[Sequence[str]]) -> TrainingCaptions:
     )
 
 
-def diversity(captions: Sequence[Sequence[str]], training: TrainingCaptions) -> dict[str, float]:
+def diversity(captions: Sequence[Sequence[str]]) -> dict[str, float]:
     """How varied captions (tokens, one an image) are.
 
     `distinct1`, `distinct2`: distinct n-grams over all n-grams of the set (Li et al., 2016, who divide by tokens), in
     [0, 1], higher is more varied; it falls as a set grows, so compare sets of as many images. `vocabulary_size`:
-    distinct tokens. `share_vocabulary`: share of the training captions' tokens that are used. `share_novel`: share of
-    captions that are no training caption, token for token; higher is not better by itself.
+    distinct tokens.
     """
     counts = count_ngrams(captions)
-    used = counts.tokens.keys()
     return {
-        **{f"distinct{order + 1}": _distinct(counts.order, counts.count, counts.keys, order) for order in range(2)},
-        "vocabulary_size": float(len(used)),
+        **{f"distinct{order + 1}": _distinct(counts, order) for order in range(2)},
+        "vocabulary_size": float(len(counts.tokens)),
+    }
+
+
+def novelty(captions: Sequence[Sequence[str]], training: TrainingCaptions) -> dict[str, float]:
+    """What captions have of, and beyond, those learnt from; both in [0, 1].
+
+    `share_vocabulary`: share of the training captions' tokens that are used, higher is more varied. `share_novel`:
+    share of captions that are no training caption, token for token; higher is not better by itself.
+    """
+    used = {token for caption in captions for token in caption}
+    return {
         "share_vocabulary": sum(token in training.tokens for token in used) / max(1, len(training.tokens)),
         "share_novel": sum(tuple(caption) not in training.captions for caption in captions) / len(captions),
     }
@@ -57,6 +66,6 @@ def lengths(captions: Sequence[Sequence[str]], references: Sequence[Sequence[Seq
     }
 
 
-def _distinct(order: np.ndarray, count: np.ndarray, keys: Sequence[np.ndarray], wanted: int) -> float:
-    total = int(count[order == wanted].sum())
-    return len(keys[wanted]) / total if total else 0.0
+def _distinct(counts: NGramCounts, order: int) -> float:
+    total = int(counts.count[counts.order == order].sum())
+    return len(counts.keys[order]) / total if total else 0.0

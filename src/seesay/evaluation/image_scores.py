@@ -1,4 +1,4 @@
-"""What each image's caption scores, in a form from which any corpus value can be had again: a table of a row per image."""
+"""What does each image's caption score, kept so that corpus values of any images can be had from it again?"""
 
 from __future__ import annotations
 
@@ -64,9 +64,19 @@ def score_images(
 
 
 def corpus_values(sums: np.ndarray, num_images: int) -> dict[str, np.ndarray]:
-    """The corpus values by metric, each (M,), from M sums of `ImageScores.columns` over `num_images` images, (M, 12)."""
+    """Corpus values by metric, each (M,), from M sums of `ImageScores.columns` over `num_images` images, (M, 12)."""
     bleu4: np.ndarray = bleu_of(sums[:, :NUM_STATISTICS])[:, -1]
     return {"bleu4": bleu4, "rouge_l": sums[:, -2] / num_images, "cider_d": sums[:, -1] / num_images}
+
+
+def corpus_scores(images: ImageScores) -> dict[str, float]:
+    """`bleu1` to `bleu4` of the corpus, and the means `rouge_l` and `cider_d`."""
+    bleu = bleu_of(images.bleu.sum(axis=0)[None])[0]
+    return {
+        **{f"bleu{order}": float(value) for order, value in enumerate(bleu, start=1)},
+        "rouge_l": float(images.rouge_l.mean()),
+        "cider_d": float(images.cider_d.mean()),
+    }
 
 
 def write_image_scores(path: Path, image_ids: Sequence[int], scores: ImageScores) -> None:

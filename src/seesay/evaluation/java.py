@@ -54,7 +54,9 @@ class LineProcess:
         try:
             while content:
                 self._wait(writing=True)
-                content = content[self._process.stdin.write(content[:4096]) or 0 :]  # less than a pipe holds: never stuck
+                content = content[
+                    self._process.stdin.write(content[:4096]) or 0 :
+                ]  # less than a pipe holds: never stuck
         except BrokenPipeError:
             raise self._ended() from None
 
@@ -84,6 +86,7 @@ class LineProcess:
 
     def _wait(self, *, writing: bool) -> None:
         stream = self._process.stdin if writing else self._process.stdout
+        assert stream is not None
         left = max(0.0, self.deadline - time.monotonic())
         ready = select.select([] if writing else [stream], [stream] if writing else [], [], left)
         if not (ready[0] or ready[1]):

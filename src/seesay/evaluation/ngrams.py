@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 
 import numpy as np
 
@@ -73,12 +73,11 @@ class NGramCounts:
         )
 
 
-def number_tokens(captions: Sequence[Sequence[str]], tokens: dict[str, int] | None = None) -> TokenArray:
+def number_tokens(captions: Sequence[Sequence[str]], tokens: dict[str, int]) -> TokenArray:
     """The captions' tokens by their numbers in `tokens`, `UNKNOWN` for those it lacks."""
     lengths = np.fromiter(map(len, captions), np.int64, len(captions))
-    numbers = {} if tokens is None else tokens
-    flat = map(numbers.get, chain.from_iterable(captions))
-    ids = np.fromiter((UNKNOWN if number is None else number for number in flat), np.int64, int(lengths.sum()))
+    flat = map(tokens.get, chain.from_iterable(captions), repeat(UNKNOWN))
+    ids = np.fromiter(flat, np.int64, int(lengths.sum()))
     return TokenArray(ids, lengths)
 
 
