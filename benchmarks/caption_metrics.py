@@ -107,7 +107,7 @@ def compare(references: References, results: Results, *, rounds: int, with_their
     sides = {OURS: score_with_ours, **({THEIRS: score_with_theirs} if with_theirs else {})}
     turns: dict[str, list[Turn]] = {name: [] for name in sides}
     if with_theirs:
-        import pycocoevalcap.bleu.bleu  # noqa: F401  # importing is nobody's turn
+        import pycocoevalcap.bleu.bleu  # importing is nobody's turn
         import pycocoevalcap.cider.cider
         import pycocoevalcap.rouge.rouge
         import pycocoevalcap.tokenizer.ptbtokenizer  # noqa: F401

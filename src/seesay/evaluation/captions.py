@@ -74,8 +74,8 @@ def score_all(
     """Scores each set of `predictions` and the floors; every caption goes through one tokenizer.
 
     `seed` draws the random training captions and the embedding's pairs, `evaluation` says how intervals are drawn;
-    `meteor` is METEOR's process (`open_meteor`), None leaves `meteor_java` out. Each set must have one caption for each image of its split
-    (`read_caption_predictions` sees to it).
+    `meteor` is METEOR's process (`open_meteor`), None leaves `meteor_java` out. Each set must have one caption for each
+    image of its split (`read_caption_predictions` sees to it).
     """
     training = [tokenize(caption) for record in captions.of("train") for caption in record.captions]
     embedding = CaptionEmbedding(training, seed=seed)

@@ -90,7 +90,7 @@ class LineProcess:
         left = max(0.0, self.deadline - time.monotonic())
         ready = select.select([] if writing else [stream], [stream] if writing else [], [], left)
         if not (ready[0] or ready[1]):
-            raise InputError(f"{self.name}: no answer within {self.seconds:.0f} s: is the machine too busy for it?")
+            raise InputError(f"{self.name}: no answer within {self.seconds:g} s: is the machine too busy for it?")
 
     def _ended(self) -> InputError:
         self._process.wait()

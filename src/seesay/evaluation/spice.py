@@ -56,7 +56,7 @@ def spice_java(
         try:
             done = subprocess.run(call, capture_output=True, text=True, timeout=seconds, check=False, cwd=scratch)
         except subprocess.TimeoutExpired:
-            raise InputError(f"SPICE: not done within {seconds:.0f} s") from None
+            raise InputError(f"SPICE: not done within {seconds:g} s") from None
         if done.returncode != 0 or not answered.is_file():
             said = (done.stderr or done.stdout).strip().splitlines()
             raise InputError(f"SPICE: ended with status {done.returncode}: {said[-1] if said else 'it said nothing'}")
