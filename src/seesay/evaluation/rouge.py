@@ -14,7 +14,7 @@ def image_rouge_l(predictions: Sequence[list[str]], references: Sequence[Sequenc
     """ROUGE-L of each image's caption, float64 (N,), equal to pycocoevalcap 1.2; the corpus value is the mean.
 
     In [0, 1], higher is better. The best precision and the best recall may come from different references. A caption
-    without tokens has 0.
+    without tokens has 0, also beside a reference without any, where pycocoevalcap gives 1.
     """
     assert len(predictions) == len(references), (len(predictions), len(references))
     return np.array([_rouge_l(tokens, of_image) for tokens, of_image in zip(predictions, references, strict=True)])
