@@ -85,6 +85,10 @@ class Paths:
     def caption_predictions(self, cell: str) -> Path:
         return self.root / "data/predictions/captioners" / f"{cell}.json"
 
+    def image_scores(self, cell: str) -> Path:
+        """A CSV: what each test image's caption scores."""
+        return self.root / "data/scores" / f"{cell}.csv"
+
     # Results: small files, in git
     def metrics(self, stage: str, cell: str | None = None) -> Path:
         """The flat JSON object of a stage's metrics."""
