@@ -85,6 +85,10 @@ class Paths:
     def caption_predictions(self, cell: str) -> Path:
         return self.root / "data/predictions/captioners" / f"{cell}.json"
 
+    def attention(self, cell: str) -> Path:
+        """Folder: `attention.json` and, where the captioner looks at a grid, `weights.npy`."""
+        return self.root / "data/attention" / cell
+
     # Results: small files, in git
     def metrics(self, stage: str, cell: str | None = None) -> Path:
         """The flat JSON object of a stage's metrics."""
@@ -115,6 +119,10 @@ class Paths:
     @property
     def report(self) -> Path:
         return self.root / "reports/index.html"
+
+    @property
+    def captions_page(self) -> Path:
+        return self.root / "reports/captions.html"
 
     @property
     def results(self) -> Path:
