@@ -144,7 +144,9 @@ def captioner_row(cell: str, dataset: str, metrics: Mapping[str, float], **facts
     return row
 
 
-def floor_rows(dataset: str, metrics: Mapping[str, Mapping[str, float]], features: Mapping[str, str]) -> list[dict[str, Any]]:
+def floor_rows(
+    dataset: str, metrics: Mapping[str, Mapping[str, float]], features: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """A row per floor and one for people, from the first captioner's `metrics` (by cell) that has them; a row per
     feature array for the nearest neighbour, which depends on what it is near in. `features` are by cell."""
     rows = []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from seesay.reporting.costs import cost_from_nothing
 from seesay.reporting.numbers import decimal, magnitude, percent, probability, whole
 from seesay.reporting.results import Row
 from seesay.reporting.runs import Measured
 from seesay.reporting.table import MISSING, Footnotes, Table
+
+Costs = Mapping[str, tuple[float | None, float | None]]
 
 BESIDE = {
     "floor_nearest": "floor: nearest training image's caption",
@@ -36,10 +38,11 @@ _VAL_NOTE = "On the validation images, by which the best epoch was chosen: not t
 
 
 def caption_tables(rows: Sequence[Row], measured: Measured, notes: Footnotes) -> list[Table]:
-    """A table per dataset in the order of `rows`, then one of the scores on val; columns without values are left out."""
+    """A table per dataset in the order of `rows`, then one of the scores on val; empty columns are left out."""
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    costs = _costs(rows, measured)
     tables = [
-        _ranking([row for row in rows if row["dataset"] == name], name, measured, notes, note=note)
+        _ranking([row for row in rows if row["dataset"] == name], name, costs, notes, note=note)
         for name, note in zip(datasets, (_NOTE, *["As above."] * len(datasets)), strict=False)
     ]
     return [table.without_empty_columns() for table in (*tables, _val(rows, notes)) if table.rows]
@@ -56,11 +59,16 @@ def beside_rows(rows: Sequence[Row]) -> list[tuple[str, Row]]:
     return list(found.values())
 
 
-def _ranking(rows: Sequence[Row], dataset: str, measured: Measured, notes: Footnotes, *, note: str) -> Table:
+def _costs(rows: Sequence[Row], measured: Measured) -> Costs:
+    """Core-seconds of each captioner's own training, and with that of the captioners it is built on."""
+    own = measured.captioner_core_seconds
+    by_cell = {row["cell"]: row for row in rows if row["set"] == "test"}
+    return {cell: (own.get(cell), cost_from_nothing(cell, own, by_cell)) for cell in by_cell}
+
+
+def _ranking(rows: Sequence[Row], dataset: str, costs: Costs, notes: Footnotes, *, note: str) -> Table:
     models = sorted((row for row in rows if row["set"] == "test"), key=lambda row: -(row.get("cider_d") or 0.0))
     shuffled = {row["cell"]: row for row in rows if row["set"] == "test_shuffled"}
-    own = measured.captioner_core_seconds
-    by_cell = {row["cell"]: row for row in models}
     lines = []
     for row in models:
         cell = row["cell"]
@@ -74,8 +82,7 @@ def _ranking(rows: Sequence[Row], dataset: str, measured: Measured, notes: Footn
                 percent(_drop(row, shuffled.get(cell, {})), decimals=0),
                 *_scores(row),
                 magnitude(row.get("num_parameters")),
-                _minutes(own.get(cell)),
-                _minutes(cost_from_nothing(cell, own, by_cell)),
+                *map(_minutes, costs[cell]),
             )
         )
     for label, row in beside_rows(rows):

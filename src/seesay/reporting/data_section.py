@@ -1,4 +1,4 @@
-"""What does the page say of a dataset? Its data report as short tables: splits, classes, lengths, what was left out."""
+"""What does the page say of data? Reports as short tables: splits, classes, lengths, features, what was left out."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from seesay.params.datasets import Features
 from seesay.params.project import Params
 from seesay.paths import Paths
-from seesay.reporting.numbers import decimal, whole
+from seesay.reporting.captioner_names import describe_encoder
+from seesay.reporting.numbers import decimal, percent, whole
 from seesay.reporting.results import read_stage_json, substituted_files
 
 SPLITS = ("train", "val", "test")
@@ -44,7 +46,29 @@ def read_data_reports(params: Params, paths: Paths) -> list[DataReport]:
         for name in names:
             report = read_stage_json(paths.data_report(stage, name), stage, name)
             sections.append(_images(name, report) if stage == "prepare_images" else _captions(name, report))
+    for name, settings in params.features.items():
+        stage = "extract_features"
+        sections.append(_features(name, settings, read_stage_json(paths.data_report(stage, name), stage, name)))
     return sections
+
+
+def _features(name: str, settings: Features, report: Mapping[str, Any]) -> DataReport:
+    """What the params ask for, and what the report says came of it."""
+    grid, pca = settings.grid_size, report.get("pca") or {}
+    weights = (report.get("source") or {}).get("files") or []
+    kept = pca.get("explained_variance") if isinstance(pca, Mapping) else None
+    facts = (
+        ("of", settings.dataset),
+        ("encoder", describe_encoder(settings)),
+        ("weights", ", ".join(file["name"] for file in weights) or "none: see the encoder"),
+        ("images", whole(report.get("num_images"))),
+        ("dimensions", whole(report.get("num_dimensions"))),
+        ("places", "pooled only" if grid is None else f"pooled, and a grid of {grid}×{grid}"),
+        ("seen", f"shorter side {settings.resize_size} pixels, centre crop {settings.image_size}"),
+        ("principal components", "none" if settings.num_components is None else whole(settings.num_components)),
+        *((("variance they explain", f"{percent(kept)} %"),) if isinstance(kept, int | float) else ()),
+    )
+    return DataReport(name, "features", facts, (), "", tuple(substituted_files(report)))
 
 
 def _images(name: str, report: Mapping[str, Any]) -> DataReport:

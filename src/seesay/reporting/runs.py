@@ -48,8 +48,9 @@ class StageRun:
 
 @dataclass(frozen=True)
 class Measured:
-    """Times by cell. Of classifiers: `throughput` is images a second by batch size; `core_seconds` are those of training
-    its first network, `core_seconds_all_seeds` of all its networks. Of captioners: `captioner_core_seconds`."""
+    """Times by cell. Of classifiers: `throughput` is images a second by batch size; `core_seconds` are those of
+    training its first network, `core_seconds_all_seeds` of all its networks. Of captioners: `captioner_core_seconds`.
+    """
 
     throughput: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     core_seconds: Mapping[str, float] = field(default_factory=dict)

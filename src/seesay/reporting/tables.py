@@ -11,6 +11,7 @@ from seesay.reporting.results import Results, Row
 from seesay.reporting.runs import Measured
 from seesay.reporting.table import Footnotes, Table
 
+
 def results_tables(results: Results, measured: Measured) -> tuple[list[Table], list[str]]:
     """The tables that have rows, and the footnotes under them.
 
