@@ -16,7 +16,6 @@ from seesay.reporting.page import refresh_views
 from seesay.reporting.results import collect_results, write_results
 from seesay.reporting.runs import read_runs, stage_instances
 
-
 PAGES = ("index.html", "captions.html")
 """What lies beside each other, and may be linked."""
 
@@ -133,7 +132,9 @@ def test_what_there_is_no_room_for_is_named_and_the_best_come_first(full_workspa
     assert all(len(cell.details) == 5 and not cell.left_out for cell in whole.cells if cell.task == "classifier")
     assert next(cell.cell for cell in whole.cells if cell.is_open) == "plain_cnn"
     of_best = sum(len(p.source) for cell in whole.cells if cell.cell == "plain_cnn" for p in cell.details)
-    shown = sum(len(p.source) for p in (*whole.comparison, *whole.captioners)) + sum(len(p.source) for c in whole.cells for p in c.pictures)
+    shown = sum(len(p.source) for p in (*whole.comparison, *whole.captioners)) + sum(
+        len(p.source) for c in whole.cells for p in c.pictures
+    )
     shown += sum(len(example.picture or "") for cell in whole.cells for example in cell.examples)
     tight = collect_figures(params, paths, results, max_bytes=shown + of_best)
     by_cell = {cell.cell: cell for cell in tight.cells}
@@ -196,7 +197,10 @@ def test_every_stage_of_the_pipeline_is_listed(full_workspace):
     assert listed == {path.stem for path in (Path(__file__).parents[2] / "stages").glob("*.py")}
 
 
-MODULES = "attention_figures caption_figures captioner_comparison classification_figures comparison_figures reconstruction_figures gate page readme results"
+MODULES = (
+    "attention_figures caption_figures captioner_comparison captions_page classification_figures "
+    "comparison_figures gate page readme reconstruction_figures results"
+)
 
 
 def test_reporting_needs_no_torch_and_no_mlflow():

@@ -24,8 +24,9 @@ TILE = 112
 """Pixels a side, a multiple of the usual grids' 7 and 14 places."""
 
 _GAP, _COLUMNS, _TEXT_SIZE, _LINE = 6, 7, 14, 20
-_DARK = 0.22  # of its brightness is left where nothing is looked at
-_QUALITY = 38  # of WebP: a page has many of these
+_DARK = 0.25  # of its brightness is left where nothing is looked at
+_GROUND, _WORD, _QUIET = "#16181b", "#e6e8ea", "#a4abb3"  # dark, so that it suits a light page and a dark one
+_QUALITY = 44  # of WebP: a page has many of these
 
 
 class Images(Protocol):
@@ -62,7 +63,8 @@ def draw_attention(
     """Writes a WebP of the part of `picture` that the encoder saw and, for each word, that part lit by its attention.
 
     `weights` (T, L) sum to one a word. All words share one scale: full brightness is the caption's largest weight, so
-    that a word that looks everywhere alike is dim everywhere. `seen_share`: see `seen`.
+    that a word that looks everywhere alike is dim everywhere. The eye compares ratios, so brightness is the square root
+    of the weight. `seen_share`: see `seen`.
     """
     assert len(words) == len(weights), (len(words), len(weights))
     side = TILE - TILE % grid_side(weights.shape[1])
@@ -70,16 +72,16 @@ def draw_attention(
     tiles = [(square, "the image")]
     if len(words):
         maps = enlarged(weights, side)
-        tiles += [(lit(square, one / maps.max()), word) for one, word in zip(maps, words, strict=True)]
+        tiles += [(lit(square, np.sqrt(one / maps.max())), word) for one, word in zip(maps, words, strict=True)]
     columns = min(_COLUMNS, len(tiles))
     num_rows = -(-len(tiles) // columns)
-    size = (columns * (side + _GAP) - _GAP, num_rows * (side + _LINE + _GAP) - _GAP)
-    canvas = Image.new("RGB", size, "white")
+    size = (columns * (side + _GAP) + _GAP, num_rows * (side + _LINE + _GAP) + _GAP)
+    canvas = Image.new("RGB", size, _GROUND)
     pen = ImageDraw.Draw(canvas)
     for number, (tile, word) in enumerate(tiles):
-        x, y = number % columns * (side + _GAP), number // columns * (side + _LINE + _GAP)
+        x, y = _GAP + number % columns * (side + _GAP), _GAP + number // columns * (side + _LINE + _GAP)
         canvas.paste(tile, (x, y))
-        colour = "#6B6B6B" if number == 0 else "black"
+        colour = _WORD if number else _QUIET
         pen.text((x + side // 2, y + side + 2), _fitting(word, side), fill=colour, font=font(_TEXT_SIZE), anchor="ma")
     canvas.save(path, format="WEBP", quality=_QUALITY, method=6)
 

@@ -76,7 +76,7 @@ def read_shared_cases(paths: Paths, datasets: Sequence[str], *, max_bytes: int =
         return []
     content = read_stage_json(folder / "cases.json", STAGE, None)
     found = [_dataset(name, content[name], folder, paths) for name in datasets if name in content]
-    room = max_bytes - sum(_size(case) for dataset in found for case in dataset.cases)
+    room = max_bytes - sum(case_size(case) for dataset in found for case in dataset.cases)
     most = max((len(case.said) for dataset in found for case in dataset.cases), default=0)
     for place in range(most):
         for dataset in found:
@@ -112,17 +112,16 @@ def _dataset(name: str, content: Mapping[str, Any], folder: Path, paths: Paths) 
 
 
 def _said(entry: Mapping[str, Any], folder: Path, paths: Paths) -> Said:
-    caption = str(entry["caption"])
     alternatives = [
         Alternative(
             str(other["caption"]),
             float(other["cider_d"]),
             None if other["log_probability"] is None else float(other["log_probability"]),
-            is_chosen=str(other["caption"]) == caption,
+            is_chosen=rank == 0,
         )
-        for other in entry.get("alternatives", [])
+        for rank, other in enumerate(entry.get("alternatives", []))
     ]
-    said = Said(str(entry["cell"]), caption, float(entry["cider_d"]), alternatives)
+    said = Said(str(entry["cell"]), str(entry["caption"]), float(entry["cider_d"]), alternatives)
     if "attention" in entry:
         said.strip_path = (folder / Path(str(entry["attention"])).name).relative_to(paths.root).as_posix()
         spread = ", ".join(
@@ -132,7 +131,7 @@ def _said(entry: Mapping[str, Any], folder: Path, paths: Paths) -> Said:
     return said
 
 
-def _size(case: SharedCase) -> int:
+def case_size(case: SharedCase) -> int:
     """About how many bytes a case takes without strips, a little more than it does."""
     texts = [*case.references, *(one.caption + one.looked * 2 for one in case.said)]
     texts += [other.caption for one in case.said for other in one.alternatives]

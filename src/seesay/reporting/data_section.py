@@ -48,15 +48,24 @@ def read_data_reports(params: Params, paths: Paths) -> list[DataReport]:
             sections.append(_images(name, report) if stage == "prepare_images" else _captions(name, report))
     for name, settings in params.features.items():
         stage = "extract_features"
-        sections.append(_features(name, settings, read_stage_json(paths.data_report(stage, name), stage, name)))
+        report = read_stage_json(paths.data_report(stage, name), stage, name)
+        sections.append(_features(name, settings, report, _explained(paths, stage, name)))
     return sections
 
 
-def _features(name: str, settings: Features, report: Mapping[str, Any]) -> DataReport:
+def _explained(paths: Paths, stage: str, name: str) -> dict[str, float]:
+    """The share of variance that principal components keep, by kind of features; empty where there are none."""
+    path = paths.metrics(stage, name)
+    metrics = read_stage_json(path, stage, name) if path.is_file() else {}
+    ending = "/explained_variance"
+    return {key.removesuffix(ending): value for key, value in metrics.items() if key.endswith(ending)}
+
+
+def _features(name: str, settings: Features, report: Mapping[str, Any], explained: Mapping[str, float]) -> DataReport:
     """What the params ask for, and what the report says came of it."""
-    grid, pca = settings.grid_size, report.get("pca") or {}
+    grid, trained_on = settings.grid_size, report.get("trained_on") or {}
     weights = (report.get("source") or {}).get("files") or []
-    kept = pca.get("explained_variance") if isinstance(pca, Mapping) else None
+    kept = ", ".join(f"{kind} {percent(share)} %" for kind, share in explained.items())
     facts = (
         ("of", settings.dataset),
         ("encoder", describe_encoder(settings)),
@@ -66,7 +75,8 @@ def _features(name: str, settings: Features, report: Mapping[str, Any]) -> DataR
         ("places", "pooled only" if grid is None else f"pooled, and a grid of {grid}×{grid}"),
         ("seen", f"shorter side {settings.resize_size} pixels, centre crop {settings.image_size}"),
         ("principal components", "none" if settings.num_components is None else whole(settings.num_components)),
-        *((("variance they explain", f"{percent(kept)} %"),) if isinstance(kept, int | float) else ()),
+        *((("variance they explain", kept),) if kept else ()),
+        *((("encoder trained on", str(trained_on["dataset"])),) if "dataset" in trained_on else ()),
     )
     return DataReport(name, "features", facts, (), "", tuple(substituted_files(report)))
 
