@@ -195,8 +195,8 @@ def _scores(metrics: Mapping[str, float], name: str) -> dict[str, float]:
 
 def _metrics(paths: Paths, cell: str) -> Mapping[str, float]:
     path = paths.metrics("score_captions", cell)
-    metrics = read_json(path)
+    metrics: Any = read_json(path)
     for key in ("test/cider_d", "test_shuffled/cider_d"):
         if not isinstance(metrics, dict) or key not in metrics:
             raise InputError(f"{path}: expected an object with the key {key}; run score_captions of {cell} again")
-    return metrics
+    return dict(metrics)

@@ -34,7 +34,7 @@ def entropy_bits(weights: np.ndarray) -> np.ndarray:
     shares = shares / shares.sum(axis=1, keepdims=True)
     logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)
     bits: np.ndarray = -(shares * logs).sum(axis=1)
-    return np.maximum(bits, 0.0)
+    return bits + 0.0  # not -0.0
 
 
 def _linear(grid: int, side: int) -> np.ndarray:

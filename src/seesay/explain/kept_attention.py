@@ -31,12 +31,13 @@ class KeptAttention:
 
 def write_attention(folder: Path, attention: KeptAttention) -> None:
     """Writes `attention.json` and, where there are places to look at, `weights.npy`; all or nothing."""
-    images = [{"image_id": image_id, "words": list(words)} for image_id, words in sorted(attention.words.items())]
+    image_ids = sorted(attention.words)
+    images = [{"image_id": image_id, "words": list(attention.words[image_id])} for image_id in image_ids]
     content: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "looks_at": attention.looks_at, "images": images}
     content |= {"seen_share": attention.seen_share, "note": "" if attention.looks_at == "grid" else NO_PLACES}
     with atomic_directory(folder) as new:
         if images:
-            rows = [attention.weights[image["image_id"]] for image in images]
+            rows = [attention.weights[image_id] for image_id in image_ids]
             write_array(new / "weights.npy", np.concatenate(rows).astype(np.float16))
         write_json(new / "attention.json", content)
 
