@@ -1,12 +1,16 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from seesay.compute import Compute
+from seesay.data.vocabulary import Vocabulary
 from seesay.errors import InputError
 from seesay.explain.attention import attend
 from seesay.explain.attention_maps import enlarged, entropy_bits
+from seesay.explain.caption_attention import explain_captions
 from seesay.explain.kept_attention import KeptAttention, read_attention, write_attention
 from seesay.models.special_tokens import BOS, PAD
 
@@ -110,3 +114,46 @@ def test_weights_that_do_not_fit_the_words_are_refused_by_name(tmp_path):
     write_attention(tmp_path / "x", KeptAttention("grid", 1.0, {1: ("a",)}, {1: np.ones((2, 9), np.float16)}))
     with pytest.raises(InputError, match=r"weights\.npy: got \(2, 9\): expected 1 rows"):
         read_attention(tmp_path / "x")
+
+
+class MadeUpFeatures:
+    index = SimpleNamespace(transform={"image_size": 56, "resize_size": 64})
+
+    def seen(self, looks_at):
+        assert looks_at == "grid"
+        return np.zeros((2, 9, 2), np.float16)
+
+
+class MadeUpRecords:
+    name = "flickr8k"
+
+    def rows(self, split):
+        return [0, 1]
+
+
+VOCABULARY = Vocabulary(("<pad>", "<bos>", "<eos>", "<unk>", "a", "dog"), 1, "ptb-1", "")
+
+
+def explain(captioner, *captions):
+    said = [{"image_id": 10 + number, "caption": caption} for number, caption in enumerate(captions)]
+    return explain_captions(captioner, MadeUpFeatures(), MadeUpRecords(), VOCABULARY, said, batch_size=4, compute=CPU)
+
+
+def test_the_words_of_a_caption_have_a_row_each_under_its_image():
+    attention = explain(Echo(), "a dog", "")
+    assert dict(attention.words) == {10: ("a", "dog"), 11: ()}
+    assert attention.weights[10].argmax(axis=1).tolist() == [BOS, VOCABULARY.encode(["a"])[0]]
+    assert attention.weights[11].shape == (0, 9)
+    assert attention.seen_share == 56 / 64
+
+
+def test_captions_of_another_vocabulary_are_refused_with_the_word():
+    with pytest.raises(InputError, match="image 11: 'cat' is not in the captioner's vocabulary"):
+        explain(Echo(), "a dog", "a cat")
+
+
+def test_a_captioner_of_pooled_features_has_no_attention():
+    pooled = Echo()
+    pooled.looks_at = "pooled"
+    attention = explain(pooled, "a dog", "a dog")
+    assert (attention.looks_at, dict(attention.words), dict(attention.weights)) == ("pooled", {}, {})

@@ -60,10 +60,11 @@ def beside_rows(rows: Sequence[Row]) -> list[tuple[str, Row]]:
 
 
 def _costs(rows: Sequence[Row], measured: Measured) -> Costs:
-    """Core-seconds of each captioner's own training, and with that of the captioners it is built on."""
+    """Core-seconds of each captioner's own training and, where any is built on another, with that of those below it."""
     own = measured.captioner_core_seconds
     by_cell = {row["cell"]: row for row in rows if row["set"] == "test"}
-    return {cell: (own.get(cell), cost_from_nothing(cell, own, by_cell)) for cell in by_cell}
+    are_built = any("built_on" in row for row in by_cell.values())
+    return {cell: (own.get(cell), cost_from_nothing(cell, own, by_cell) if are_built else None) for cell in by_cell}
 
 
 def _ranking(rows: Sequence[Row], dataset: str, costs: Costs, notes: Footnotes, *, note: str) -> Table:

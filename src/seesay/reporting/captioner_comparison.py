@@ -70,16 +70,18 @@ def draw_caption_ranking(path: Path, rows: Sequence[Mapping[str, Any]], *, datas
         axes = figure.subplots()
         for place, row in enumerate(ranked):
             value = row["test/cider_d"]
-            low, high = (row.get(key, value) for key in ("test/cider_d_low", "test/cider_d_high"))
+            low, high = (row.get(key) for key in ("test/cider_d_low", "test/cider_d_high"))
             name = "_" if place else ""  # matplotlib leaves out names that begin so: each mark is named once
-            axes.plot([low, high], [place, place], color=SKY, linewidth=3, label=name + "95 % interval")
+            if low is not None and high is not None:
+                axes.plot([low, high], [place, place], color=SKY, linewidth=3, label=name + "95 % interval")
             axes.plot(value, place, "o", color=BLUE, markersize=7, label=name + "test images")
             blind = row.get("test_shuffled/cider_d")
             if blind is not None:
                 shuffled = name + "test images, shuffled"
                 axes.plot(blind, place, "o", color=BLUE, markerfacecolor="white", markersize=6, label=shuffled)
+            right = value if high is None else high
             axes.annotate(
-                *(f"{value:.3f}", (high, place)), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8
+                *(f"{value:.3f}", (right, place)), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8
             )
         for row in of_dataset:
             if row["set"] in _LINES:
