@@ -79,15 +79,15 @@ class Paths:
         return self.root / "data/release.json"
 
     # Predictions
+    def attention(self, cell: str) -> Path:
+        """Folder: `attention.json` and, where the captioner looks at a grid, `weights.npy`."""
+        return self.root / "data/attention" / cell
+
     def class_predictions(self, cell: str) -> Path:
         return self.root / "data/predictions/classifiers" / f"{cell}.npz"
 
     def caption_predictions(self, cell: str) -> Path:
         return self.root / "data/predictions/captioners" / f"{cell}.json"
-
-    def attention(self, cell: str) -> Path:
-        """Folder: `attention.json` and, where the captioner looks at a grid, `weights.npy`."""
-        return self.root / "data/attention" / cell
 
     # Results: small files, in git
     def metrics(self, stage: str, cell: str | None = None) -> Path:
