@@ -79,6 +79,10 @@ class Paths:
         return self.root / "data/release.json"
 
     # Predictions
+    def attention(self, cell: str) -> Path:
+        """Folder: `attention.json` and, where the captioner looks at a grid, `weights.npy`."""
+        return self.root / "data/attention" / cell
+
     def class_predictions(self, cell: str) -> Path:
         return self.root / "data/predictions/classifiers" / f"{cell}.npz"
 
@@ -119,6 +123,10 @@ class Paths:
     @property
     def report(self) -> Path:
         return self.root / "reports/index.html"
+
+    @property
+    def captions_page(self) -> Path:
+        return self.root / "reports/captions.html"
 
     @property
     def results(self) -> Path:

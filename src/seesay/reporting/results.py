@@ -12,11 +12,12 @@ from seesay.errors import InputError
 from seesay.files import read_json, write_json
 from seesay.params.project import Params
 from seesay.paths import Paths, cell_name
+from seesay.reporting.captioner_names import describe_decoding, describe_learning, describe_sight
 
 CHANCE = "chance"
 REQUIRED_CAPTION_SETS = ("test", "val", "test_shuffled", "floor_constant", "floor_random")
 _MCNEMAR = ("mcnemar/b", "mcnemar/c", "mcnemar/p")
-CAPTION_SETS = (*REQUIRED_CAPTION_SETS, "human")
+CAPTION_SETS = (*REQUIRED_CAPTION_SETS, "floor_nearest", "human")
 
 Row = dict[str, Any]
 
@@ -26,7 +27,8 @@ class Results:
     """The rows of every results table: flat dicts with metric keys; numbers that are not finite are None.
 
     `classification` has a row per classifier, per dataset's chance and per published result, which has a `source`.
-    `captions` has a row per captioner and set of captions scored (the model's, its images shuffled, the floors).
+    `captions` has a row per captioner and set of captions scored (the model's, its images shuffled, the floors); that
+    of its test images also has what the comparison of captioners found.
     """
 
     classification: list[Row]
@@ -126,22 +128,45 @@ def _autoencoder(cell: str, params: Params, paths: Paths) -> Row:
 
 
 def _captions(cell: str, params: Params, paths: Paths) -> list[Row]:
-    settings = params.captioners[cell]
-    learning, decoding = settings.learning, settings.decoding
+    learning, decoding = params.captioners[cell].learning, params.captioners[cell].decoding
     required = [f"{name}/cider_d" for name in REQUIRED_CAPTION_SETS]
     metrics = _metrics("score_captions", cell, paths, required)
     files = [
         *substituted_files(_report("prepare_captions", learning.dataset, paths)),
         *substituted_files(_report("extract_features", learning.features, paths)),
     ]
+    compared = _compared_captioner(cell, paths)
+    names = {
+        "cell": cell,
+        "dataset": learning.dataset,
+        "architecture": learning.architecture.name,
+        "features": learning.features,
+        "sees": describe_sight(params.features[learning.features], str(compared.get("looks_at", ""))),
+        "search": describe_decoding(decoding),
+        "learned": describe_learning(learning),
+    }
     rows = []
     for name in CAPTION_SETS:
         scores = {key.removeprefix(f"{name}/"): value for key, value in metrics.items() if key.startswith(f"{name}/")}
         if scores:
-            names = {"cell": cell, "dataset": learning.dataset, "architecture": learning.architecture.name}
-            search = decoding.method if decoding.method == "greedy" else f"beam {decoding.beam_size}"
-            rows.append({**names, "search": search, "set": name, **scores, "substitutes": files})
+            found = compared if name == "test" else {}
+            rows.append({**names, "set": name, **found, **scores, "substitutes": files})
     return rows
+
+
+def _compared_captioner(cell: str, paths: Paths) -> Row:
+    """What the comparison of captioners has found of one, less its scores, which its own metrics file holds."""
+    stage = "compare_captioners"
+    path = paths.metrics(stage)
+    rows = read_stage_json(path, stage, None).get("rows")
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: expected the key rows with a list")
+    found = next((row for row in rows if row.get("cell") == cell and row.get("set") == "test"), None)
+    if found is None:
+        raise InputError(f"{path}: no row for the captioner {cell}, which params.yaml names")
+    texts = {key: found[key] for key in ("looks_at", "built_on", "next") if key in found}
+    numbers = ("num_parameters", "shuffled_drop", *(key for key in found if key.startswith("next/")))
+    return texts | {key: _number(found[key]) for key in numbers if key in found}
 
 
 def _dataset(stage: str, name: str, paths: Paths) -> Row:

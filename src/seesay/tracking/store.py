@@ -35,6 +35,8 @@ EXPERIMENTS = {
     "train_captioner": "captioning",
     "caption_images": "captioning",
     "score_captions": "captioning",
+    "explain_captioner": "captioning",
+    "compare_captioners": "captioning",
 }
 """The task a stage belongs to; the others (report, gate, register) are about the pipeline as a whole."""
 
