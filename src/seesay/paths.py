@@ -66,6 +66,20 @@ class Paths:
     def autoencoder(self, cell: str) -> Path:
         return self.root / "models/autoencoders" / f"{cell}.pt"
 
+    def empty_folders(self, name: str) -> tuple[Path, ...]:
+        """The folders of the cell `none`, which stands for nothing: what depends on it finds them empty."""
+        return (
+            self.weights(name),
+            self.raw_captions(name),
+            self.captions(name),
+            self.features(name),
+            self.classifiers_of(name),
+            self.captioner_of(name),
+            self.caption_predictions(name).with_suffix(""),
+            self.attention(name),
+            self.metrics("score_captions", name).with_suffix(""),
+        )
+
     def captioner_of(self, cell: str) -> Path:
         """Folder: `captioner.pt`; a folder so that `none` can be an empty one."""
         return self.root / "models/captioners" / cell
