@@ -144,7 +144,8 @@ def _by_row_and_order(counts: NGramCounts, values: np.ndarray) -> np.ndarray:
 def _sums(row: np.ndarray, order: np.ndarray, values: np.ndarray, *, num_rows: int) -> np.ndarray:
     """float64 (rows, orders), also where there is nothing to add."""
     flat = np.bincount(row * MAX_ORDER + order, weights=values, minlength=num_rows * MAX_ORDER)
-    return np.asarray(flat, dtype=np.float64).reshape(num_rows, MAX_ORDER)
+    by_order: np.ndarray = np.asarray(flat, dtype=np.float64).reshape(num_rows, MAX_ORDER)
+    return by_order
 
 
 def _spread(first: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
