@@ -144,8 +144,7 @@ def _by_row_and_order(counts: NGramCounts, values: np.ndarray) -> np.ndarray:
 def _sums(row: np.ndarray, order: np.ndarray, values: np.ndarray, *, num_rows: int) -> np.ndarray:
     """float64 (rows, orders), also where there is nothing to add."""
     flat = np.bincount(row * MAX_ORDER + order, weights=values, minlength=num_rows * MAX_ORDER)
-    by_order: np.ndarray = np.asarray(flat, dtype=np.float64).reshape(num_rows, MAX_ORDER)
-    return by_order
+    return np.asarray(flat, dtype=np.float64).reshape(num_rows, MAX_ORDER)
 
 
 def _spread(first: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -155,4 +154,5 @@ def _spread(first: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _lengths(counts: NGramCounts) -> np.ndarray:
-    return np.maximum(0, counts.lengths - 1)  # coco-caption measures length in bigrams
+    lengths: np.ndarray = np.maximum(0, counts.lengths - 1)  # coco-caption measures length in bigrams
+    return lengths
