@@ -154,4 +154,5 @@ def _spread(first: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _lengths(counts: NGramCounts) -> np.ndarray:
-    return np.maximum(0, counts.lengths - 1)  # coco-caption measures length in bigrams
+    lengths: np.ndarray = np.maximum(0, counts.lengths - 1)  # coco-caption measures length in bigrams
+    return lengths
