@@ -99,14 +99,14 @@ def test_the_index_links_to_the_captions_and_shows_examples_of_each_datasets_bes
 
 def test_strips_that_do_not_fit_are_named_the_best_captioners_come_first(built_once, tmp_path):
     paths = Paths(built_once)
-    name = next(iter(load_params(built_once).captioners.values())).learning.dataset
+    name = "flickr8k"
     whole = read_shared_cases(paths, [name], max_bytes=10**9)[0]
     strips = [said.strip for case in whole.cases for said in case.said if said.strip_path]
     assert all(strips)
     assert whole.left_out == []
     none = read_shared_cases(paths, [name], max_bytes=0)[0]
     assert not any(said.strip for case in none.cases for said in case.said)
-    assert none.left_out == [whole.cases[0].said[0].cell]
+    assert none.left_out == list(dict.fromkeys(said.cell for said in none.cases[0].said))
     assert all((paths.root / said.strip_path).is_file() for case in none.cases for said in case.said if said.strip_path)
 
 
@@ -116,7 +116,7 @@ def test_the_second_captioners_strips_wait_for_all_of_the_best_ones(full_workspa
     content = read_json(path)
     name = next(iter(content))
     for case in content[name]["cases"]:
-        case["captions"].append({**case["captions"][0], "cell": "second"})
+        case["captions"] = [case["captions"][0], {**case["captions"][0], "cell": "second"}]
     write_json(path, content)
     whole = read_shared_cases(paths, [name], max_bytes=10**9)[0]
     of_best = sum(len(case.said[0].strip or "") for case in whole.cases)
