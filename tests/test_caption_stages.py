@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from tests.data.own_captions import own_source, split_of, write_annotations, write_archive
 
 from seesay.paths import Paths
-from tests.data.own_captions import own_source, split_of, write_annotations, write_archive
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seesay.models.captioner import Captioner, Memory, Share, Size, State
 from seesay.models.feature_scale import FeatureScale
-from seesay.models.grid_attention import GridAttention
+from seesay.models.grid_attention import Glance, GridAttention
 from seesay.models.recurrence import unroll
 from seesay.models.words import Words
 
@@ -17,7 +17,8 @@ from seesay.models.words import Words
 class Att2InCaptioner(Captioner):
     """Att2in of Rennie et al. (2017, "Self-critical sequence training") on a grid's features (N, L, D).
 
-    The cell's candidate is a maxout of two: max(a, b) where tanh stands in an LSTM. It starts from zero.
+    The cell's candidate is a maxout of two: max(a, b) where tanh stands in an LSTM. Its first state is what the grid shows at a
+    glance, where the paper starts from the image as a first word.
     """
 
     looks_at: ClassVar[Literal["pooled", "grid"]] = "grid"
@@ -50,6 +51,7 @@ class Att2InCaptioner(Captioner):
         self.from_words = nn.Linear(embedding_size, 5 * hidden_size)  # three gates, two candidates
         self.sizes_from_hidden = (5 * hidden_size, attention_size)
         self.from_hidden = nn.Linear(hidden_size, sum(self.sizes_from_hidden))
+        self.first_state = Glance(feature_size, size=2 * hidden_size, dropout=dropout)
         self.from_seen = nn.Linear(hidden_size, 2 * hidden_size, bias=False)
         self.dropout = nn.Dropout(dropout)
 
@@ -61,14 +63,14 @@ class Att2InCaptioner(Captioner):
         return self.words.logits(hidden)
 
     def memory(self, features: Tensor) -> Memory:
-        """Keys (N, L, attention_size), values (N, L, hidden_size)."""
-        return self.grid.prepare(self.scale(features))
+        """Keys (N, L, attention_size), values (N, L, hidden_size), the first state (N, 1, 2 * hidden_size)."""
+        scaled = self.scale(features)
+        return *self.grid.prepare(scaled), self.first_state(scaled)
 
     def initial_state(self, memory: Memory) -> State:
         """The state (hidden, cell), each (N, 1, hidden_size)."""
-        values = memory[1]
-        hidden = values.new_zeros(len(values), 1, self.hidden_size)
-        return hidden, hidden.float()
+        hidden, cell = memory[2].chunk(2, dim=2)
+        return hidden.tanh(), cell.float()
 
     def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
         output, _, state = self._advance(self.from_words(self.words.embed(tokens)), state, memory)
@@ -85,7 +87,7 @@ class Att2InCaptioner(Captioner):
         hidden, cell = state
         size = self.hidden_size
         from_hidden, query = self.from_hidden(hidden).split(self.sizes_from_hidden, dim=2)
-        seen, weights = self.grid.look(query, *memory)
+        seen, weights = self.grid.look(query, memory[0], memory[1])
         gates = gates + from_hidden
         take_in, keep, put_out = gates[..., : 3 * size].sigmoid().chunk(3, dim=2)
         candidate = torch.maximum(*(gates[..., 3 * size :] + self.from_seen(seen)).chunk(2, dim=2))

@@ -1,4 +1,4 @@
-"""How a captioner looks at the places of a grid: additive attention, its keys computed once an image."""
+"""How a captioner looks at a grid: at a glance, and place by place by additive attention, its keys computed once."""
 
 from __future__ import annotations
 
@@ -35,3 +35,21 @@ class GridAttention(nn.Module):
         scores = self.score(torch.tanh(keys.unsqueeze(1) + query.unsqueeze(2))).squeeze(3)
         weights = scores.float().softmax(dim=2)
         return torch.bmm(weights.to(values.dtype), values), weights
+
+
+class Glance(nn.Module):
+    """What a grid (N, L, D) shows at once: its mean over the places, brought to unit variance, as (N, 1, `size`).
+
+    A mean over places varies far less than the places, by which a grid's features are scaled: without the layer norm
+    it takes epochs until the image is heard in it (on Flickr8k a validation perplexity of 60 after one epoch).
+    """
+
+    def __init__(self, feature_size: int, *, size: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(feature_size, elementwise_affine=False)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(feature_size, size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        seen: Tensor = self.linear(self.dropout(self.norm(features.mean(dim=1, keepdim=True))))
+        return seen

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seesay.models.captioner import Captioner, Memory, Share, Size, State
 from seesay.models.feature_scale import FeatureScale
-from seesay.models.grid_attention import GridAttention
+from seesay.models.grid_attention import Glance, GridAttention
 from seesay.models.recurrence import lstm_cell, unroll
 from seesay.models.words import Words
 
@@ -48,7 +48,7 @@ class SoftAttentionCaptioner(Captioner):
             embedding_dropout=embedding_dropout,
             tie_weights=tie_weights,
         )
-        self.first_state = nn.Linear(hidden_size, 2 * hidden_size)
+        self.first_state = Glance(feature_size, size=2 * hidden_size, dropout=dropout)
         self.from_words = nn.Linear(embedding_size, 4 * hidden_size)
         self.sizes_from_hidden = (4 * hidden_size, attention_size, 1)  # gates, query, beta
         self.from_hidden = nn.Linear(hidden_size, sum(self.sizes_from_hidden))
@@ -65,14 +65,14 @@ class SoftAttentionCaptioner(Captioner):
         return self.words.logits(hidden)
 
     def memory(self, features: Tensor) -> Memory:
-        """Keys (N, L, attention_size), values (N, L, hidden_size)."""
-        return self.grid.prepare(self.scale(features))
+        """Keys (N, L, attention_size), values (N, L, hidden_size), the first state (N, 1, 2 * hidden_size)."""
+        scaled = self.scale(features)
+        return *self.grid.prepare(scaled), self.first_state(scaled)
 
     def initial_state(self, memory: Memory) -> State:
         """The state (hidden, cell), each (N, 1, hidden_size)."""
-        state = self.first_state(memory[1].mean(dim=1, keepdim=True)).tanh()
-        hidden, cell = state.chunk(2, dim=2)
-        return hidden, cell.float()
+        hidden, cell = memory[2].chunk(2, dim=2)
+        return hidden.tanh(), cell.float()
 
     def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
         vectors = self.words.embed(tokens)
@@ -88,7 +88,7 @@ class SoftAttentionCaptioner(Captioner):
         """The output is hidden state and what is seen, (N, B, 2 * hidden_size)."""
         hidden, cell = state
         gates_of_hidden, query, beta = self.from_hidden(hidden).split(self.sizes_from_hidden, dim=2)
-        seen, weights = self.grid.look(query, *memory)
+        seen, weights = self.grid.look(query, memory[0], memory[1])
         seen = beta.sigmoid() * seen
         hidden, cell = lstm_cell(gates + gates_of_hidden + self.from_seen(seen), cell)
         return torch.cat((hidden, seen), dim=2), weights, (hidden, cell)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seesay.models.captioner import Captioner, Memory, Share, Size, State
 from seesay.models.feature_scale import FeatureScale
-from seesay.models.grid_attention import GridAttention
+from seesay.models.grid_attention import Glance, GridAttention
 from seesay.models.recurrence import lstm_cell, unroll
 from seesay.models.words import Words
 
@@ -18,7 +18,8 @@ class UpDownCaptioner(Captioner):
     """The top-down half of Anderson et al. (2018), with a grid's features (N, L, D) in place of detected regions.
 
     The attention LSTM sees the word, the grid's mean and the language LSTM's last output; its own output is the
-    question. The language LSTM sees that output and what was looked at. Both start from zero.
+    question. The language LSTM sees that output and what was looked at. The first starts from zero, the second from what
+    the grid shows at a glance (in the paper from zero too).
     """
 
     looks_at: ClassVar[Literal["pooled", "grid"]] = "grid"
@@ -49,7 +50,8 @@ class UpDownCaptioner(Captioner):
             tie_weights=tie_weights,
         )
         self.from_words = nn.Linear(embedding_size, 4 * hidden_size)
-        self.from_mean = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
+        self.from_mean = Glance(feature_size, size=4 * hidden_size, dropout=dropout)
+        self.first_state = Glance(feature_size, size=2 * hidden_size, dropout=dropout)
         self.attention_lstm = nn.Linear(2 * hidden_size, 4 * hidden_size, bias=False)
         self.query = nn.Linear(hidden_size, attention_size, bias=False)
         self.language_lstm = nn.Linear(3 * hidden_size, 4 * hidden_size)
@@ -64,15 +66,15 @@ class UpDownCaptioner(Captioner):
 
     def memory(self, features: Tensor) -> Memory:
         """Keys (N, L, attention_size), values (N, L, hidden_size), the mean's part of the attention LSTM's gates
-        (N, 1, 4 * hidden_size)."""
-        keys, values = self.grid.prepare(self.scale(features))
-        return keys, values, self.from_mean(values.mean(dim=1, keepdim=True))
+        (N, 1, 4 * hidden_size), the language LSTM's first state (N, 1, 2 * hidden_size)."""
+        scaled = self.scale(features)
+        return *self.grid.prepare(scaled), self.from_mean(scaled), self.first_state(scaled)
 
     def initial_state(self, memory: Memory) -> State:
         """The states (hidden, cell) of the attention LSTM, then of the language LSTM, each (N, 1, hidden_size)."""
-        values = memory[1]
-        hidden = values.new_zeros(len(values), 1, self.hidden_size)
-        return hidden, hidden.float(), hidden, hidden.float()
+        saying, saying_cell = memory[3].chunk(2, dim=2)
+        looking = saying.new_zeros(saying.shape)
+        return looking, looking.float(), saying.tanh(), saying_cell.float()
 
     def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
         output, _, state = self._advance(self.from_words(self.words.embed(tokens)) + memory[2], state, memory)
