@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seesay.evaluation.cider import CiderReferences
-from seesay.evaluation.ngrams import MAX_ORDER, NGram, count_ngrams
+from seesay.evaluation.ngrams import MAX_ORDER, count_ngrams
 
 NUMBERS_OF_NEIGHBOURS = (1, 3, 10, 30, 90)
 """Of training images, of which the best on val is taken. Devlin et al. (2015) took about 90 of 83,000."""
@@ -88,34 +87,29 @@ class Consensus:
     def __init__(self, captions: Sequence[Sequence[list[str]]]) -> None:
         """`captions[i]` are the captions (tokens) of training image i."""
         self.captions = captions
-        counts = [[count_ngrams(tokens) for tokens in of_image] for of_image in captions]
-        frequency: Counter[NGram] = Counter(ngram for of_image in counts for ngram in set().union(*of_image))
-        ids = {ngram: position for position, ngram in enumerate(frequency)}
-        rarity = {ngram: float(np.log(len(captions) / number)) for ngram, number in frequency.items()}
-        self.num_ngrams = len(ids)
-        self.entries = [[_vector(count, ids, rarity) for count in of_image] for of_image in counts]
+        flat = [tokens for of_image in captions for tokens in of_image]
+        self.first_of_image = np.cumsum([0, *map(len, captions)])
+        counts = count_ngrams(flat)
+        image_of_caption = np.repeat(np.arange(len(captions)), np.diff(self.first_of_image))
+        holds = np.unique(image_of_caption[counts.row] * max(1, counts.num_ngrams) + counts.ngram)
+        num_images_with = np.bincount(holds % max(1, counts.num_ngrams), minlength=counts.num_ngrams)
+        weights = counts.count * np.log(len(captions) / num_images_with[counts.ngram])
+        # A caption's n-grams of one order have length 1/2, so that four orders average.
+        place = counts.row * MAX_ORDER + counts.order
+        norms = np.sqrt(np.bincount(place, weights=weights**2, minlength=len(flat) * MAX_ORDER))[place]
+        shares = np.divide(weights, norms, out=np.zeros_like(weights), where=norms > 0) / np.sqrt(MAX_ORDER)
+        cuts = np.searchsorted(counts.row, np.arange(1, len(flat)))
+        self.ngrams, self.weights = np.split(counts.ngram, cuts), np.split(shares, cuts)
 
     def caption(self, images: Sequence[int] | Rows) -> list[str]:
         """The caption of `images` most similar to their other captions on average, the earliest among equals."""
         found = [tokens for image in images for tokens in self.captions[image]]
-        vectors = [vector for image in images for vector in self.entries[image]]
-        lengths = [len(ngrams) for ngrams, _ in vectors]
-        ngrams = np.concatenate([ngrams for ngrams, _ in vectors])
-        weights = np.concatenate([weights for _, weights in vectors])
+        rows = [row for i in images for row in range(self.first_of_image[i], self.first_of_image[i + 1])]
+        lengths = [len(self.ngrams[row]) for row in rows]
+        ngrams = np.concatenate([self.ngrams[row] for row in rows])
+        weights = np.concatenate([self.weights[row] for row in rows])
         owner = np.repeat(np.arange(len(found)), lengths)
         _, place = np.unique(ngrams, return_inverse=True)
         total = np.bincount(place, weights=weights)[place] if len(place) else weights
         others = np.bincount(owner, weights=weights * (total - weights), minlength=len(found))
         return found[int(np.argmax(others.round(9)))]  # rounded: sums in another order are no better
-
-
-def _vector(
-    counts: Counter[NGram], ids: dict[NGram, int], rarity: dict[NGram, float]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """A caption's n-grams and their weights; those of one order have length 1/2, so that four orders average."""
-    ngrams = list(counts)
-    weights = np.array([counts[ngram] * rarity[ngram] for ngram in ngrams], dtype=np.float64)
-    order = np.array([len(ngram) - 1 for ngram in ngrams], dtype=np.int64)
-    norms = np.sqrt(np.bincount(order, weights=weights**2, minlength=MAX_ORDER))[order]
-    shares = np.divide(weights, norms, out=np.zeros_like(weights), where=norms > 0) / np.sqrt(MAX_ORDER)
-    return np.array([ids[ngram] for ngram in ngrams], dtype=np.int64), shares
