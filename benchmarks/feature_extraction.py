@@ -207,6 +207,8 @@ def variants(network: str, weights: Path, settings: Features, compute: Compute) 
         "all threads on one batch": all_threads_on_one_batch(encoder(), settings, compute),
         "one thread": ours(encoder(), settings, replace(compute, num_threads=1)),
     }
+    if compute.num_threads == 1:
+        del found["all threads on one batch"], found["one thread"]
     for batch_size in (4, 8, 16, 32, 64):
         if batch_size != settings.batch_size:
             found[f"batches of {batch_size}"] = ours(encoder(), changed(batch_size=batch_size), compute)
@@ -260,6 +262,7 @@ def main() -> None:
     parser.add_argument("--cell", default="flickr8k_mobilenet_v2", help="of `features` in params.yaml")
     parser.add_argument("--images", type=int, default=256, help="the first of the dataset's")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--num-threads", type=int, help="instead of runtime's: 1 on a machine that is busy")
     parser.add_argument("--only", nargs="*", default=[], help="variants beside seesay and the plain loop; all if empty")
     parser.add_argument("--root", type=Path, default=Path())
     parser.add_argument("--out", type=Path)
@@ -268,6 +271,8 @@ def main() -> None:
     if settings.encoder == "none":
         raise InputError(f"features.{options.cell}: expected a cell with an encoder, it has a classifier of ours")
     paths, compute = Paths(options.root), configure(read_section(options.root, "runtime", Runtime).in_float32())
+    if options.num_threads is not None:
+        compute = replace(compute, num_threads=options.num_threads)
     captions = read_caption_records(paths.captions(settings.dataset))
     all_images = open_caption_images(captions, paths)
     images = CaptionImages(all_images.folder, all_images.records[: options.images])

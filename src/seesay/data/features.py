@@ -74,7 +74,8 @@ class Features:
         if looks_at == "pooled":
             return self.pooled
         if self.grid is None:
-            where = Path(self.pooled.filename).parent if isinstance(self.pooled, np.memmap) else "these features"
+            file = self.pooled.filename if isinstance(self.pooled, np.memmap) else None
+            where = "these features" if file is None else Path(file).parent
             raise InputError(f"{where}: has no grid; a captioner that looks at places needs features with a grid_size")
         return self.grid
 
@@ -190,7 +191,7 @@ def _is_finite(array: np.ndarray, rows_at_a_time: int = 256) -> bool:
 
 
 def _write_components(path: Path, components: Mapping[str, Components]) -> None:
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for kind, found in components.items():
         arrays |= {f"{kind}_mean": found.mean, f"{kind}_axes": found.axes}
     with atomic_path(path) as temporary, temporary.open("wb") as file:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
 import torchvision
-from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seesay.errors import InputError
@@ -26,13 +24,11 @@ from seesay.models.encoder import (
     load_encoder,
     read_torchvision_weights,
 )
+from seesay.models.last_map import PROBED_AT, with_map
 from seesay.models.plain_cnn import PlainCNN
 from seesay.models.pretrained import Pretrained
 from seesay.models.resnet9 import ResNet9
 from seesay.models.resnet18 import ResNet18
-
-_PROBED_AT = 224
-"""Pixels a side at which a network's last feature map is looked for: all networks take it, no map is a single place."""
 
 _WITHOUT_GLOBAL_POOLING = (torchvision.models.AlexNet, torchvision.models.SqueezeNet, torchvision.models.VGG)
 
@@ -138,8 +134,11 @@ def classifier_encoder(checkpoint: Checkpoint, cell: str, *, grid_size: int | No
         network.fc = nn.Identity()
         return _of_torchvision(network, head.in_features, mean, std, f"classifier {cell!r}", grid_size=grid_size)
     if isinstance(classifier, Pretrained):
-        dimensions = classifier.head[-1].in_features
-        inner = _of_torchvision(classifier.backbone, dimensions, mean, std, f"classifier {cell!r}", grid_size=grid_size)
+        head = classifier.head[-1]
+        assert isinstance(head, nn.Linear)
+        inner = _of_torchvision(
+            classifier.backbone, head.in_features, mean, std, f"classifier {cell!r}", grid_size=grid_size
+        )
         inner.network = _Adapted(inner.network, classifier)
         return inner
     name = checkpoint.architecture["name"]
@@ -159,7 +158,7 @@ def _of_torchvision(
     grid_size: int | None,
 ) -> FeatureEncoder:
     """An encoder of a network that has lost its linear head."""
-    places = _with_map(fuse_batch_norms(network.eval()), dimensions, name)
+    places = with_map(fuse_batch_norms(network.eval()), dimensions, name)
     return FeatureEncoder(places, num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
 
 
@@ -174,45 +173,8 @@ def _of_body(
     """An encoder whose last feature map is all that `body` returns."""
     fused = fuse_batch_norms(body.eval())
     with torch.inference_mode():
-        dimensions = fused(torch.zeros(1, 3, _PROBED_AT, _PROBED_AT)).shape[1]
+        dimensions = fused(torch.zeros(1, 3, PROBED_AT, PROBED_AT)).shape[1]
     return FeatureEncoder(_Pooled(fused, pool), num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
-
-
-def _with_map(traced: nn.Module, dimensions: int, name: str) -> nn.Module:
-    """The traced network, which returns what it returned and the map it pooled: the last one with several places."""
-    assert isinstance(traced, fx.GraphModule)
-    with torch.no_grad():
-        ShapeProp(traced).propagate(torch.zeros(1, 3, _PROBED_AT, _PROBED_AT))
-    found = None
-    for node in traced.graph.nodes:
-        shape = getattr(node.meta.get("tensor_meta"), "shape", ())
-        kind = _kind_of_map(tuple(shape), dimensions)
-        found = (node, kind) if kind else found
-    if found is None:
-        raise InputError(f"{name}: has no map of {dimensions} features before its pooled vector")
-    node, kind = found
-    output = next(node for node in traced.graph.nodes if node.op == "output")
-    if kind == "tokens":
-        with traced.graph.inserting_before(output):
-            node = traced.graph.call_function(_tokens_to_map, (node,))
-    output.args = ((output.args[0], node),)
-    traced.recompile()
-    return traced
-
-
-def _kind_of_map(shape: tuple[int, ...], dimensions: int) -> str:
-    """`map` for (1, D, h, w) with several places, `tokens` for a vision transformer's (1, 1 + h * h, D)."""
-    if len(shape) == 4 and shape[1] == dimensions and shape[2] * shape[3] > 1:
-        return "map"
-    if len(shape) == 3 and shape[2] == dimensions and shape[1] > 2 and math.isqrt(shape[1] - 1) ** 2 == shape[1] - 1:
-        return "tokens"
-    return ""
-
-
-def _tokens_to_map(tokens: Tensor) -> Tensor:
-    """(N, 1 + h * h, D), the class token first, to (N, D, h, h)."""
-    side = math.isqrt(tokens.shape[1] - 1)
-    return tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
 
 
 def _largest(places: Tensor) -> Tensor:
@@ -273,6 +235,6 @@ class _Tiled(nn.Module):
         side = -(-images.shape[-1] // size) * size  # the next multiple
         if images.shape[-1] != side:
             images = F.interpolate(images, size=side, mode="bilinear", align_corners=False)
-        tiles = images.unflatten(3, (size, -1)).unflatten(2, (size, -1))  # (N, 3, row, y, column, x)
-        tiles = tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
-        return pooled, self.network(tiles).unflatten(0, (-1, size, size)).permute(0, 3, 1, 2)
+        tiles = images.reshape(len(images), 3, size, side // size, size, side // size)  # (N, 3, row, y, column, x)
+        seen: Tensor = self.network(tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2))
+        return pooled, seen.reshape(len(images), size, size, -1).permute(0, 3, 1, 2)
