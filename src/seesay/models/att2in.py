@@ -17,8 +17,8 @@ from seesay.models.words import Words
 class Att2InCaptioner(Captioner):
     """Att2in of Rennie et al. (2017, "Self-critical sequence training") on a grid's features (N, L, D).
 
-    The cell's candidate is a maxout of two: max(a, b) where tanh stands in an LSTM. Its first state is what the grid shows at a
-    glance, where the paper starts from the image as a first word.
+    The cell's candidate is a maxout of two: max(a, b) where tanh stands in an LSTM. Its first state is what the grid
+    shows at a glance, where the paper starts from the image as a first word.
     """
 
     looks_at: ClassVar[Literal["pooled", "grid"]] = "grid"

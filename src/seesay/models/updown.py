@@ -18,8 +18,8 @@ class UpDownCaptioner(Captioner):
     """The top-down half of Anderson et al. (2018), with a grid's features (N, L, D) in place of detected regions.
 
     The attention LSTM sees the word, the grid's mean and the language LSTM's last output; its own output is the
-    question. The language LSTM sees that output and what was looked at. The first starts from zero, the second from what
-    the grid shows at a glance (in the paper from zero too).
+    question. The language LSTM sees that output and what was looked at. The first starts from zero, the second from
+    what the grid shows at a glance (in the paper from zero too).
     """
 
     looks_at: ClassVar[Literal["pooled", "grid"]] = "grid"

@@ -16,7 +16,7 @@ from seesay.data.sources import SourceNote
 from seesay.errors import InputError
 from seesay.files import file_digest, read_json
 from seesay.params.captioning import Captioner
-from seesay.params.experiments import Autoencoder, Classifier
+from seesay.params.experiments import NONE, Autoencoder, Classifier
 from seesay.params.results import Release
 from seesay.paths import Paths
 from seesay.tracking.records import RunRecord, read_record
@@ -97,11 +97,15 @@ def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any], c
 def _substitutes(paths: Paths, made_as: Classifier | Autoencoder | Captioner) -> list[str]:
     """Names of the files that stood in for official ones in what a model was made from, its encoder's weights too."""
     if isinstance(made_as, Captioner):
-        learning = made_as.learning
-        reports = [
-            paths.data_report("prepare_captions", learning.dataset),
-            paths.data_report("extract_features", learning.features),
-        ]
+        learning, reports = made_as.learning, []
+        for name, features in ((learning.dataset, learning.features), (learning.also_dataset, learning.also_features)):
+            if name == NONE:
+                continue
+            seen = paths.data_report("extract_features", features)
+            reports += [paths.data_report("prepare_captions", name), seen]
+            trained_on = read_json(seen).get("trained_on")
+            if trained_on:  # the encoder is a classifier of ours
+                reports.append(paths.data_report("prepare_images", trained_on["dataset"]))
     else:
         reports = [paths.data_report("prepare_images", made_as.dataset)]
     notes = [SourceNote.from_json(read_json(path).get("source"), where=path) for path in reports]
