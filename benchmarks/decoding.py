@@ -168,8 +168,8 @@ def describe(result: Mapping[str, Any], *, beam_size: int) -> str:
         name = method if method == "greedy" else f"beam {beam_size}"
         for way, figures in found["ways"].items():
             times, of_cores = ("" if way == BATCHED else f"{figures[key]:.1f} times" for key in ("ratio", "core_ratio"))
-            same = f"{figures['same_captions']:15.0%}"
-            lines.append(f"  {name:8}{way:12}{figures['images_per_second']:9.1f}{times:>19}{of_cores:>17}{same}")
+            speed, same = f"{figures['images_per_second']:9.1f}", f"{figures['same_captions']:15.0%}"
+            lines.append(f"  {name:8}{way:12}{speed}{times:>19}{of_cores:>17}{same}")
         lines.append(f"  {name:8}wanted: {found['goal']:.0f} times")
     return "\n".join(lines)
 

@@ -113,8 +113,8 @@ class _Found:
     def add_open(self, images: Tensor, words: Tensor, totals: Tensor) -> None:
         """Beams that reached the longest length count as captions."""
         groups = self.num_finished.shape[1]
-        self.words[images, :, self.size :] = words.unflatten(1, (groups, -1))
-        self.totals[images, :, self.size :] = totals.unflatten(1, (groups, -1))
+        self.words[images, :, self.size :] = words.unflatten(1, (groups, -1))  # type: ignore[no-untyped-call]
+        self.totals[images, :, self.size :] = totals.unflatten(1, (groups, -1))  # type: ignore[no-untyped-call]
         self.lengths[:, :, self.size :] = self.max_length
 
     def captions(self, length_penalty: float, *, limit: int) -> list[list[Decoded]]:

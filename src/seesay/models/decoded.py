@@ -39,7 +39,7 @@ def reordered(state: State, beams: Tensor) -> State:
     """The state (N, B', ...) of the chosen `beams` (N, B') of each image of a state (N, B, ...)."""
     num_images, num_beams = state[0].shape[:2] if state else beams.shape
     index = (beams + num_beams * torch.arange(num_images, device=beams.device).unsqueeze(1)).flatten()
-    return tuple(part.flatten(0, 1).index_select(0, index).unflatten(0, tuple(beams.shape)) for part in state)
+    return tuple(part.flatten(0, 1).index_select(0, index).unflatten(0, tuple(beams.shape)) for part in state)  # type: ignore[no-untyped-call]
 
 
 def of_images(parts: tuple[Tensor, ...], images: Tensor) -> tuple[Tensor, ...]:

@@ -36,7 +36,6 @@ def _decode_batch(
         case Greedy():
             return [[caption] for caption in greedy_search(captioner, batch, max_length=decoding.max_length)]
         case Beam() | DiverseBeam():
-            diverse = isinstance(decoding, DiverseBeam)
             return beam_search(
                 captioner,
                 batch,
@@ -44,7 +43,7 @@ def _decode_batch(
                 length_penalty=decoding.length_penalty,
                 max_length=decoding.max_length,
                 num_groups=decoding.num_groups if isinstance(decoding, DiverseBeam) else 1,
-                diversity_penalty=decoding.diversity_penalty if diverse else 0.0,
+                diversity_penalty=decoding.diversity_penalty if isinstance(decoding, DiverseBeam) else 0.0,
             )
         case Nucleus():
             return nucleus_sampling(

@@ -49,7 +49,7 @@ class PackagedModel(PythonModel):
             from seesay.params.reading import validate
 
             described = {**context.model_config["decoding"], "batch_size": BATCH_SIZE}
-            self.decoding = validate(described, Decoding, where="model_config", prefix=["decoding"])
+            self.decoding: Decoding = validate(described, Decoding, where="model_config", prefix=["decoding"])
             self.vocabulary = read_vocabulary(Path(context.artifacts["vocabulary"]))
             self.checkpoint.require_vocabulary(self.vocabulary.digest)
 
