@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,11 +20,12 @@ from seesay.models.classifiers import restore_classifier
 from seesay.models.encoder import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    Encoder,
+    find_head,
     fuse_batch_norms,
     load_encoder,
     read_torchvision_weights,
 )
+from seesay.models.places import Adapted, Pooled, Tiled, largest, mean_pool
 from seesay.models.plain_cnn import PlainCNN
 from seesay.models.pretrained import Pretrained
 from seesay.models.resnet9 import ResNet9
@@ -35,6 +36,9 @@ _PROBED_AT = 224
 """Pixels a side at which a network's last feature map is looked for: all networks take it, no map is a single place."""
 
 _WITHOUT_GLOBAL_POOLING = (torchvision.models.AlexNet, torchvision.models.SqueezeNet, torchvision.models.VGG)
+
+Trace = Callable[[nn.Module], nn.Module]
+"""How a network in evaluation mode is taken up: with its batch norms folded away, or, to be trained, as it is."""
 
 
 class FeatureEncoder(nn.Module):
@@ -72,7 +76,9 @@ class FeatureEncoder(nn.Module):
         pooled, places = self.network((images.float() / 255.0 - self.mean) / self.std)
         features = {"pooled": pooled.float()}
         if self.grid_size is not None:
-            grid = F.adaptive_avg_pool2d(places.float(), self.grid_size)
+            grid = places.float()
+            if grid.shape[2:] != (self.grid_size, self.grid_size):  # nothing to average; CUDA's way back has no order
+                grid = F.adaptive_avg_pool2d(grid, self.grid_size)
             features["grid"] = grid.flatten(2).transpose(1, 2)
         return features
 
@@ -102,16 +108,26 @@ def load_feature_encoder(network: str, weights_path: Path | None, *, grid_size: 
     """
     if weights_path is not None and network in torchvision.models.list_models(module=torchvision.models):
         built = torchvision.models.get_model(network, weights=None)
-        if isinstance(built, _WITHOUT_GLOBAL_POOLING):
-            read_torchvision_weights(built, weights_path, network)
-            return _of_body(built.features, _mean_pool, IMAGENET_MEAN, IMAGENET_STD, grid_size=grid_size)
+        read_torchvision_weights(built, weights_path, network)
+        return encoder_of_network(built, network, grid_size=grid_size)
     encoder = load_encoder(network, weights_path)
+    assert isinstance(encoder.network, SmallCnn)
     mean, std = encoder.mean.flatten().tolist(), encoder.std.flatten().tolist()
-    if isinstance(encoder.network, SmallCnn):
-        places: nn.Module = _Tiled(encoder.network, grid_size)
-    else:
-        places = _with_map(encoder, network)
+    places = Tiled(encoder.network, grid_size)
     return FeatureEncoder(places, num_dimensions=encoder.num_dimensions, grid_size=grid_size, mean=mean, std=std)
+
+
+def encoder_of_network(
+    network: nn.Module, name: str, *, grid_size: int | None, trace: Trace = fuse_batch_norms
+) -> FeatureEncoder:
+    """torchvision's `network` of that name, which loses its linear head; its parameters stay shared with `network`
+    but for those that `trace` makes new."""
+    if isinstance(network, _WITHOUT_GLOBAL_POOLING):
+        return _of_body(network.features, mean_pool, IMAGENET_MEAN, IMAGENET_STD, grid_size=grid_size, trace=trace)
+    child, head, linear = find_head(network, name)
+    setattr(network, child, nn.Sequential(*head[: head.index(linear)]))
+    dimensions = linear.in_features
+    return _of_torchvision(network, dimensions, IMAGENET_MEAN, IMAGENET_STD, name, grid_size=grid_size, trace=trace)
 
 
 def classifier_encoder(checkpoint: Checkpoint, cell: str, *, grid_size: int | None) -> FeatureEncoder:
@@ -120,20 +136,26 @@ def classifier_encoder(checkpoint: Checkpoint, cell: str, *, grid_size: int | No
     Pooled is what its head takes, for the AlexNets the mean of their last feature map: their heads take all places.
     Raises `InputError` for classifiers that keep no places: perceptrons, and ensembles, which have several networks.
     """
-    classifier = restore_classifier(checkpoint)
+    return encoder_of_classifier(restore_classifier(checkpoint), checkpoint, cell, grid_size=grid_size)
+
+
+def encoder_of_classifier(
+    classifier: nn.Module, checkpoint: Checkpoint, cell: str, *, grid_size: int | None, trace: Trace = fuse_batch_norms
+) -> FeatureEncoder:
+    """As `classifier_encoder`, of the classifier restored from `checkpoint`; see `encoder_of_network`."""
     mean, std = checkpoint.normalisation["mean"], checkpoint.normalisation["std"]
     if isinstance(classifier, ResNet9):
-        return _of_body(classifier.body, _largest, mean, std, grid_size=grid_size)
+        return _of_body(classifier.body, largest, mean, std, grid_size=grid_size, trace=trace)
     if isinstance(classifier, PlainCNN | AlexNet | AlexNetMini):
-        return _of_body(classifier.body, _mean_pool, mean, std, grid_size=grid_size)
+        return _of_body(classifier.body, mean_pool, mean, std, grid_size=grid_size, trace=trace)
     if isinstance(classifier, ResNet18):
         network, head = classifier.network, classifier.network.fc[-1]
         network.fc = nn.Identity()
-        return _of_torchvision(network, head.in_features, mean, std, cell, grid_size=grid_size)
+        return _of_torchvision(network, head.in_features, mean, std, cell, grid_size=grid_size, trace=trace)
     if isinstance(classifier, Pretrained):
         dimensions = classifier.head[-1].in_features
-        inner = _of_torchvision(classifier.backbone, dimensions, mean, std, cell, grid_size=grid_size)
-        inner.network = _Adapted(inner.network, classifier)
+        inner = _of_torchvision(classifier.backbone, dimensions, mean, std, cell, grid_size=grid_size, trace=trace)
+        inner.network = Adapted(inner.network, classifier)
         return inner
     name = checkpoint.architecture["name"]
     raise InputError(
@@ -150,36 +172,42 @@ def _of_torchvision(
     name: str,
     *,
     grid_size: int | None,
+    trace: Trace,
 ) -> FeatureEncoder:
     """An encoder of a network that has lost its linear head."""
-    encoder = Encoder(fuse_batch_norms(network.eval()), num_dimensions=dimensions, mean=tuple(mean), std=tuple(std))
-    places = _with_map(encoder, name)
+    traced = trace(network.eval())
+    assert isinstance(traced, fx.GraphModule)
+    places = _with_map(traced, dimensions, name)
     return FeatureEncoder(places, num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
 
 
 def _of_body(
-    body: nn.Module, pool: nn.Module, mean: Sequence[float], std: Sequence[float], *, grid_size: int | None
+    body: nn.Module,
+    pool: nn.Module,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    grid_size: int | None,
+    trace: Trace,
 ) -> FeatureEncoder:
     """An encoder whose last feature map is all that `body` returns."""
-    fused = fuse_batch_norms(body.eval())
+    traced = trace(body.eval())
     with torch.inference_mode():
-        dimensions = fused(torch.zeros(1, 3, _PROBED_AT, _PROBED_AT)).shape[1]
-    return FeatureEncoder(_Pooled(fused, pool), num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
+        dimensions = traced(torch.zeros(1, 3, _PROBED_AT, _PROBED_AT)).shape[1]
+    return FeatureEncoder(Pooled(traced, pool), num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
 
 
-def _with_map(encoder: Encoder, name: str) -> fx.GraphModule:
+def _with_map(traced: fx.GraphModule, dimensions: int, name: str) -> fx.GraphModule:
     """The traced network, which returns what it returned and the map it pooled: the last one with several places."""
-    traced = encoder.network
-    assert isinstance(traced, fx.GraphModule)
     with torch.no_grad():
         ShapeProp(traced).propagate(torch.zeros(1, 3, _PROBED_AT, _PROBED_AT))
     found = None
     for node in traced.graph.nodes:
         shape = getattr(node.meta.get("tensor_meta"), "shape", ())
-        kind = _kind_of_map(tuple(shape), encoder.num_dimensions)
+        kind = _kind_of_map(tuple(shape), dimensions)
         found = (node, kind) if kind else found
     if found is None:
-        raise InputError(f"{name!r}: has no map of {encoder.num_dimensions} features before its pooled vector")
+        raise InputError(f"{name!r}: has no map of {dimensions} features before its pooled vector")
     node, kind = found
     output = next(node for node in traced.graph.nodes if node.op == "output")
     if kind == "tokens":
@@ -203,70 +231,3 @@ def _tokens_to_map(tokens: Tensor) -> Tensor:
     """(N, 1 + h * h, D), the class token first, to (N, D, h, h)."""
     side = math.isqrt(tokens.shape[1] - 1)
     return tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
-
-
-class _Largest(nn.Module):
-    def forward(self, places: Tensor) -> Tensor:
-        return places.amax(dim=(2, 3))
-
-
-class _Mean(nn.Module):
-    def forward(self, places: Tensor) -> Tensor:
-        return places.mean(dim=(2, 3))
-
-
-_largest, _mean_pool = _Largest(), _Mean()
-
-
-class _Pooled(nn.Module):
-    """A map, and its pooled vector before it."""
-
-    def __init__(self, body: nn.Module, pool: nn.Module) -> None:
-        super().__init__()
-        self.body, self.pool = body, pool
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        places = self.body(images)
-        return self.pool(places), places
-
-
-class _Adapted(nn.Module):
-    """What `Pretrained` does to images before its backbone sees them."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, backbone: nn.Module, classifier: Pretrained) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.input_size = classifier.input_size
-        self.register_buffer("scale", classifier.scale.clone())
-        self.register_buffer("shift", classifier.shift.clone())
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        images = images * self.scale + self.shift
-        if images.shape[-1] != self.input_size:
-            images = F.interpolate(images, size=self.input_size, mode="bilinear", align_corners=False)
-        pooled, places = self.backbone(images)
-        return pooled, places
-
-
-class _Tiled(nn.Module):
-    """A network without maps looks at each place as at an image of its own."""
-
-    def __init__(self, network: SmallCnn, grid_size: int | None) -> None:
-        super().__init__()
-        self.network = network
-        self.grid_size = grid_size
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        pooled: Tensor = self.network(images)
-        if self.grid_size is None:
-            return pooled, None
-        size = self.grid_size
-        side = -(-images.shape[-1] // size) * size  # the next multiple
-        if images.shape[-1] != side:
-            images = F.interpolate(images, size=side, mode="bilinear", align_corners=False)
-        tiles = images.unflatten(3, (size, -1)).unflatten(2, (size, -1))  # (N, 3, row, y, column, x)
-        tiles = tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
-        return pooled, self.network(tiles).unflatten(0, (-1, size, size)).permute(0, 3, 1, 2)
