@@ -12,8 +12,9 @@ from seesay.tracking.recorder import record_stage
 def main(root: Path = Path()) -> None:
     paths = Paths(root)
     with record_stage(root, "none", params={}):
-        empty = (paths.weights, paths.captions, paths.features, paths.classifiers_of, paths.captioner_of)
-        for folder in (path_of(NONE) for path_of in empty):
+        data = (paths.weights, paths.captions, paths.features)
+        models = (paths.classifiers_of, paths.captioner_of, paths.finetuned_encoder)
+        for folder in (path_of(NONE) for path_of in data + models):
             with atomic_directory(folder):
                 pass
 

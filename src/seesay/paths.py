@@ -73,6 +73,10 @@ class Paths:
     def captioner(self, cell: str) -> Path:
         return self.captioner_of(cell) / "captioner.pt"
 
+    def finetuned_encoder(self, cell: str) -> Path:
+        """Folder: an encoder's weights after learning on with a captioner, and `origin.json`."""
+        return self.root / "models/encoders" / cell
+
     @property
     def release(self) -> Path:
         """What `register` has released: one entry per registered model."""

@@ -1,4 +1,4 @@
-"""What stands around a network so that it gives a pooled vector and the map before pooling, of which places are kept."""
+"""What stands around a network so that it gives a pooled vector and the map before, which keeps places apart."""
 
 from __future__ import annotations
 

@@ -21,9 +21,7 @@ Score = Callable[[list[list[int]]], float]
 BATCH_SIZE = 128
 
 
-def mean_token_loss(
-    captioner: nn.Module, encoded: EncodedCaptions, features: Seen, *, device: torch.device
-) -> float:
+def mean_token_loss(captioner: nn.Module, encoded: EncodedCaptions, features: Seen, *, device: torch.device) -> float:
     """Mean cross-entropy per token over all of `encoded`."""
     total, num_tokens = 0.0, 0
     for batch in ordered_batches(encoded, features, batch_size=BATCH_SIZE, device=device):
