@@ -153,7 +153,9 @@ def encoder_of_classifier(
         network.fc = nn.Identity()
         return _of_torchvision(network, head.in_features, mean, std, cell, grid_size=grid_size, trace=trace)
     if isinstance(classifier, Pretrained):
-        dimensions = classifier.head[-1].in_features
+        linear = classifier.head[-1]
+        assert isinstance(linear, nn.Linear)
+        dimensions = linear.in_features
         inner = _of_torchvision(classifier.backbone, dimensions, mean, std, cell, grid_size=grid_size, trace=trace)
         inner.network = Adapted(inner.network, classifier)
         return inner
