@@ -4,7 +4,7 @@ from pathlib import Path
 
 from seesay.compute import configure
 from seesay.data.caption_records import open_caption_images, read_caption_records
-from seesay.data.feature_origin import Origin, fetched_origin, trained_origin
+from seesay.data.feature_origin import CLASSIFIER, Origin, fetched_origin, finetuned_origin, trained_origin
 from seesay.data.feature_rows import FeatureRows
 from seesay.data.features import write_features
 from seesay.files import write_json
@@ -58,12 +58,17 @@ def load_encoder_of(settings: Features, paths: Paths) -> tuple[FeatureEncoder, O
     """The encoder that `settings` name, and where its weights come from."""
     if settings.classifier != NONE:
         path = paths.classifier(settings.classifier)
-        checkpoint = load_checkpoint(path, kind="classifier")
-        encoder = classifier_encoder(checkpoint, settings.classifier, grid_size=settings.grid_size)
-        architecture, trained_on = checkpoint.architecture["name"], (checkpoint.dataset, checkpoint.dataset_digest)
-        return encoder, trained_origin(path, settings.classifier, architecture, *trained_on)
-    origin = fetched_origin(paths.weights(settings.encoder), settings.network)
-    return load_feature_encoder(settings.network, origin.path, grid_size=settings.grid_size), origin
+        trained = load_checkpoint(path, kind="classifier")
+        architecture, trained_on = trained.architecture["name"], (trained.dataset, trained.dataset_digest)
+        origin = trained_origin(path, settings.classifier, architecture, *trained_on)
+    elif settings.finetuned != NONE:
+        origin = finetuned_origin(paths.finetuned_encoder(settings.finetuned))
+    else:
+        origin = fetched_origin(paths.weights(settings.encoder), settings.network)
+    if origin.network == CLASSIFIER and origin.path is not None:
+        checkpoint = load_checkpoint(origin.path, kind="classifier")
+        return classifier_encoder(checkpoint, origin.weights.name, grid_size=settings.grid_size), origin
+    return load_feature_encoder(origin.network, origin.path, grid_size=settings.grid_size), origin
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ class Paths:
             self.features(name),
             self.classifiers_of(name),
             self.captioner_of(name),
+            self.finetuned_encoder(name),
             self.caption_predictions(name).with_suffix(""),
             self.attention(name),
             self.metrics("score_captions", name).with_suffix(""),
@@ -86,6 +87,10 @@ class Paths:
 
     def captioner(self, cell: str) -> Path:
         return self.captioner_of(cell) / "captioner.pt"
+
+    def finetuned_encoder(self, cell: str) -> Path:
+        """Folder: an encoder's weights after learning on with a captioner, and `origin.json`."""
+        return self.root / "models/encoders" / cell
 
     @property
     def release(self) -> Path:

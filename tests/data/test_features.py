@@ -19,6 +19,7 @@ SETTINGS = datasets.Features(
     dataset="toy",
     encoder="net",
     classifier="none",
+    finetuned="none",
     network="tiny",
     image_size=64,
     resize_size=72,

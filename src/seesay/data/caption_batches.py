@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from seesay.data.caption_records import CaptionRecord, CaptionRecords
-from seesay.data.joined_features import JoinedFeatures
 from seesay.data.tokenizer import tokenize
 from seesay.data.vocabulary import BOS, EOS, PAD, Vocabulary
 from seesay.errors import InputError
 from seesay.seeding import numpy_generator
+
+
+class Seen(Protocol):
+    """What is seen of images: an encoder's features, float32, or pixels, uint8, which an encoder is still to see."""
+
+    def gather(self, datasets: np.ndarray, rows: np.ndarray) -> Tensor:
+        """(N, ...) on the CPU: image `rows[i]` of dataset `datasets[i]`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class EncodedCaptions(Examples):
 
 @dataclass(frozen=True)
 class CaptionBatch:
-    """B captions: features (B, ...) float32; inputs and targets (B, T) int64.
+    """B captions: features (B, ...) as they were seen; inputs and targets (B, T) int64.
 
     targets[:, t] is what follows inputs[:, t]; where it is <pad> there is nothing to learn.
     """
@@ -56,7 +64,7 @@ class CaptionBatch:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """N images: features (N, ...) float32, and where each is in the list of training images, int64 (N,)."""
+    """N images: features (N, ...) as they were seen, and where each is in the list of training images, int64 (N,)."""
 
     features: Tensor
     images: np.ndarray
@@ -122,7 +130,7 @@ def pad_sequences(sequences: Sequence[Sequence[int]], *, dtype: type[np.integer]
 
 
 def shuffled_batches(
-    encoded: EncodedCaptions, features: JoinedFeatures, *, batch_size: int, seed: int, epoch: int, device: torch.device
+    encoded: EncodedCaptions, features: Seen, *, batch_size: int, seed: int, epoch: int, device: torch.device
 ) -> Iterator[CaptionBatch]:
     """An epoch's batches, by (seed, epoch) alone: captions of like length together, batches in random order."""
     generator = numpy_generator(seed, "caption_batches", epoch)
@@ -133,7 +141,7 @@ def shuffled_batches(
 
 
 def ordered_batches(
-    encoded: EncodedCaptions, features: JoinedFeatures, *, batch_size: int, device: torch.device
+    encoded: EncodedCaptions, features: Seen, *, batch_size: int, device: torch.device
 ) -> Iterator[CaptionBatch]:
     """Each caption once, the shortest first."""
     order = np.argsort(encoded.lengths, kind="stable")
@@ -142,7 +150,7 @@ def ordered_batches(
 
 
 def image_batches(
-    images: Examples, features: JoinedFeatures, order: np.ndarray, *, batch_size: int, device: torch.device
+    images: Examples, features: Seen, order: np.ndarray, *, batch_size: int, device: torch.device
 ) -> Iterator[ImageBatch]:
     """The images at the positions in `order`, in that order."""
     for start in range(0, len(order), batch_size):
@@ -151,7 +159,7 @@ def image_batches(
 
 
 def _gather(
-    encoded: EncodedCaptions, features: JoinedFeatures, chosen: np.ndarray, *, device: torch.device
+    encoded: EncodedCaptions, features: Seen, chosen: np.ndarray, *, device: torch.device
 ) -> CaptionBatch:
     tokens = torch.from_numpy(encoded.token_ids[chosen, : encoded.lengths[chosen].max()].astype(np.int64)).to(device)
     seen = features.gather(encoded.datasets[chosen], encoded.rows[chosen]).to(device)

@@ -63,7 +63,6 @@ def extract_features(
     """
     num_images = len(images)
     encoder = compute.place(encoder)
-    batches = _Batches(images, image_size=image_size, resize_size=resize_size, batch_size=batch_size)
     first = -(-rows.num_done // batch_size)  # all rows, or whole batches of them
     num_threads = compute.num_threads if compute.device.type == "cpu" else 1
     progress = tqdm(
@@ -78,7 +77,14 @@ def extract_features(
         progress.update(len(found["pooled"]))
 
     # Processes are forked before there are threads.
-    decoded = _decoded(batches, first, num_workers)
+    decoded = decoded_batches(
+        images,
+        image_size=image_size,
+        resize_size=resize_size,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        first=first,
+    )
     with progress, ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             for index, pixels in enumerate(decoded, start=first):
@@ -132,8 +138,14 @@ class _Batches(Dataset[Any]):
             return error
 
 
-def _decoded(batches: _Batches, first: int, num_workers: int) -> Iterator[Tensor]:
-    """The batches from `first` on, in order; raises `InputError` for an image that cannot be decoded."""
+def decoded_batches(
+    images: Images, *, image_size: int, resize_size: int, batch_size: int, num_workers: int, first: int = 0
+) -> Iterator[Tensor]:
+    """The images' pixels, as `prepare` gives them, uint8 (B, image_size, image_size, 3): the batches from `first` on.
+
+    The processes that decode are forked at once. Raises `InputError` for an image that cannot be decoded.
+    """
+    batches = _Batches(images, image_size=image_size, resize_size=resize_size, batch_size=batch_size)
     loader = iter(
         DataLoader(
             batches,

@@ -25,12 +25,17 @@ from seesay.models.encoder import (
     read_torchvision_weights,
 )
 from seesay.models.last_map import PROBED_AT, with_map
+from seesay.models.places import Adapted, Pooled, Tiled, largest, mean_pool
 from seesay.models.plain_cnn import PlainCNN
 from seesay.models.pretrained import Pretrained
 from seesay.models.resnet9 import ResNet9
 from seesay.models.resnet18 import ResNet18
+from seesay.models.small_cnn import SmallCnn
 
 _WITHOUT_GLOBAL_POOLING = (torchvision.models.AlexNet, torchvision.models.SqueezeNet, torchvision.models.VGG)
+
+Trace = Callable[[nn.Module], nn.Module]
+"""How a network in evaluation mode is taken up: with its batch norms folded away, or, to be trained, as it is."""
 
 
 class FeatureEncoder(nn.Module):
@@ -68,7 +73,9 @@ class FeatureEncoder(nn.Module):
         pooled, places = self.network((images.float() / 255.0 - self.mean) / self.std)
         features = {"pooled": pooled.float()}
         if self.grid_size is not None:
-            grid = F.adaptive_avg_pool2d(places.float(), self.grid_size)
+            grid = places.float()
+            if grid.shape[2:] != (self.grid_size, self.grid_size):  # nothing to average; CUDA's way back has no order
+                grid = F.adaptive_avg_pool2d(grid, self.grid_size)
             features["grid"] = grid.flatten(2).transpose(1, 2)
         return features
 
@@ -96,24 +103,32 @@ def load_feature_encoder(network: str, weights_path: Path | None, *, grid_size: 
     Pooled is the network's own pooled vector, what its head sees; AlexNet, VGG and SqueezeNet, which pool to no single
     vector, get their last feature map's mean. Raises `InputError` for an unknown network and for unfit weights.
     """
-    if weights_path is None or network not in torchvision.models.list_models(module=torchvision.models):
-        encoder = load_encoder(network, weights_path)  # the fixed filters, or an error that says what there is
-        places = _Tiled(encoder.network, grid_size)
-        mean, std = encoder.mean.flatten().tolist(), encoder.std.flatten().tolist()
-        return FeatureEncoder(places, num_dimensions=encoder.num_dimensions, grid_size=grid_size, mean=mean, std=std)
-    built = torchvision.models.get_model(network, weights=None)
-    if isinstance(built, torchvision.models.MNASNet):
-        # It asks for the version of its weights' layout, which does not come through; names and shapes are checked.
-        built._load_from_state_dict = partial(nn.Module._load_from_state_dict, built)
-    if isinstance(built, _WITHOUT_GLOBAL_POOLING):
+    if weights_path is not None and network in torchvision.models.list_models(module=torchvision.models):
+        built = torchvision.models.get_model(network, weights=None)
+        if isinstance(built, torchvision.models.MNASNet):
+            # It asks for the version of its weights' layout, which does not come through; names and shapes are checked.
+            built._load_from_state_dict = partial(nn.Module._load_from_state_dict, built)
         read_torchvision_weights(built, weights_path, network)
-        return _of_body(built.features, _mean, IMAGENET_MEAN, IMAGENET_STD, grid_size=grid_size)
-    name, head, linear = find_head(built, network)
-    read_torchvision_weights(built, weights_path, network)
-    # What comes before the linear layer stays: a norm, dropout (nothing in evaluation mode), mostly nothing.
-    setattr(built, name, nn.Sequential(*head[: head.index(linear)]))
+        return encoder_of_network(built, network, grid_size=grid_size)
+    encoder = load_encoder(network, weights_path)
+    assert isinstance(encoder.network, SmallCnn)
+    mean, std = encoder.mean.flatten().tolist(), encoder.std.flatten().tolist()
+    places = Tiled(encoder.network, grid_size)
+    return FeatureEncoder(places, num_dimensions=encoder.num_dimensions, grid_size=grid_size, mean=mean, std=std)
+
+
+def encoder_of_network(
+    network: nn.Module, name: str, *, grid_size: int | None, trace: Trace = fuse_batch_norms
+) -> FeatureEncoder:
+    """torchvision's `network` of that name, which loses its linear head; its parameters stay shared with `network`
+    but for those that `trace` makes new."""
+    if isinstance(network, _WITHOUT_GLOBAL_POOLING):
+        return _of_body(network.features, mean_pool, IMAGENET_MEAN, IMAGENET_STD, grid_size=grid_size, trace=trace)
+    child, head, linear = find_head(network, name)
+    setattr(network, child, nn.Sequential(*head[: head.index(linear)]))
+    dimensions = linear.in_features
     return _of_torchvision(
-        built, linear.in_features, IMAGENET_MEAN, IMAGENET_STD, f"network {network!r}", grid_size=grid_size
+        network, dimensions, IMAGENET_MEAN, IMAGENET_STD, f"network {name!r}", grid_size=grid_size, trace=trace
     )
 
 
@@ -123,23 +138,32 @@ def classifier_encoder(checkpoint: Checkpoint, cell: str, *, grid_size: int | No
     Pooled is what its head takes, for the AlexNets the mean of their last feature map: their heads take all places.
     Raises `InputError` for classifiers that keep no places: perceptrons, and ensembles, which have several networks.
     """
-    classifier = restore_classifier(checkpoint)
+    return encoder_of_classifier(restore_classifier(checkpoint), checkpoint, cell, grid_size=grid_size)
+
+
+def encoder_of_classifier(
+    classifier: nn.Module, checkpoint: Checkpoint, cell: str, *, grid_size: int | None, trace: Trace = fuse_batch_norms
+) -> FeatureEncoder:
+    """As `classifier_encoder`, of the classifier restored from `checkpoint`; see `encoder_of_network`."""
     mean, std = checkpoint.normalisation["mean"], checkpoint.normalisation["std"]
     if isinstance(classifier, ResNet9):
-        return _of_body(classifier.body, _largest, mean, std, grid_size=grid_size)
+        return _of_body(classifier.body, largest, mean, std, grid_size=grid_size, trace=trace)
     if isinstance(classifier, PlainCNN | AlexNet | AlexNetMini):
-        return _of_body(classifier.body, _mean, mean, std, grid_size=grid_size)
+        return _of_body(classifier.body, mean_pool, mean, std, grid_size=grid_size, trace=trace)
     if isinstance(classifier, ResNet18):
         network, head = classifier.network, classifier.network.fc[-1]
         network.fc = nn.Identity()
-        return _of_torchvision(network, head.in_features, mean, std, f"classifier {cell!r}", grid_size=grid_size)
-    if isinstance(classifier, Pretrained):
-        head = classifier.head[-1]
-        assert isinstance(head, nn.Linear)
-        inner = _of_torchvision(
-            classifier.backbone, head.in_features, mean, std, f"classifier {cell!r}", grid_size=grid_size
+        return _of_torchvision(
+            network, head.in_features, mean, std, f"classifier {cell!r}", grid_size=grid_size, trace=trace
         )
-        inner.network = _Adapted(inner.network, classifier)
+    if isinstance(classifier, Pretrained):
+        linear = classifier.head[-1]
+        assert isinstance(linear, nn.Linear)
+        dimensions = linear.in_features
+        inner = _of_torchvision(
+            classifier.backbone, dimensions, mean, std, f"classifier {cell!r}", grid_size=grid_size, trace=trace
+        )
+        inner.network = Adapted(inner.network, classifier)
         return inner
     name = checkpoint.architecture["name"]
     raise InputError(
@@ -156,85 +180,24 @@ def _of_torchvision(
     name: str,
     *,
     grid_size: int | None,
+    trace: Trace,
 ) -> FeatureEncoder:
     """An encoder of a network that has lost its linear head."""
-    places = with_map(fuse_batch_norms(network.eval()), dimensions, name)
+    places = with_map(trace(network.eval()), dimensions, name)
     return FeatureEncoder(places, num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
 
 
 def _of_body(
     body: nn.Module,
-    pool: Callable[[Tensor], Tensor],
+    pool: nn.Module,
     mean: Sequence[float],
     std: Sequence[float],
     *,
     grid_size: int | None,
+    trace: Trace,
 ) -> FeatureEncoder:
     """An encoder whose last feature map is all that `body` returns."""
-    fused = fuse_batch_norms(body.eval())
+    traced = trace(body.eval())
     with torch.inference_mode():
-        dimensions = fused(torch.zeros(1, 3, PROBED_AT, PROBED_AT)).shape[1]
-    return FeatureEncoder(_Pooled(fused, pool), num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
-
-
-def _largest(places: Tensor) -> Tensor:
-    return places.amax(dim=(2, 3))
-
-
-def _mean(places: Tensor) -> Tensor:
-    return places.mean(dim=(2, 3))
-
-
-class _Pooled(nn.Module):
-    """A map, and its pooled vector before it."""
-
-    def __init__(self, body: nn.Module, pool: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.body = body
-        self.pool = pool
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        places = self.body(images)
-        return self.pool(places), places
-
-
-class _Adapted(nn.Module):
-    """What `Pretrained` does to images before its backbone sees them."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, backbone: nn.Module, classifier: Pretrained) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.input_size = classifier.input_size
-        self.register_buffer("scale", classifier.scale.clone())
-        self.register_buffer("shift", classifier.shift.clone())
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        images = images * self.scale + self.shift
-        if images.shape[-1] != self.input_size:
-            images = F.interpolate(images, size=self.input_size, mode="bilinear", align_corners=False)
-        pooled, places = self.backbone(images)
-        return pooled, places
-
-
-class _Tiled(nn.Module):
-    """A network without maps looks at each place as at an image of its own."""
-
-    def __init__(self, network: nn.Module, grid_size: int | None) -> None:
-        super().__init__()
-        self.network = network
-        self.grid_size = grid_size
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        pooled: Tensor = self.network(images)
-        if self.grid_size is None:
-            return pooled, None
-        size = self.grid_size
-        side = -(-images.shape[-1] // size) * size  # the next multiple
-        if images.shape[-1] != side:
-            images = F.interpolate(images, size=side, mode="bilinear", align_corners=False)
-        tiles = images.reshape(len(images), 3, size, side // size, size, side // size)  # (N, 3, row, y, column, x)
-        seen: Tensor = self.network(tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2))
-        return pooled, seen.reshape(len(images), size, size, -1).permute(0, 3, 1, 2)
+        dimensions = traced(torch.zeros(1, 3, PROBED_AT, PROBED_AT)).shape[1]
+    return FeatureEncoder(Pooled(traced, pool), num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from seesay.params.captioning import CaptionerTraining
 from seesay.params.datasets import CaptionDataset, Features, Vocabulary
 from seesay.params.experiments import NONE, Classifier
+from seesay.params.finetuning import FinetunedEncoder
 
 if TYPE_CHECKING:
     from seesay.params.project import Params
@@ -35,6 +36,8 @@ def misfits(params: Params) -> Misfits:
         yield from _misfits_of_features(name, features, params)
     for name, captioner in params.captioners.items():
         yield from _misfits_of_captioner(name, captioner.learning, params)
+    for name, finetuned in params.finetuned_encoders.items():
+        yield from _misfits_of_finetuned(name, finetuned, params)
     for cell in params.comparison.overfitting_study:
         yield from _one_of("comparison.overfitting_study", cell, "classifiers", params.classifiers)
     for kind in ("classifiers", "captioners", "autoencoders"):
@@ -111,6 +114,9 @@ def _misfits_of_features(name: str, features: Features, params: Params) -> Misfi
     if features.classifier != NONE:
         yield from _one_of(f"{key}.classifier", features.classifier, "classifiers", params.classifiers)
         return
+    if features.finetuned != NONE:
+        yield from _one_of(f"{key}.finetuned", features.finetuned, "finetuned_encoders", params.finetuned_encoders)
+        return
     yield from _one_of(f"{key}.encoder", features.encoder, "encoders", params.encoders)
     network = params.encoders[features.encoder].architecture
     if features.network != network:
@@ -157,10 +163,36 @@ def _features_of(key: str, name: str, dataset: str, params: Params) -> Misfits:
 def _features_unlike(key: str, learning: CaptionerTraining, params: Params) -> Misfits:
     """Whether two datasets' features have different meanings: one captioner cannot learn from both then."""
     first, second = params.features[learning.features], params.features[learning.also_features]
-    for part in ("encoder", "classifier", "network", "image_size", "resize_size", "grid_size", "num_components"):
+    sizes = ("image_size", "resize_size", "grid_size", "num_components")
+    for part in ("encoder", "classifier", "finetuned", "network", *sizes):
         wanted, got = getattr(first, part), getattr(second, part)
         if wanted != got:
             yield key, learning.also_features, f"features like {learning.features}: {part} {wanted}; these have {got}"
     if second.num_components is not None:
         expected = "features without num_components: each dataset has principal components of its own"
         yield key, learning.also_features, expected
+
+
+def _misfits_of_finetuned(name: str, finetuned: FinetunedEncoder, params: Params) -> Misfits:
+    key, captioner = f"finetuned_encoders.{name}", finetuned.captioner
+    yield from _one_of(f"{key}.captioner", captioner, "captioners", params.captioners)
+    learning = params.captioners[captioner].learning
+    features = params.features[learning.features]
+    for part in ("dataset", "vocabulary", "features"):
+        if (wanted := getattr(learning, part)) != getattr(finetuned, part):
+            yield f"{key}.{part}", getattr(finetuned, part), f"{wanted}, as captioners.{captioner} says"
+    if features.num_components is not None:
+        yield f"{key}.features", finetuned.features, "features without num_components: an encoder learns behind none"
+    parent: str = captioner
+    while parent != NONE:  # so that no encoder is made of itself
+        before = params.captioners[parent].learning
+        for seen in (before.features, before.also_features):
+            if seen != NONE and params.features[seen].finetuned != NONE:
+                expected = f"a captioner without fine-tuned features; captioners.{parent} has {seen}"
+                yield f"{key}.captioner", captioner, expected
+        parent = before.built_on
+    for part in ("encoder", "classifier"):
+        if (wanted := getattr(features, part)) != getattr(finetuned, part):
+            yield f"{key}.{part}", getattr(finetuned, part), f"{wanted}, as features.{learning.features} says"
+    if features.encoder != NONE and params.encoders[features.encoder].weights is None:
+        yield f"{key}.encoder", finetuned.encoder, "an encoder with weights: this one's filters are fixed"

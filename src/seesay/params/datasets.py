@@ -205,15 +205,17 @@ class Encoder(Settings):
 class Features(Settings):
     """A cell of `extract_features`: a caption dataset seen through an encoder.
 
-    The encoder is an entry of `encoders`, or the backbone of a trained classifier of ours, one of the two being `none`.
-    `network` is the encoder's architecture, `classifier` where it is one of ours. Pooled features are always kept;
-    `grid_size` G also keeps a grid of G x G places. `num_components` projects both on that many principal components,
-    fitted on the train split's images alone.
+    The encoder is an entry of `encoders`, the backbone of a trained classifier of ours, or an entry of
+    `finetuned_encoders`, the other two being `none`. `network` is the encoder's architecture, `classifier` where it is
+    one of ours, `finetuned` where it is a fine-tuned one. Pooled features are always kept; `grid_size` G also keeps a
+    grid of G x G places. `num_components` projects both on that many principal components, fitted on the train split's
+    images alone.
     """
 
     dataset: CellName
     encoder: CellName
     classifier: CellName
+    finetuned: CellName
     network: Annotated[str, Field(min_length=1)]
     image_size: Annotated[int, Field(ge=32)]
     resize_size: Annotated[int, Field(ge=32)]
@@ -226,8 +228,10 @@ class Features(Settings):
     def _parts_fit(self) -> Features:
         if self.resize_size < self.image_size:
             raise ValueError(f"resize_size {self.resize_size} is smaller than the crop, image_size {self.image_size}")
-        if (self.encoder == "none") == (self.classifier == "none"):
-            raise ValueError(f"encoder and classifier: got {self.encoder} and {self.classifier}: expected one of them")
-        if (self.classifier == "none") == (self.network == "classifier"):
-            raise ValueError(f"network: got {self.network}: expected classifier with a classifier of ours, only there")
+        named = (self.encoder, self.classifier, self.finetuned)
+        if named.count("none") != 2:
+            raise ValueError(f"encoder, classifier and finetuned: got {', '.join(named)}: expected one of them")
+        for kind, cell in (("classifier", self.classifier), ("finetuned", self.finetuned)):
+            if (cell == "none") == (self.network == kind):
+                raise ValueError(f"network: got {self.network}: expected {kind} with a cell in {kind}, only there")
         return self

@@ -17,6 +17,7 @@ from seesay.params.datasets import (
     Vocabulary,
 )
 from seesay.params.experiments import Autoencoder, Classifier
+from seesay.params.finetuning import FinetunedEncoder
 from seesay.params.reading import PARAMS_FILE, CellName, NaturalInt, Settings, read_yaml, validate
 from seesay.params.results import Comparison, Evaluation, Release, Report, Tracking
 from seesay.params.training import Runtime
@@ -36,6 +37,7 @@ class Params(Settings):
     encoders: dict[CellName, Encoder]
     features: dict[CellName, Features]
     captioners: dict[CellName, Captioner]
+    finetuned_encoders: dict[CellName, FinetunedEncoder]
     evaluation: Evaluation
     comparison: Comparison
     report: Report

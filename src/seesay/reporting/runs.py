@@ -76,6 +76,7 @@ def stage_instances(params: Params) -> list[tuple[str, str | None]]:
         ("fetch_weights", params.encoders),
         ("extract_features", params.features),
         ("train_captioner", params.captioners),
+        ("finetune_encoder", params.finetuned_encoders),
         ("caption_images", params.captioners),
         ("score_captions", params.captioners),
         ("explain_captioner", params.captioners),

@@ -33,6 +33,7 @@ EXPERIMENTS = {
     "fetch_weights": "captioning",
     "extract_features": "captioning",
     "train_captioner": "captioning",
+    "finetune_encoder": "captioning",
     "caption_images": "captioning",
     "score_captions": "captioning",
     "explain_captioner": "captioning",

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from seesay.data.caption_batches import EncodedCaptions, Examples, image_batches, ordered_batches
-from seesay.data.joined_features import JoinedFeatures
+from seesay.data.caption_batches import EncodedCaptions, Examples, Seen, image_batches, ordered_batches
 from seesay.models.captioner import Captioner
 from seesay.models.decoding import greedy_tokens
 from seesay.models.special_tokens import EOS
@@ -22,9 +21,7 @@ Score = Callable[[list[list[int]]], float]
 BATCH_SIZE = 128
 
 
-def mean_token_loss(
-    captioner: nn.Module, encoded: EncodedCaptions, features: JoinedFeatures, *, device: torch.device
-) -> float:
+def mean_token_loss(captioner: nn.Module, encoded: EncodedCaptions, features: Seen, *, device: torch.device) -> float:
     """Mean cross-entropy per token over all of `encoded`."""
     total, num_tokens = 0.0, 0
     for batch in ordered_batches(encoded, features, batch_size=BATCH_SIZE, device=device):
@@ -35,7 +32,7 @@ def mean_token_loss(
 
 
 def greedy_captions(
-    captioner: nn.Module, images: Examples, features: JoinedFeatures, *, max_length: int, device: torch.device
+    captioner: nn.Module, images: Examples, features: Seen, *, max_length: int, device: torch.device
 ) -> list[list[int]]:
     """Token ids of the greedy caption of each image, without <eos>."""
     model = cast(Captioner, captioner)

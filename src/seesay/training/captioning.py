@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from seesay.compute import Compute
 from seesay.data.caption_batches import (
     CaptionBatch,
     ImageBatch,
+    Seen,
     encode_captions,
     image_batches,
     images_of,
@@ -30,7 +31,7 @@ from seesay.params.captioning import CaptionerTraining
 from seesay.params.experiments import NONE
 from seesay.seeding import numpy_generator, torch_generator
 from seesay.training.caption_validation import Score, greedy_captions, mean_token_loss
-from seesay.training.loop import LOWEST_LOSS, BestBy, Log, Step, fit
+from seesay.training.loop import LOWEST_LOSS, BestBy, Fit, Log, Step, fit
 from seesay.training.scheduled_sampling import share_at, with_own_words
 from seesay.training.self_critical import Reward, self_critical_step
 from seesay.training.teacher_forcing import token_losses
@@ -73,41 +74,21 @@ def fit_captioner(
     require_alike(names, [one.features for one in learned])
     rows = JoinedFeatures([one.features for one in learned], captioner.looks_at)
     datasets = [one.captions for one in learned]
-    max_length = settings.max_caption_length
-    val = encode_captions(datasets[:1], "val", vocabulary, max_caption_length=max_length)
-    val_images = images_of(datasets[:1], "val")
     if settings.built_on == NONE:
         train_images = images_of(datasets, "train")
         captioner.scale.measure(rows.measured(train_images.datasets, train_images.rows))
-    best_by = BEST_BY[settings.best_by]
-
-    def evaluate(model: nn.Module) -> dict[str, float]:
-        with compute.autocast():
-            loss = mean_token_loss(model, val, rows, device=compute.device)
-            metrics = {"val/loss": loss, "val/perplexity": math.exp(min(loss, 700.0))}  # exp(710) overflows
-            if best_by.metric == "val/cider_d":
-                said = greedy_captions(model, val_images, rows, max_length=max_length, device=compute.device)
-                metrics["val/cider_d"] = score(said)
-        return metrics
-
-    if settings.self_critical is None:
-        lessons = _human_captions(datasets, rows, vocabulary, settings, seed=seed, device=compute.device)
-    else:
-        assert reward is not None, "learning by reward needs one"
-        lessons = _own_captions(datasets, rows, reward, settings, seed=seed, device=compute.device)
-    best = fit(
+    best = teach(
         captioner,
-        settings.training,
-        batches=lessons.batches,
-        num_batches=lessons.num_batches,
-        compute_step=lessons.compute_step,
-        evaluate=evaluate,
-        expected_first_loss=math.log(len(vocabulary)) if settings.built_on == NONE else None,
+        datasets,
+        rows,
+        vocabulary,
+        settings,
+        score=score,
+        reward=reward,
         seed=seed,
         compute=compute,
         log=log,
         resume=resume,
-        best_by=best_by,
     )
     checkpoint = Checkpoint(
         kind="captioner",
@@ -125,6 +106,59 @@ def fit_captioner(
     return checkpoint, best.core_seconds
 
 
+def teach(
+    captioner: Captioner,
+    datasets: Sequence[CaptionRecords],
+    rows: Seen,
+    vocabulary: Vocabulary,
+    settings: CaptionerTraining,
+    *,
+    score: Score,
+    reward: Reward | None,
+    seed: int,
+    compute: Compute,
+    log: Log,
+    resume: Path | None,
+    rate_scales: Mapping[str, float] | None = None,
+) -> Fit:
+    """Fits `captioner`, whose scale is measured, as `fit_captioner` says; it takes what `rows` has of the datasets'
+    images. `rate_scales`: see `build_optimizer`."""
+    max_length = settings.max_caption_length
+    val = encode_captions(datasets[:1], "val", vocabulary, max_caption_length=max_length)
+    val_images = images_of(datasets[:1], "val")
+    best_by = BEST_BY[settings.best_by]
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        with compute.autocast():
+            loss = mean_token_loss(model, val, rows, device=compute.device)
+            metrics = {"val/loss": loss, "val/perplexity": math.exp(min(loss, 700.0))}  # exp(710) overflows
+            if best_by.metric == "val/cider_d":
+                said = greedy_captions(model, val_images, rows, max_length=max_length, device=compute.device)
+                metrics["val/cider_d"] = score(said)
+        return metrics
+
+    if settings.self_critical is None:
+        lessons = _human_captions(datasets, rows, vocabulary, settings, seed=seed, device=compute.device)
+    else:
+        assert reward is not None, "learning by reward needs one"
+        lessons = _own_captions(datasets, rows, reward, settings, seed=seed, device=compute.device)
+    return fit(
+        captioner,
+        settings.training,
+        batches=lessons.batches,
+        num_batches=lessons.num_batches,
+        compute_step=lessons.compute_step,
+        evaluate=evaluate,
+        expected_first_loss=math.log(len(vocabulary)) if settings.built_on == NONE else None,
+        seed=seed,
+        compute=compute,
+        log=log,
+        resume=resume,
+        rate_scales=rate_scales,
+        best_by=best_by,
+    )
+
+
 Lesson = tuple[CaptionBatch | ImageBatch, torch.Generator, float]
 """A batch, where chance comes from, and the share of its words to replace."""
 
@@ -140,7 +174,7 @@ class Lessons:
 
 def _human_captions(
     datasets: Sequence[CaptionRecords],
-    rows: JoinedFeatures,
+    rows: Seen,
     vocabulary: Vocabulary,
     settings: CaptionerTraining,
     *,
@@ -170,7 +204,7 @@ def _human_captions(
 
 def _own_captions(
     datasets: Sequence[CaptionRecords],
-    rows: JoinedFeatures,
+    rows: Seen,
     reward: Reward,
     settings: CaptionerTraining,
     *,
