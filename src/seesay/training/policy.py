@@ -23,19 +23,3 @@ def as_at_test(captioner: nn.Module) -> Iterator[None]:
     finally:
         captioner.train(was_training)
         torch.clear_autocast_cache()
-
-
-@contextmanager
-def without_dropout(captioner: nn.Module) -> Iterator[None]:
-    """`captioner` as in evaluation mode inside the block, but for recurrent layers: on GPUs those give gradients in
-    training mode only, which for a single layer is no other."""
-    was_training = captioner.training
-    captioner.eval()
-    for module in captioner.modules():
-        if isinstance(module, nn.RNNBase):
-            assert module.dropout == 0.0, "a recurrent layer's own dropout cannot be left out"
-            module.train()
-    try:
-        yield
-    finally:
-        captioner.train(was_training)

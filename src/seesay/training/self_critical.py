@@ -15,7 +15,7 @@ from seesay.models.captioner import Captioner
 from seesay.models.decoding import sample_captions
 from seesay.models.special_tokens import BOS, EOS, NEVER_EMITTED, PAD
 from seesay.training.loop import Step
-from seesay.training.policy import as_at_test, without_dropout
+from seesay.training.policy import as_at_test
 
 Reward = Callable[[np.ndarray, list[list[int]]], np.ndarray]
 """(images, captions) -> float64 (captions,): caption i is of image `images[i]`, a position in the list of training
@@ -35,9 +35,10 @@ def self_critical_step(
 
     The loss is the mean over all drawn tokens, <eos> included, of -(reward - baseline) * log p(token). The baseline of
     a caption is the mean reward of the image's other captions (Luo, 2020, "A Better Variant of Self-Critical Sequence
-    Training"), which needs no greedy decoding. Captions are drawn, and their probability is taken, without dropout:
-    the gradient is exact only for the distribution that was drawn from. `generator` is on the batch's device. Sums:
-    `reward`, and `unended`, captions cut at `max_length`.
+    Training"), which needs no greedy decoding. Captions are drawn without dropout, their probability is taken with it.
+    The gradient is exact only for the distribution that was drawn from; but without dropout Flickr8k's 6,000 images
+    were learned by heart in four epochs (reward on train from 0.59 to 1.07, CIDEr-D on val at a standstill).
+    `generator` is on the batch's device. Sums: `reward`, and `unended`, captions cut at `max_length`.
     """
     model = cast(Captioner, captioner)
     with torch.no_grad(), as_at_test(captioner):
@@ -47,8 +48,7 @@ def self_critical_step(
     captions = [ids[: int(length)] for ids, length in zip(drawn.flatten(0, 1).tolist(), _lengths(drawn), strict=True)]
     rewards = torch.from_numpy(reward(np.repeat(batch.images, num_samples), captions)).view(-1, num_samples)
     gains = advantages(rewards).float().to(drawn.device)
-    with without_dropout(captioner):
-        log_probabilities = token_log_probabilities(model, batch.features, drawn)
+    log_probabilities = token_log_probabilities(model, batch.features, drawn)
     loss = -(gains.unsqueeze(2) * log_probabilities).sum() / (drawn != PAD).sum()
     unended = (drawn != PAD).all(dim=2) & (drawn[:, :, -1] != EOS)
     is_longest = drawn.shape[2] == max_length
