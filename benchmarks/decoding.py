@@ -47,6 +47,7 @@ SIZES = {
     "dropout": 0.0,
     "embedding_dropout": 0.0,
     "tie_weights": False,
+    "image_enters": "initial_state",
 }
 VOCABULARY_SIZE, FEATURE_SIZE, NUM_PLACES = 2700, 1280, 49
 """Of a captioner that has learned nothing; about Flickr8k's, with MobileNetV2's features."""

@@ -90,10 +90,11 @@ def ids_of(captions: list[Decoded]) -> list[tuple[int, ...]]:
 @pytest.fixture(scope="module")
 def captioner() -> LSTMCaptioner:
     torch.manual_seed(3)
-    captioner = LSTMCaptioner(30, 12, embedding_size=16, hidden_size=24, dropout=0.0)
+    sizes = {"embedding_size": 16, "hidden_size": 24, "dropout": 0.0, "embedding_dropout": 0.0}
+    captioner = LSTMCaptioner(30, 12, image_enters="initial_state", tie_weights=False, **sizes)
     with torch.no_grad():
-        captioner.head.weight.mul_(12)  # opinionated, so that captions differ between images and in length
-        captioner.head.bias[EOS] += 1.0
+        captioner.words.head.weight.mul_(12)  # opinionated, so that captions differ between images and in length
+        captioner.words.head.bias[EOS] += 1.0
     return captioner.eval()
 
 

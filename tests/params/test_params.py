@@ -176,7 +176,7 @@ def own_source(*splits: str) -> dict[str, Any]:
         (
             {f"{LEARNING}.built_on": "lstm_flickr8k", f"{LEARNING}.vocabulary": "flickr8k"},
             f"{LEARNING}.architecture",
-            "'hidden_size': 512}, as captioners.lstm_flickr8k",
+            "as captioners.lstm_flickr8k, which it is built on",
         ),
         (
             {"features.flickr8k_resnet9.classifier": "vgg"},

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from seesay.errors import InputError
 
@@ -27,8 +26,8 @@ class Components:
 
     def project(self, rows: np.ndarray) -> np.ndarray:
         """Coordinates (..., K), float32, of features (..., D)."""
-        centred = torch.from_numpy(rows.astype(np.float64) - self.mean)
-        return (centred @ torch.from_numpy(self.axes).T).numpy().astype(np.float32)
+        coordinates: np.ndarray = (rows.astype(np.float64) - self.mean) @ self.axes.T
+        return coordinates.astype(np.float32)
 
 
 def fit_components(features: np.ndarray, train_rows: Sequence[int], *, num_components: int, what: str) -> Components:
@@ -46,22 +45,22 @@ def fit_components(features: np.ndarray, train_rows: Sequence[int], *, num_compo
             f"{what}: num_components: got {num_components}: expected at most {most}: there are {dimensions} dimensions "
             f"and {num_examples} examples in the train split"
         )
-    total = torch.zeros(dimensions, dtype=torch.float64)
+    total = np.zeros(dimensions)
     for block in _blocks(features, train_rows):
-        total += block.sum(dim=0)
+        total += block.sum(axis=0)
     mean = total / num_examples
-    covariance = torch.zeros(dimensions, dimensions, dtype=torch.float64)
+    covariance = np.zeros((dimensions, dimensions))
     for block in _blocks(features, train_rows):
         centred = block - mean
         covariance += centred.T @ centred
-    values, vectors = torch.linalg.eigh(covariance / num_examples)  # ascending
-    axes = vectors.flip(1)[:, :num_components].T.contiguous()
-    largest = axes.abs().argmax(dim=1, keepdim=True)
-    axes *= axes.gather(1, largest).sign()
-    values = values.flip(0).clamp_min(0.0)
+    values, vectors = np.linalg.eigh(covariance / num_examples)  # ascending
+    axes = np.ascontiguousarray(vectors[:, ::-1][:, :num_components].T)
+    largest = np.abs(axes).argmax(axis=1)
+    axes *= np.sign(axes[np.arange(len(axes)), largest])[:, None]
+    values = values[::-1].clip(min=0.0)
     whole = float(values.sum())
     explained = float(values[:num_components].sum()) / whole if whole else 1.0
-    return Components(mean.numpy(), axes.numpy(), explained)
+    return Components(mean, axes, explained)
 
 
 def write_projected(source: np.ndarray, components: Components, path: Path) -> None:
@@ -77,7 +76,7 @@ def write_projected(source: np.ndarray, components: Components, path: Path) -> N
     target.flush()
 
 
-def _blocks(features: np.ndarray, rows: Sequence[int]) -> Iterator[torch.Tensor]:
+def _blocks(features: np.ndarray, rows: Sequence[int]) -> Iterator[np.ndarray]:
     for start in range(0, len(rows), _ROWS_AT_A_TIME):
         block = features[rows[start : start + _ROWS_AT_A_TIME]]
-        yield torch.from_numpy(block.reshape(-1, block.shape[-1]).astype(np.float64))
+        yield block.reshape(-1, block.shape[-1]).astype(np.float64)
