@@ -70,7 +70,7 @@ def test_check_accepts_what_is_committed_and_builds_every_network() -> None:
     [
         ("name: resnet9,", "name: vgg,", "classifiers.resnet9.architecture.name: got 'vgg'"),
         ("subset: tiny30", "subset: tiny31", "image_datasets.tiny30.subset: got 'tiny31': expected one of tiny10"),
-        ("name: lstm,", "name: gru,", "learning.architecture.name: got 'gru'"),
+        ("name: lstm,", "name: elman,", "learning.architecture.name: got 'elman'"),
         ("latent_channels: 16", "latent: 16", "autoencoders.conv.architecture.latent"),
         ("momentum: 0.9,", "momentum: 0.0,", "nesterov needs a momentum above 0"),
     ],
