@@ -71,6 +71,6 @@ class Tiled(nn.Module):
         side = -(-images.shape[-1] // size) * size  # the next multiple
         if images.shape[-1] != side:
             images = F.interpolate(images, size=side, mode="bilinear", align_corners=False)
-        tiles = images.unflatten(3, (size, -1)).unflatten(2, (size, -1))  # (N, 3, row, y, column, x)  # type: ignore[no-untyped-call]
-        tiles = tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
-        return pooled, self.network(tiles).unflatten(0, (-1, size, size)).permute(0, 3, 1, 2)
+        tiles = images.reshape(len(images), 3, size, side // size, size, side // size)  # (N, 3, row, y, column, x)
+        seen: Tensor = self.network(tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2))
+        return pooled, seen.reshape(len(images), size, size, -1).permute(0, 3, 1, 2)
