@@ -24,8 +24,8 @@ PARAMS = """
 runtime: {device: cpu, precision: float32, num_threads: 1, deterministic: true, compile: false}
 features:
   toy:
-    {dataset: toy, encoder: small_cnn, classifier: none, network: small_cnn, image_size: 32, resize_size: 32,
-     grid_size: 2, num_components: 5, batch_size: 3, num_workers: 1}
+    {dataset: toy, encoder: small_cnn, classifier: none, finetuned: none, network: small_cnn, image_size: 32,
+     resize_size: 32, grid_size: 2, num_components: 5, batch_size: 3, num_workers: 1}
 """
 SCRIPT = f"""
 import sys, time

@@ -219,7 +219,8 @@ def captioner_of(decoding: dict[str, Any]) -> Captioner:
 
 
 def test_a_registered_captioner_says_what_the_captions_measured_said(tmp_path, empty_store, monkeypatch):
-    architecture = Architecture(name="lstm", embedding_size=8, hidden_size=8, dropout=0.0)
+    arguments = {"image_enters": "initial_state", "embedding_size": 8, "hidden_size": 8, "dropout": 0.0}
+    architecture = Architecture(name="lstm", embedding_dropout=0.0, tie_weights=False, **arguments)
     vocabulary = Vocabulary((*SPECIAL_TOKENS, *(f"word{n}" for n in range(12))), 1, TOKENIZER_VERSION, "c" * 64)
     network = build_captioner(architecture, vocabulary_size=16, feature_size=5, seed=0, key="architecture").eval()
     with torch.no_grad():
