@@ -6,10 +6,11 @@ from seesay.compute import configure
 from seesay.data.caption_records import open_caption_images, read_caption_records
 from seesay.data.feature_origin import CLASSIFIER, Origin, fetched_origin, finetuned_origin, trained_origin
 from seesay.data.feature_rows import FeatureRows
-from seesay.data.features import write_features
+from seesay.data.features import num_rows_with_views, write_features
+from seesay.data.image_views import ViewedImages
 from seesay.files import write_json
 from seesay.models.checkpoint import load_checkpoint
-from seesay.models.extraction import extract_features
+from seesay.models.extraction import Images, extract_features
 from seesay.models.feature_encoders import FeatureEncoder, classifier_encoder, load_feature_encoder
 from seesay.params.datasets import Features
 from seesay.params.experiments import NONE
@@ -24,7 +25,12 @@ def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, f"features.{cell}", Features)
     paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime).in_float32())
     captions = read_caption_records(paths.captions(settings.dataset))
-    images = open_caption_images(captions, paths)
+    images: Images = open_caption_images(captions, paths)
+    names = [record.file_name for record in captions.records]
+    if settings.views is not None:
+        train = captions.rows("train")
+        images = ViewedImages(images, train, settings.views, size=settings.image_size)
+        names += [names[row] for row in train] * settings.views.count
     encoder, origin = load_encoder_of(settings, paths)
     encoder.check_image_size(settings.image_size)
     with record_stage(root, "extract_features", cell, params=settings, compute=compute) as log:
@@ -32,9 +38,9 @@ def main(cell: str, root: Path = Path()) -> None:
         log.dataset(origin.weights.name, digest=origin.digest, context="encoder weights", source=origin.weights)
         rows = FeatureRows(
             log.scratch,
-            encoder.shapes(len(captions)),
+            encoder.shapes(num_rows_with_views(captions, settings)),
             described_by=[settings.model_dump_json(), captions.digest, origin.digest, *compute.describe().values()],
-            names=[record.file_name for record in captions.records],
+            names=names,
         )
         extract_features(
             encoder,

@@ -211,3 +211,43 @@ def test_features_that_do_not_go_together_are_refused_by_name(other, message):
 def test_two_projections_on_components_of_their_own_are_refused():
     with pytest.raises(InputError, match="components of its own"):
         require_alike(["here", "there"], [features_of(3, num_components=2), features_of(2, num_components=2)])
+
+
+def features_with_views(num_images):
+    """Views of image r are r + 0.25 and r + 0.5."""
+    plain = features_of(num_images, num_views=2)
+    pooled = np.concatenate([plain.pooled, plain.pooled + np.float16(0.25), plain.pooled + np.float16(0.5)])
+    return Features(pooled, plain.index, viewed=np.arange(num_images))
+
+
+def test_captions_come_with_any_view_of_their_own_image(many):
+    encoded, rows = encode(many), joined(features_with_views(len(many)))
+    plain = joined(features_of(len(many)))
+    arguments = {"batch_size": 7, "seed": 0, "epoch": 1, "device": CPU}
+    varied = list(shuffled_batches(encoded, rows, **arguments))
+    looks = torch.cat([batch.features[:, 0] for batch in varied])
+    assert torch.equal(looks.floor(), torch.cat([b.features[:, 0] for b in shuffled_batches(encoded, plain, **arguments)]))
+    assert set((looks % 1.0).tolist()) == {0.0, 0.25, 0.5}
+    assert examples(varied) == examples(shuffled_batches(encoded, plain, **arguments))
+    later = torch.cat([b.features[:, 0] for b in shuffled_batches(encoded, rows, **{**arguments, "epoch": 2})])
+    assert not torch.equal(looks.sort().values, later.sort().values)
+
+
+def test_images_are_themselves_unless_views_are_asked_for(many):
+    images, rows = images_of([many], "train"), joined(features_with_views(len(many)))
+    order = np.arange(len(many))
+
+    def looks(views):
+        found = image_batches(images, rows, order, batch_size=8, device=CPU, views=views)
+        return torch.cat([batch.features[:, 0] for batch in found])
+
+    assert looks(None).tolist() == list(range(len(many)))
+    varied = looks(np.random.default_rng(0))
+    assert varied.floor().tolist() == list(range(len(many)))
+    assert set((varied % 1.0).tolist()) == {0.0, 0.25, 0.5}
+
+
+def test_captions_to_be_judged_by_are_of_the_images_themselves(many):
+    rows = joined(features_with_views(len(many)))
+    looks = torch.cat([b.features[:, 0] for b in ordered_batches(encode(many), rows, batch_size=7, device=CPU)])
+    assert not (looks % 1.0).any()

@@ -11,6 +11,7 @@ from seesay.data.features import Features, read_features, write_features
 from seesay.data.sources import SourceFile, SourceNote, write_source
 from seesay.errors import InputError
 from seesay.params import datasets
+from seesay.params.augmentation import ResizedCrop
 
 WEIGHTS = SourceNote(
     "net", (SourceFile("net.pth", "http://example.org/net.pth", "a" * 64, 9, "sha256-prefix:" + "b" * 8, True),)
@@ -46,6 +47,7 @@ def write(
     pooled: np.ndarray = POOLED,
     grid: np.ndarray | None = GRID,
     num_components: int | None = None,
+    views: datasets.Views | None = None,
 ) -> tuple[Features, dict[str, float]]:
     write_source(folder / "weights", WEIGHTS)
     found = {"pooled": pooled} | ({} if grid is None else {"grid": grid})
@@ -57,7 +59,7 @@ def write(
         folder / "features",
         rows.finish(),
         captions,
-        SETTINGS.model_copy(update={"num_components": num_components}),
+        SETTINGS.model_copy(update={"num_components": num_components, "views": views}),
         fetched_origin(folder / "weights", "tiny"),
         {"mean": (float(np.float32(0.485)), 0.5, 0.5), "std": (1.0, 1.0, 1.0)},
     )
@@ -98,6 +100,53 @@ def test_what_has_been_written_is_what_was_made_also_on_disk(tmp_path: Path) -> 
     for path in (tmp_path / "scratch").iterdir():
         path.unlink()
     read_features(tmp_path / "features", dataset())
+
+
+TWO_VIEWS = datasets.Views(count=2, crop=ResizedCrop(min_area=0.5, max_area=1.0, max_aspect=1.0), flip=True, seed=0)
+
+
+def write_with_views(folder: Path) -> Features:
+    """Of four images the first two are in train: rows 4 and 5 are their first views, 6 and 7 their second."""
+    rows = np.arange(8, dtype=np.float32)[:, None] * np.ones(4, dtype=np.float32)
+    return write(folder, dataset(4), rows, None, views=TWO_VIEWS)[0]
+
+
+def test_views_follow_the_images_and_are_not_counted_as_images(tmp_path: Path) -> None:
+    assert [record.split for record in dataset(4).records] == ["train", "train", "val", "test"]
+    assert write_with_views(tmp_path).index.num_views == 2
+    features = read_features(tmp_path / "features", dataset(4))
+    assert (len(features), len(features.pooled), features.viewed.tolist()) == (4, 8, [0, 1])
+    assert (features.report()["num_images"], features.report()["num_views"]) == (4, 2)
+
+
+def test_an_image_of_train_is_itself_or_one_of_its_views_equally_often_and_others_are_always_themselves(
+    tmp_path: Path,
+) -> None:
+    features = write_with_views(tmp_path)
+    rows = np.repeat(np.arange(4), 3_000)
+    varied = features.vary(rows, generator=np.random.default_rng(0)).reshape(4, 3_000)
+    for image, expected in enumerate(([0, 4, 6], [1, 5, 7], [2], [3])):
+        found, counts = np.unique(varied[image], return_counts=True)
+        assert found.tolist() == expected
+        assert counts.min() > 3_000 / len(expected) * 0.9
+
+
+def test_without_views_nothing_varies_and_no_chance_is_taken(tmp_path: Path) -> None:
+    features, _ = write(tmp_path, dataset())
+    generator = np.random.default_rng(0)
+    before = generator.bit_generator.state
+    assert features.vary(np.array([2, 0, 0]), generator=generator).tolist() == [2, 0, 0]
+    assert generator.bit_generator.state == before
+    assert "num_views" not in features.report()
+
+
+def test_rows_that_do_not_fit_the_number_of_views_are_refused(tmp_path: Path) -> None:
+    write_with_views(tmp_path)
+    path = tmp_path / "features/index.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "num_views": 1}))
+    with pytest.raises(InputError, match=r"pooled\.npy: got float16 \(8, 4\): expected float16 \(6, 4\)"):
+        read_features(tmp_path / "features", dataset(4))
 
 
 def test_the_report_names_encoder_weights_sizes_and_dataset(tmp_path: Path) -> None:
@@ -176,6 +225,7 @@ def test_a_damaged_index_is_refused(tmp_path: Path) -> None:
         ("shape", None, r"index\.json: shape"),
         ("grid_shape", [3, 4], r"index\.json: expected a shape"),
         ("num_components", "many", r"index\.json: num_components"),
+        ("num_views", -1, r"index\.json: num_views: got -1"),
     ):
         path.write_text(json.dumps({**content, key: value}))
         with pytest.raises(InputError, match=match):

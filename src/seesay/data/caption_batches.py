@@ -24,6 +24,10 @@ class Seen(Protocol):
         """(N, ...) on the CPU: image `rows[i]` of dataset `datasets[i]`."""
         ...
 
+    def vary(self, datasets: np.ndarray, rows: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
+        """Rows (N,) to gather in place of `rows`: the same images, each as itself or in another view, by chance."""
+        ...
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -132,12 +136,16 @@ def pad_sequences(sequences: Sequence[Sequence[int]], *, dtype: type[np.integer]
 def shuffled_batches(
     encoded: EncodedCaptions, features: Seen, *, batch_size: int, seed: int, epoch: int, device: torch.device
 ) -> Iterator[CaptionBatch]:
-    """An epoch's batches, by (seed, epoch) alone: captions of like length together, batches in random order."""
+    """An epoch's batches, by (seed, epoch) alone: captions of like length together, batches in random order, of an
+    image that has views any of them."""
     generator = numpy_generator(seed, "caption_batches", epoch)
+    views = numpy_generator(seed, "views", epoch)
     order = generator.permutation(len(encoded))
     order = order[np.argsort(encoded.lengths[order], kind="stable")]  # random among captions of equal length
     for batch in generator.permutation(encoded.num_batches(batch_size)):
-        yield _gather(encoded, features, order[batch * batch_size : (batch + 1) * batch_size], device=device)
+        chosen = order[batch * batch_size : (batch + 1) * batch_size]
+        rows = features.vary(encoded.datasets[chosen], encoded.rows[chosen], generator=views)
+        yield _gather(encoded, features, chosen, rows, device=device)
 
 
 def ordered_batches(
@@ -146,21 +154,32 @@ def ordered_batches(
     """Each caption once, the shortest first."""
     order = np.argsort(encoded.lengths, kind="stable")
     for start in range(0, len(order), batch_size):
-        yield _gather(encoded, features, order[start : start + batch_size], device=device)
+        chosen = order[start : start + batch_size]
+        yield _gather(encoded, features, chosen, encoded.rows[chosen], device=device)
 
 
 def image_batches(
-    images: Examples, features: Seen, order: np.ndarray, *, batch_size: int, device: torch.device
+    images: Examples,
+    features: Seen,
+    order: np.ndarray,
+    *,
+    batch_size: int,
+    device: torch.device,
+    views: np.random.Generator | None = None,
 ) -> Iterator[ImageBatch]:
-    """The images at the positions in `order`, in that order."""
+    """The images at the positions in `order`, in that order; with `views`, which chooses, each in any of its views."""
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        yield ImageBatch(features.gather(images.datasets[chosen], images.rows[chosen]).to(device), chosen)
+        datasets, rows = images.datasets[chosen], images.rows[chosen]
+        if views is not None:
+            rows = features.vary(datasets, rows, generator=views)
+        yield ImageBatch(features.gather(datasets, rows).to(device), chosen)
 
 
 def _gather(
-    encoded: EncodedCaptions, features: Seen, chosen: np.ndarray, *, device: torch.device
+    encoded: EncodedCaptions, features: Seen, chosen: np.ndarray, rows: np.ndarray, *, device: torch.device
 ) -> CaptionBatch:
+    """The captions at the positions `chosen`, of the images in `rows`."""
     tokens = torch.from_numpy(encoded.token_ids[chosen, : encoded.lengths[chosen].max()].astype(np.int64)).to(device)
-    seen = features.gather(encoded.datasets[chosen], encoded.rows[chosen]).to(device)
+    seen = features.gather(encoded.datasets[chosen], rows).to(device)
     return CaptionBatch(seen, inputs=tokens[:, :-1], targets=tokens[:, 1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,8 @@ class FeaturesIndex:
     `weights` says which file the encoder's come from: fetched, or trained here, then `trained_on` is the classifier's
     dataset as {"dataset", "digest"}. `transform` is {"resize_size", "image_size", "mean", "std"}: pixels of the shorter
     side and of the centre crop, and the channels' normalisation. `shape` is that of the pooled features; `image_ids`
-    has one entry a row, `digests` an array's sha256 by kind.
+    has one entry an image, `digests` an array's sha256 by kind; `num_views` is how many views each image of the train
+    split has.
     """
 
     encoder: str
@@ -47,21 +48,26 @@ class FeaturesIndex:
     num_components: int | None = None
     grid_shape: tuple[int, int, int] | None = None
     digests: Mapping[str, str] | None = None
+    num_views: int = 0
 
 
 @dataclass(frozen=True)
 class Features:
-    """float16, read-only memory maps: `pooled` (N, D) and `grid` (N, L, D), its places in reading order, or None.
+    """float16, read-only memory maps: `pooled` (R, D) and `grid` (R, L, D), its places in reading order, or None.
 
-    Row r is image r of the dataset's records.
+    Of the R rows, row r is image r of the N of the dataset's records. After them come the views that
+    `seesay.data.image_views` made: of each image in `viewed` (V,), rows of the train split, the first, then of each the
+    second, and so on.
     """
 
     pooled: np.ndarray
     index: FeaturesIndex
     grid: np.ndarray | None = None
+    viewed: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __len__(self) -> int:
-        return len(self.pooled)
+        """N, without views."""
+        return len(self.pooled) - self.index.num_views * len(self.viewed)
 
     @property
     def num_dimensions(self) -> int:
@@ -79,6 +85,16 @@ class Features:
             raise InputError(f"{where}: has no grid; a captioner that looks at places needs features with a grid_size")
         return self.grid
 
+    def vary(self, rows: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
+        """For each image of `rows` its own row or that of one of its views, all equally likely; int64 like `rows`."""
+        if not self.index.num_views:
+            return rows
+        place = np.full(len(self), -1, dtype=np.int64)
+        place[self.viewed] = np.arange(len(self.viewed))
+        view = generator.integers(0, self.index.num_views + 1, len(rows))
+        is_view = (view > 0) & (place[rows] >= 0)
+        return np.where(is_view, len(self) + (view - 1) * len(self.viewed) + place[rows], rows)
+
     def report(self) -> dict[str, Any]:
         """For the data report: everything but the rows."""
         content = _to_json(self.index)
@@ -87,6 +103,8 @@ class Features:
         content["source"] = content.pop("weights")
         content["substitutes"] = list(self.index.weights.substitutes)
         content["trained"] = bool(self.index.weights.files)  # an encoder without a weights file has fixed filters
+        if self.index.num_views:
+            content["num_views"] = self.index.num_views
         num_places = None if self.index.grid_shape is None else self.index.grid_shape[1]
         return {**content, "num_images": len(self), "num_dimensions": self.num_dimensions, "num_places": num_places}
 
@@ -99,7 +117,8 @@ def write_features(
     origin: Origin,
     normalisation: Mapping[str, Sequence[float]],
 ) -> tuple[Features, dict[str, float]]:
-    """Puts finished arrays, float16 `.npy` files by kind with one row per record, into `folder` with their index.
+    """Puts finished arrays, float16 `.npy` files by kind with one row per record and then the views' rows, into `folder`
+    with their index.
 
     All files appear or none. `normalisation` is the encoder's {"mean", "std"}. With `num_components` each kind is
     projected on components of its own, which lie beside in `pca.npz`. Returns the features, and the metrics
@@ -108,12 +127,14 @@ def write_features(
     shapes: dict[str, tuple[int, ...]] = {}
     digests: dict[str, str] = {}
     components: dict[str, Components] = {}
+    num_views = 0 if settings.views is None else settings.views.count
+    num_rows = num_rows_with_views(captions, settings)
     with atomic_directory(folder) as temporary:
         for kind, source in arrays.items():
             target = temporary / f"{kind}.npy"
             array = read_array(source, mmap=True)
             assert array.dtype == np.float16, array.dtype
-            assert len(array) == len(captions), (len(array), len(captions))
+            assert len(array) == num_rows, (len(array), num_rows)
             if settings.num_components is None:
                 place_array(source, target)
             else:
@@ -145,10 +166,17 @@ def write_features(
             num_components=settings.num_components,
             grid_shape=shapes.get("grid"),  # type: ignore[arg-type]
             digests=digests,
+            num_views=num_views,
         )
         write_json(temporary / "index.json", _to_json(index))
     explained = {f"{kind}/explained_variance": found.explained for kind, found in components.items()}
     return read_features(folder, captions), explained
+
+
+def num_rows_with_views(captions: CaptionRecords, settings: datasets.Features) -> int:
+    """How many rows features of these settings have: the images', and those of the train split's views."""
+    count = 0 if settings.views is None else settings.views.count
+    return len(captions) + count * len(captions.rows("train"))
 
 
 def read_features(folder: Path, captions: CaptionRecords) -> Features:
@@ -161,11 +189,13 @@ def read_features(folder: Path, captions: CaptionRecords) -> Features:
         )
     if index.image_ids != tuple(record.image_id for record in captions.records):
         raise InputError(f"{folder / 'index.json'}: its image ids are not the dataset's; {_ADVICE}")
-    pooled = _read_kind(folder, "pooled", (len(captions), index.shape[1]), index)
+    viewed = np.array(captions.rows("train") if index.num_views else [], dtype=np.int64)
+    num_rows = len(captions) + index.num_views * len(viewed)
+    pooled = _read_kind(folder, "pooled", (num_rows, index.shape[1]), index)
     grid = None
     if index.grid_shape is not None:
-        grid = _read_kind(folder, "grid", (len(captions), *index.grid_shape[1:]), index)
-    return Features(pooled, index, grid)
+        grid = _read_kind(folder, "grid", (num_rows, *index.grid_shape[1:]), index)
+    return Features(pooled, index, grid, viewed)
 
 
 def _read_kind(folder: Path, kind: str, shape: tuple[int, ...], index: FeaturesIndex) -> np.ndarray:
@@ -199,6 +229,7 @@ def _write_components(path: Path, components: Mapping[str, Components]) -> None:
 
 
 def _to_json(index: FeaturesIndex) -> dict[str, Any]:
+    views = {"num_views": index.num_views} if index.num_views else {}
     return {
         "schema_version": SCHEMA_VERSION,
         "encoder": index.encoder,
@@ -215,6 +246,7 @@ def _to_json(index: FeaturesIndex) -> dict[str, Any]:
         "grid_shape": None if index.grid_shape is None else list(index.grid_shape),
         "digests": dict(index.digests or {}),
         "image_ids": list(index.image_ids),
+        **views,
     }
 
 
@@ -242,6 +274,8 @@ def _from_json(content: Any, path: Path) -> FeaturesIndex:
         is_absent = key in _OPTIONAL and key in content and content[key] is None
         if not is_absent and not isinstance(content.get(key), kind):
             raise InputError(f"{path}: {key}: missing or not a {kind.__name__}; {_ADVICE}")
+    if not isinstance(num_views := content.get("num_views", 0), int) or num_views < 0:
+        raise InputError(f"{path}: num_views: got {num_views!r}: expected a number of views or none; {_ADVICE}")
     shape, grid_shape = content["shape"], content["grid_shape"]
     if len(shape) != 2 or (grid_shape is not None and len(grid_shape) != 3):
         raise InputError(f"{path}: expected a shape of two and a grid_shape of three; {_ADVICE}")
@@ -260,4 +294,5 @@ def _from_json(content: Any, path: Path) -> FeaturesIndex:
         num_components=content["num_components"],
         grid_shape=None if grid_shape is None else tuple(grid_shape),
         digests=content["digests"],
+        num_views=num_views,
     )

@@ -24,6 +24,7 @@ class JoinedFeatures:
 
     def __init__(self, features: Sequence[Features], looks_at: Literal["pooled", "grid"]) -> None:
         """Raises `InputError` where `looks_at` is "grid" and one has none."""
+        self._features = list(features)
         self._arrays = [one.seen(looks_at) for one in features]
         assert len({array.shape[1:] for array in self._arrays}) == 1, "see require_alike"
 
@@ -42,6 +43,14 @@ class JoinedFeatures:
                     return read
                 gathered[torch.from_numpy(places)] = read
         return gathered
+
+    def vary(self, datasets: np.ndarray, rows: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
+        """For each image its own row or that of one of its views, by chance: other rows to `gather` in their place."""
+        varied = rows.copy()
+        for dataset, features in enumerate(self._features):
+            places = np.flatnonzero(datasets == dataset)
+            varied[places] = features.vary(rows[places], generator=generator)
+        return varied
 
     def measured(self, datasets: np.ndarray, rows: np.ndarray) -> Tensor:
         """Float32 (M, D): what these images show, to measure a scale on; of a grid each place counts.

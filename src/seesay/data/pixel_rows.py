@@ -24,6 +24,10 @@ class PixelRows:
             start += len(batch)
         assert start == num_images, (start, num_images)
 
+    def vary(self, _datasets: np.ndarray, rows: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:  # noqa: ARG002
+        """`rows`: each image has the one look."""
+        return rows
+
     def gather(self, datasets: np.ndarray, rows: np.ndarray) -> Tensor:
         """uint8 (N, 3, S, S), channels last, of these rows of the one dataset there is."""
         assert not datasets.any(), "there is one dataset"

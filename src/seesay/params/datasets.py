@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from seesay.params.augmentation import ResizedCrop
 from seesay.params.reading import AsTuple, CellName, Fraction, NaturalInt, PositiveInt, Settings
 
 
@@ -202,6 +203,16 @@ class Encoder(Settings):
     weights: Archive | None
 
 
+class Views(Settings):
+    """More looks at each image of the train split, for captioners to learn from: `count` random windows of it, mirrored
+    by chance where `flip` says so."""
+
+    count: PositiveInt
+    crop: ResizedCrop
+    flip: bool
+    seed: NaturalInt
+
+
 class Features(Settings):
     """A cell of `extract_features`: a caption dataset seen through an encoder.
 
@@ -209,7 +220,7 @@ class Features(Settings):
     `finetuned_encoders`, the other two being `none`. `network` is the encoder's architecture, `classifier` where it is
     one of ours, `finetuned` where it is a fine-tuned one. Pooled features are always kept; `grid_size` G also keeps a
     grid of G x G places. `num_components` projects both on that many principal components, fitted on the train split's
-    images alone.
+    images alone. `views` adds further rows; without it there are none.
     """
 
     dataset: CellName
@@ -223,6 +234,7 @@ class Features(Settings):
     num_components: PositiveInt | None
     batch_size: PositiveInt
     num_workers: NaturalInt
+    views: Views | None = None
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Features:

@@ -219,7 +219,8 @@ def _own_captions(
     def batches(epoch: int) -> Iterator[Lesson]:
         order = numpy_generator(seed, "image_batches", epoch).permutation(len(images))
         generator = torch_generator(seed, "self_critical", epoch, device=device)
-        for batch in image_batches(images, rows, order, batch_size=batch_size, device=device):
+        views = numpy_generator(seed, "views", epoch)
+        for batch in image_batches(images, rows, order, batch_size=batch_size, device=device, views=views):
             yield batch, generator, 0.0
 
     def compute_step(model: nn.Module, lesson: Lesson) -> Step:
