@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from seesay.errors import InputError
+from seesay.params.autoencoding import Autoencoder
 from seesay.params.captioning import Captioner, CaptionerTraining
 from seesay.params.datasets import (
     CaptionDataset,
@@ -16,7 +17,7 @@ from seesay.params.datasets import (
     ImageSource,
     Vocabulary,
 )
-from seesay.params.experiments import NONE, Autoencoder, Classifier
+from seesay.params.experiments import NONE, Classifier
 from seesay.params.reading import PARAMS_FILE, CellName, NaturalInt, Settings, read_yaml, validate
 from seesay.params.results import Comparison, Evaluation, Release, Report, Tracking
 from seesay.params.training import Runtime
@@ -70,6 +71,25 @@ def _misfits_of_parent(
         yield key, classifier.built_on, f"a line of classifiers that has an end; got {' on '.join([*line, parent])}"
 
 
+def _misfits_of_backbone(
+    name: str, autoencoder: Autoencoder, classifiers: Mapping[str, Classifier]
+) -> Iterable[tuple[str, str, str]]:
+    """What is wrong with the classifier whose backbone an autoencoder takes, as `_misfits` says it."""
+    key, parent = f"autoencoders.{name}", autoencoder.built_on
+    if parent == NONE:
+        return
+    if parent not in classifiers:
+        yield f"{key}.built_on", parent, f"{NONE} or an entry of classifiers: {', '.join(classifiers)}"
+        return
+    classifier = classifiers[parent]
+    if classifier.dataset != autoencoder.dataset:
+        yield f"{key}.built_on", parent, f"a classifier of {autoencoder.dataset}; this one is of {classifier.dataset}"
+    backbone = autoencoder.architecture.arguments.get("backbone")
+    theirs = {"name": classifier.architecture.name, **classifier.architecture.arguments}
+    if backbone != theirs:
+        yield f"{key}.architecture.backbone", str(backbone), f"what classifiers.{parent}.architecture is: {theirs}"
+
+
 def _misfits_of_captioner(key: str, learning: CaptionerTraining, params: Params) -> Iterable[tuple[str, str, str]]:
     """What is wrong with the names in a captioner's `learning`, as `_misfits` says it."""
     sections: list[tuple[str, str, str, Mapping[str, object]]] = [
@@ -107,7 +127,11 @@ def _misfits_of_captioner(key: str, learning: CaptionerTraining, params: Params)
         line.append(parent)
         parent = params.captioners[parent].learning.built_on
     if parent == line[0]:
-        yield f"{key}.built_on", learning.built_on, f"a line of captioners that has an end; got {' on '.join([*line, parent])}"
+        yield (
+            f"{key}.built_on",
+            learning.built_on,
+            f"a line of captioners that has an end; got {' on '.join([*line, parent])}",
+        )
 
 
 def _misfits(params: Params) -> Iterable[tuple[str, str, str]]:
@@ -127,6 +151,7 @@ def _misfits(params: Params) -> Iterable[tuple[str, str, str]]:
         yield from _misfits_of_parent(name, classifier, params.classifiers)
     for name, autoencoder in params.autoencoders.items():
         yield from one_of(f"autoencoders.{name}.dataset", autoencoder.dataset, "image_datasets", params.image_datasets)
+        yield from _misfits_of_backbone(name, autoencoder, params.classifiers)
     for name, captions in params.caption_datasets.items():
         if name not in params.caption_sources:
             yield (
@@ -141,7 +166,9 @@ def _misfits(params: Params) -> Iterable[tuple[str, str, str]]:
     for name, vocabulary in params.vocabularies.items():
         for key, dataset_name in (("dataset", vocabulary.dataset), ("also_dataset", vocabulary.also_dataset)):
             if (key, dataset_name) != ("also_dataset", NONE):
-                yield from one_of(f"vocabularies.{name}.{key}", dataset_name, "caption_datasets", params.caption_datasets)
+                yield from one_of(
+                    f"vocabularies.{name}.{key}", dataset_name, "caption_datasets", params.caption_datasets
+                )
     for name, features in params.features.items():
         yield from one_of(f"features.{name}.dataset", features.dataset, "caption_datasets", params.caption_datasets)
         if features.classifier != NONE:

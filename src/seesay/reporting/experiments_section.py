@@ -28,6 +28,20 @@ _REASONS = (
     ("activations.webp", "What becomes of a test image on its way through the network"),
 )
 
+_DRAWN = (
+    ("reconstructions.webp", "Test images, their reconstructions and the error"),
+    ("completions.webp", "Test images of which patches were hidden, completed by the autoencoder and by inpainting"),
+)
+_LATENTS = (
+    ("latents.svg", "Latents of test images along their two strongest components, each class's mean named"),
+    ("neighbours.webp", "Test images and the training images nearest to them among the latents"),
+    ("interpolations.webp", "What is drawn on the way from one test image's latents to another's"),
+)
+_MAPS = (
+    ("maps.webp", "Test images, what was drawn and where it is wrong, beside Grad-CAM and the encoder's maps"),
+    ("agreement.svg", "How a map's height goes with a small error of reconstruction, beside maps of other images"),
+)
+
 
 @dataclass(frozen=True)
 class Example:
@@ -69,7 +83,7 @@ def collect_figures(params: Params, paths: Paths, rows: Sequence[Row], *, max_by
 
     Comparisons, curves, and the figures of autoencoders and captioners are always there. What room they leave goes to
     what each dataset's best classifier (by val, `rows` are the classification results) gets right and wrong, then to
-    samples of the data and to why the best ones answer so, then to the released classifiers, then to the others from
+    samples of the data and to why the best ones answer so, then to what autoencoders look at and their latents say, then to the released classifiers, then to the others from
     the best down.
     """
     folder = paths.figures("compare_classifiers")
@@ -84,6 +98,7 @@ def collect_figures(params: Params, paths: Paths, rows: Sequence[Row], *, max_by
     room = _Room(max_bytes - used)
     best, rest = _by_importance(params, rows)
     by_cell = {one.cell: one for one in classifiers}
+    autoencoders = [one for one in cells if one.task == "autoencoder"]
     for cell in best:
         by_cell[cell].is_open = True
         room.add(by_cell[cell], paths.figures("evaluate_classifier", cell), _ANSWERS, paths)
@@ -95,6 +110,11 @@ def collect_figures(params: Params, paths: Paths, rows: Sequence[Row], *, max_by
     for cell in best:
         for reason in _REASONS:
             room.add(by_cell[cell], paths.figures("explain_classifier", cell), [reason], paths)
+    for one in autoencoders:  # what they draw and look at, before what their latents say
+        room.add(one, paths.figures("evaluate_autoencoder", one.cell), _DRAWN[1:], paths)
+        room.add(one, paths.figures("explain_autoencoder", one.cell), _MAPS, paths)
+    for one in autoencoders:
+        room.add(one, paths.figures("evaluate_autoencoder", one.cell), _LATENTS, paths)
     for cell in rest:  # why it answers so means little without what it answers
         for stage, names in (("evaluate_classifier", _ANSWERS), ("explain_classifier", _REASONS)):
             room.add(by_cell[cell], paths.figures(stage, cell), names, paths)
@@ -147,10 +167,9 @@ def _classifier(cell: str, paths: Paths) -> CellFigures:
 
 
 def _others(params: Params, paths: Paths) -> Iterable[CellFigures]:
-    reconstructions = ("reconstructions.webp", "Test images, their reconstructions and the error")
     for cell in params.autoencoders:
         folder = paths.figures("evaluate_autoencoder", cell)
-        yield CellFigures(cell, "autoencoder", _pictures(folder, [_CURVES, reconstructions]))
+        yield CellFigures(cell, "autoencoder", _pictures(folder, [_CURVES, *_DRAWN[:1]]))
     scores = ("scores.svg", "CIDEr-D of the model beside floors, shuffled images and people")
     for cell in params.captioners:
         folder = paths.figures("score_captions", cell)

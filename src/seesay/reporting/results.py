@@ -12,6 +12,7 @@ from seesay.errors import InputError
 from seesay.files import read_json, write_json
 from seesay.params.project import Params
 from seesay.paths import Paths, cell_name
+from seesay.reporting.autoencoder_tables import starts_from
 
 CHANCE = "chance"
 REQUIRED_CAPTION_SETS = ("test", "val", "test_shuffled", "floor_constant", "floor_random")
@@ -120,6 +121,8 @@ def _autoencoder(cell: str, params: Params, paths: Paths) -> Row:
         "cell": cell,
         "dataset": settings.dataset,
         "architecture": settings.architecture.name,
+        "starts_from": starts_from(settings),
+        **({} if settings.masking is None else settings.masking.model_dump()),
         **_metrics("evaluate_autoencoder", cell, paths, keys),
         "substitutes": substituted_files(_report("prepare_images", settings.dataset, paths)),
     }
