@@ -6,6 +6,7 @@ import shutil
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from seesay.paths import Paths
 from seesay.reporting.caption_figures import draw_captions
 from seesay.reporting.classification_figures import draw_classification
 from seesay.reporting.comparison_figures import draw_comparison
+from seesay.reporting.encoder_map_figures import draw_encoder_maps
+from seesay.reporting.latent_figures import choose_pairs, draw_interpolations, draw_latents, draw_neighbours
 from seesay.reporting.reconstruction_figures import draw_reconstructions
 
 REPOSITORY = Path(__file__).parents[2]
@@ -98,6 +101,7 @@ def make_predictions(images):
 class Reconstructed:
     def __init__(self, images):
         self.images = (images // 2 + 60).astype(np.uint8)
+        self.squared_errors = (np.square(self.images / 255.0 - images / 255.0)).mean(axis=3)
 
 
 def make_captions(name, num_images=24):
@@ -175,6 +179,47 @@ def classifier_metrics(cell):
     }
 
 
+def autoencoder_metrics(settings):
+    metrics = {"test/mse": 0.0075, "test/psnr": 21.9, "test/mean_image_psnr": 12.3, "test/ssim": 0.71}
+    metrics |= {"test/psnr_low": 21.8, "test/psnr_high": 22.0, "latent_size": 1024, "test/neighbours_same_class": 0.1}
+    metrics |= {"test/probe_top1": 0.3, "test/probe_top1_low": 0.28, "test/probe_top1_high": 0.32}
+    if settings.built_on != "none":
+        metrics["test/classifier_top1"] = 0.68
+    if settings.masking is not None:
+        for key, value in (("hidden_psnr", 18.0), ("inpainting_hidden_psnr", 17.0), ("gain_over_inpainting", 1.0)):
+            metrics |= {f"test/{key}": value, f"test/{key}_low": value - 0.1, f"test/{key}_high": value + 0.1}
+        metrics["test/visible_psnr"] = 20.0
+    return metrics
+
+
+def draw_autoencoder(images, paths, cell, settings):
+    """Every figure of the stages `evaluate_autoencoder` and `explain_autoencoder`."""
+    pixels = images.test.images
+    random = np.random.default_rng(2)
+    made = Reconstructed(pixels)
+    hidden = None if settings.masking is None else random.random(pixels.shape[:3]) < 0.25
+    completion = None if hidden is None else SimpleNamespace(hidden=hidden, drawn=made, inpainted=made)
+    folder = paths.figures("evaluate_autoencoder", cell)
+    folder.mkdir(parents=True)
+    draw_reconstructions(folder, made, completion, images.test, paths, cell=cell, settings=SETTINGS)
+    neighbours = random.integers(0, len(pixels), (len(pixels), 5))
+    draw_neighbours(folder / "neighbours.webp", neighbours, images, cell=cell, settings=SETTINGS)
+    pairs = choose_pairs(images.test.labels, SETTINGS)
+    strips = pixels[: 4 * 7].reshape(4, 7, 64, 64, 3)
+    draw_interpolations(folder / "interpolations.webp", strips, pairs, images, cell=cell)
+    draw_latents(folder / "latents.svg", random.normal(size=(len(pixels), 10)), images, cell=cell)
+    heights = random.random(pixels.shape[:3])
+    of_image = heights[:, 0, 0]
+    names = [] if settings.architecture.name == "pca" else ["layer1", "grad_cam"]
+    explanation = SimpleNamespace(
+        layers=[SimpleNamespace(number=1, num_layers=1, strongest=heights) for _ in names[:1]],
+        class_maps=None if settings.built_on == "none" else heights,
+        agreements=[SimpleNamespace(name=name, correlations=of_image, shuffled=-of_image) for name in names],
+    )
+    folder = paths.figures("explain_autoencoder", cell)
+    draw_encoder_maps(folder, explanation, made, images, hidden=hidden, cell=cell, settings=SETTINGS)
+
+
 def write_history(path, metrics, epochs=8):
     """`metrics`: name -> function of the epoch."""
     text = io.StringIO()
@@ -238,11 +283,8 @@ def build_workspace(root):
     draw_comparison(figures, rows, datasets, params.classifiers, paths, settings=settings)
     for cell in params.autoencoders:
         write_history(paths.table("train_autoencoder", cell, "history"), LOSSES)
-        metrics = {"test/mse": 0.0075, "test/psnr": 21.9, "test/mean_image_psnr": 12.3}
-        write_json(paths.metrics("evaluate_autoencoder", cell), metrics)
-        figures = paths.figures("evaluate_autoencoder", cell)
-        made = Reconstructed(images.test.images)
-        draw_reconstructions(figures, made, images.test, paths, cell=cell, settings=SETTINGS)
+        write_json(paths.metrics("evaluate_autoencoder", cell), autoencoder_metrics(params.autoencoders[cell]))
+        draw_autoencoder(images, paths, cell, params.autoencoders[cell])
     for name in params.caption_datasets:
         write_json(paths.data_report("prepare_captions", name), caption_report(name))
     for name in params.features:

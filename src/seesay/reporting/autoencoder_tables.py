@@ -54,9 +54,10 @@ def _drawing(rows: Sequence[Row], notes: Footnotes) -> Table:
         )
     return Table(
         "Autoencoders",
-        "On the test split, pixels in 0 to 1; PSNR is the mean over images, with its 95 % bootstrap interval over them. "
-        "Principal components of as many numbers are the best linear autoencoder, the mean image is what a network that "
-        "ignores its input could give. Nothing is hidden here, not from those either that learned to complete.",
+        "On the test split, pixels in 0 to 1; PSNR is the mean over images, with its 95 % bootstrap interval. "
+        "Principal components are the best linear autoencoder of as many numbers, the mean image is what a network "
+        "that ignores its input could give. Nothing is hidden here, not from those either that "
+        "learned to complete.",
         (
             *("autoencoder", "dataset", "encoder starts from"),
             *("latent numbers", "MSE", "PSNR, dB", "above PCA, dB", "SSIM", "mean image's PSNR, dB"),
@@ -72,8 +73,9 @@ def _completing(rows: Sequence[Row], notes: Footnotes) -> Table:
 
     return Table(
         "Hidden patches",
-        "PSNR in dB of the pixels that were hidden, the mean over test images with its 95 % bootstrap interval; the same "
-        "patches for both. Inpainting is OpenCV's (Navier-Stokes), which has learned nothing. The difference is paired.",
+        "PSNR in dB of the pixels that were hidden, the mean over test images with its 95 % bootstrap interval; the "
+        "same patches for both. Inpainting is OpenCV's (Navier-Stokes), which has learned nothing; the difference is "
+        "paired.",
         (
             *("autoencoder", "dataset", "hidden"),
             *("hidden, dB", "inpainting, dB", "difference, dB", "visible pixels, dB"),
@@ -98,8 +100,8 @@ def _latents(rows: Sequence[Row], notes: Footnotes) -> Table:
     return Table(
         "What latents know of classes",
         "Top-1 on test of a logistic regression on standardised latents (fitted on train, its regularisation chosen on "
-        "val), beside the classifier that the encoder was taken from; and the share of the five nearest training images "
-        "by cosine that are of the test image's class.",
+        "val), beside the classifier that the encoder was taken from; and the share of the five nearest training "
+        "images, by cosine, that are of the test image's class.",
         (
             *("autoencoder", "dataset", "encoder starts from"),
             *("linear probe, %", "its classifier, %", "neighbours of the same class, %"),

@@ -83,8 +83,8 @@ def collect_figures(params: Params, paths: Paths, rows: Sequence[Row], *, max_by
 
     Comparisons, curves, and the figures of autoencoders and captioners are always there. What room they leave goes to
     what each dataset's best classifier (by val, `rows` are the classification results) gets right and wrong, then to
-    samples of the data and to why the best ones answer so, then to what autoencoders look at and their latents say, then to the released classifiers, then to the others from
-    the best down.
+    samples of the data and to why the best ones answer so, then to what autoencoders look at and what their latents
+    say, then to the released classifiers, then to the others from the best down.
     """
     folder = paths.figures("compare_classifiers")
     datasets = list(dict.fromkeys(classifier.dataset for classifier in params.classifiers.values()))
