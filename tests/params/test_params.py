@@ -99,6 +99,32 @@ def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, sou
         ("seed", -1, "got -1: input should be greater than or equal to 0"),
         ("seed", True, "got True: input should be a valid integer"),
         ("sed", 0, "unknown key; allowed here: "),
+        (
+            "autoencoders.finetuned.built_on",
+            "resnet7",
+            "got 'resnet7': expected none or an entry of classifiers: ",
+        ),
+        (
+            "autoencoders.finetuned.built_on",
+            "resnet18",
+            "autoencoders.finetuned.architecture.backbone: got \"{'name': 'resnet9', 'width': 32}\": expected what "
+            "classifiers.resnet18.architecture is: ",
+        ),
+        (
+            "autoencoders.finetuned.built_on",
+            "alexnet_mini",
+            "got 'alexnet_mini': expected a classifier of tiny30; this one is of tiny20",
+        ),
+        ("autoencoders.conv.built_on", "resnet9", "built_on: got resnet9: expected none for architecture conv_"),
+        ("autoencoders.scratch.architecture.train_backbone", False, "random weights have to learn"),
+        ("autoencoders.frozen.backbone_rate", 0.1, "expected none where no backbone is fine-tuned"),
+        ("autoencoders.masked.masking.share", 0.0, "masking.share: got 0.0: input should be greater than 0"),
+        ("autoencoders.masked.masking.share", 1.0, "masking.share: got 1.0: input should be less than 1"),
+        ("autoencoders.masked.masking.patch_size", 0, "masking.patch_size: got 0: input should be greater than or"),
+        ("autoencoders.masked.loss.ssim", 0.1, "loss.ssim: got 0.1: expected 0 with masking"),
+        ("autoencoders.residual.loss.log_l2", 0.0, "l1, l2, log_l2 and ssim: all are 0"),
+        ("autoencoders.residual.loss", None, "loss: expected with every architecture but pca, which is not trained"),
+        ("autoencoders.pca.masking", {"patch_size": 8, "share": 0.25, "evaluation_seed": 0}, "cannot learn to fill"),
         ("classifiers.ResNet", {}, "classifiers.ResNet: got 'ResNet': string should match pattern"),
     ],
 )

@@ -192,13 +192,13 @@ def autoencoder_metrics(settings):
     return metrics
 
 
-def draw_autoencoder(images, paths, cell, settings):
-    """Every figure of the stages `evaluate_autoencoder` and `explain_autoencoder`."""
+def draw_autoencoder(images, paths, cell):
+    """Every figure of the stages `evaluate_autoencoder` and `explain_autoencoder`, of one that completes images."""
     pixels = images.test.images
     random = np.random.default_rng(2)
-    made = Reconstructed(pixels)
-    hidden = None if settings.masking is None else random.random(pixels.shape[:3]) < 0.25
-    completion = None if hidden is None else SimpleNamespace(hidden=hidden, drawn=made, inpainted=made)
+    made, heights = Reconstructed(pixels), random.random(pixels.shape[:3])
+    hidden, of_image = heights < 0.25, heights[:, 0, 0]
+    completion = SimpleNamespace(hidden=hidden, drawn=made, inpainted=made)
     folder = paths.figures("evaluate_autoencoder", cell)
     folder.mkdir(parents=True)
     draw_reconstructions(folder, made, completion, images.test, paths, cell=cell, settings=SETTINGS)
@@ -208,14 +208,11 @@ def draw_autoencoder(images, paths, cell, settings):
     strips = pixels[: 4 * 7].reshape(4, 7, 64, 64, 3)
     draw_interpolations(folder / "interpolations.webp", strips, pairs, images, cell=cell)
     draw_latents(folder / "latents.svg", random.normal(size=(len(pixels), 10)), images, cell=cell)
-    heights = random.random(pixels.shape[:3])
-    of_image = heights[:, 0, 0]
-    names = [] if settings.architecture.name == "pca" else ["layer1", "grad_cam"]
-    explanation = SimpleNamespace(
-        layers=[SimpleNamespace(number=1, num_layers=1, strongest=heights) for _ in names[:1]],
-        class_maps=None if settings.built_on == "none" else heights,
-        agreements=[SimpleNamespace(name=name, correlations=of_image, shuffled=-of_image) for name in names],
-    )
+    layers = [SimpleNamespace(number=number, num_layers=3, strongest=heights) for number in (1, 2, 3)]
+    agreements = [
+        SimpleNamespace(name=name, correlations=of_image, shuffled=-of_image) for name in ("grad_cam", "layer1")
+    ]
+    explanation = SimpleNamespace(layers=layers, class_maps=heights, agreements=agreements)
     folder = paths.figures("explain_autoencoder", cell)
     draw_encoder_maps(folder, explanation, made, images, hidden=hidden, cell=cell, settings=SETTINGS)
 
@@ -281,10 +278,17 @@ def build_workspace(root):
     settings = params.comparison.model_copy(update={"samples_per_class": 2})
     figures = paths.figures("compare_classifiers")
     draw_comparison(figures, rows, datasets, params.classifiers, paths, settings=settings)
-    for cell in params.autoencoders:
+    with_all_figures = next(cell for cell, one in params.autoencoders.items() if one.masking is not None)
+    for cell in sorted(params.autoencoders, key=lambda cell: cell != with_all_figures):
+        settings = params.autoencoders[cell]
         write_history(paths.table("train_autoencoder", cell, "history"), LOSSES)
-        write_json(paths.metrics("evaluate_autoencoder", cell), autoencoder_metrics(params.autoencoders[cell]))
-        draw_autoencoder(images, paths, cell, params.autoencoders[cell])
+        write_json(paths.metrics("evaluate_autoencoder", cell), autoencoder_metrics(settings))
+        if cell == with_all_figures:
+            draw_autoencoder(images, paths, cell)
+            continue
+        for stage in ("evaluate_autoencoder", "explain_autoencoder"):  # drawing takes seconds
+            shutil.copytree(paths.figures(stage, with_all_figures), paths.figures(stage, cell))
+        (paths.figures("evaluate_autoencoder", cell) / "completions.webp").unlink()
     for name in params.caption_datasets:
         write_json(paths.data_report("prepare_captions", name), caption_report(name))
     for name in params.features:
