@@ -41,6 +41,7 @@ def main(cell: str, root: Path = Path()) -> None:
             images,
             drawn.squared_errors,
             hidden=hidden,
+            masking=masking,
             seed=settings.panel_seed,
             batch_size=batch_size,
             compute=compute,

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from seesay.compute import configure
 from seesay.data.packed_images import ImageClass, ImageSplit, PackedImages
 from seesay.data.sources import SourceNote
-from seesay.explain.agreement import agreement, per_cell, rank_correlation
+from seesay.explain.agreement import agreement, num_cells, per_cell, rank_correlation
 from seesay.explain.autoencoder_explanation import explain_autoencoder
 from seesay.explain.encoder_maps import encoder_maps
 from seesay.models.autoencoders import build_autoencoder
@@ -79,13 +79,13 @@ class TestAgreement:
 
     def test_is_one_where_the_map_is_highest_exactly_where_the_error_is_least(self):
         errors = np.random.default_rng(0).random((5, 16, 16))
-        found = agreement("x", -errors, errors, seed=0)
+        found = agreement("x", -errors, errors, patches=None, seed=0)
         assert found.correlations == pytest.approx(np.ones(5))
-        assert agreement("x", errors, errors, seed=0).correlations == pytest.approx(-np.ones(5))
+        assert agreement("x", errors, errors, patches=None, seed=0).correlations == pytest.approx(-np.ones(5))
 
     def test_the_control_takes_another_image_s_map_and_finds_nothing(self):
         errors = np.random.default_rng(0).random((200, 16, 16))
-        found = agreement("x", -errors, errors, seed=0)
+        found = agreement("x", -errors, errors, patches=None, seed=0)
         assert abs(found.shuffled.mean()) < 0.05
         assert found.shuffled.max() < 1.0  # nobody's own
         assert found.metrics() == {
@@ -97,21 +97,32 @@ class TestAgreement:
         errors = np.random.default_rng(0).random((4, 16, 16))
         maps = -errors.copy()
         maps[1] = 0.5
-        assert len(agreement("x", maps, errors, seed=0).correlations) == 3
-        assert agreement("x", np.zeros_like(maps), errors, seed=0) is None
+        # neither the second nor the one that borrows its map: two of four are left
+        assert len(agreement("x", maps, errors, patches=None, seed=0).correlations) == 2
+        assert agreement("x", np.zeros_like(maps), errors, patches=None, seed=0) is None
 
     def test_cells_are_means_of_squares(self):
         values = np.arange(16 * 16, dtype=float).reshape(1, 16, 16)
-        cells = per_cell(values)
+        cells = per_cell(values, num_cells(16))
         assert cells.shape == (1, 64)
         # the first square holds 0, 1, 16, 17
         assert cells[0, 0] == pytest.approx(8.5)
-        assert per_cell(values[:, :12, :12]).shape == (1, 36)  # 8 does not divide 12, 6 does
+        assert [num_cells(size) for size in (64, 12, 5)] == [8, 6, 5]  # 8 does not divide 12, 6 does
+
+    def test_where_patches_were_hidden_only_they_are_compared(self):
+        random = np.random.default_rng(0)
+        errors, patches = random.random((6, 16, 16)), np.zeros((6, 4, 4), dtype=bool)
+        for row in range(6):
+            patches[row].flat[random.permutation(16)[:5]] = True
+        hidden = np.kron(patches, np.ones((4, 4))) > 0
+        maps = np.where(hidden, -errors, random.random((6, 16, 16)))
+        assert agreement("x", maps, errors, patches=patches, seed=0).correlations == pytest.approx(np.ones(6))
+        assert agreement("x", maps, errors, patches=None, seed=0).correlations.max() < 1.0
 
 
 def test_an_explanation_has_grad_cam_only_with_a_classifier(autoencoder, images, compute):
     errors = np.random.default_rng(0).random((7, 32, 32)).astype(np.float32)
-    arguments = {"hidden": None, "seed": 0, "batch_size": 3, "compute": compute}
+    arguments = {"hidden": None, "masking": None, "seed": 0, "batch_size": 3, "compute": compute}
     alone = explain_autoencoder(autoencoder, None, images, errors, **arguments)
     assert alone.class_maps is None
     assert [one.name for one in alone.agreements] == ["layer1", "layer3", "layer4"]

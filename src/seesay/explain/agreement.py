@@ -10,15 +10,15 @@ from scipy.stats import rankdata
 from seesay.seeding import numpy_generator
 
 CELLS = 8
-"""Squares a side that an image is divided into; single pixels of an error are noise."""
+"""Squares a side that an image is divided into where nothing is hidden; single pixels of an error are noise."""
 
 
 @dataclass(frozen=True)
 class Agreement:
     """Spearman's rank correlations, float64 (n,), of a map and the negative error, over the squares of each image: 1
-    where the map is highest the error is least. `shuffled`: with the map of another image instead.
+    where the map is highest exactly where the error is least. `shuffled`: with the map of another image instead.
 
-    An image whose map or error is the same everywhere has no ranks, and is left out of both.
+    An image whose map, borrowed map or error is the same everywhere has no ranks, and is left out of both.
     """
 
     name: str
@@ -33,28 +33,40 @@ class Agreement:
         }
 
 
-def agreement(name: str, maps: np.ndarray, squared_errors: np.ndarray, *, seed: int) -> Agreement | None:
+def agreement(
+    name: str, maps: np.ndarray, squared_errors: np.ndarray, *, patches: np.ndarray | None, seed: int
+) -> Agreement | None:
     """`maps` and `squared_errors` are (n, S, S), of the same images; None where fewer than two have ranks.
 
-    `seed` draws whose map each image gets in the control: each map is used once, none by its own image.
+    `patches`, bool (n, P, P), are those that were hidden, as many in each image: only they are compared, as nothing
+    else is completed; None compares all squares. `seed` draws whose map each image gets in the control: each map is
+    used once, none by its own image.
     """
-    highs, lows = per_cell(maps), -per_cell(squared_errors)
-    known = (np.ptp(highs, axis=1) > 0) & (np.ptp(lows, axis=1) > 0)
-    highs, lows = highs[known], lows[known]
-    if len(highs) < 2:
-        return None
+    cells = num_cells(maps.shape[1]) if patches is None else patches.shape[1]
+    heights, errors = per_cell(maps, cells), per_cell(squared_errors, cells)
+    everywhere = np.ones(heights.shape, dtype=bool)
+    compared = everywhere if patches is None else patches.reshape(len(patches), -1)
+    places = np.nonzero(compared)[1].reshape(len(heights), -1)
     # A cycle through the images in random order: nobody gets back its own.
-    order = numpy_generator(seed, "agreement").permutation(len(highs))
+    order = numpy_generator(seed, "agreement").permutation(len(heights))
     others = np.empty_like(order)
     others[order] = np.roll(order, 1)
-    return Agreement(name, rank_correlation(highs, lows), rank_correlation(highs[others], lows))
+    own, theirs, small = (np.take_along_axis(one, places, axis=1) for one in (heights, heights[others], -errors))
+    known = np.all([np.ptp(one, axis=1) > 0 for one in (own, theirs, small)], axis=0)
+    if known.sum() < 2:
+        return None
+    own, theirs, small = own[known], theirs[known], small[known]
+    return Agreement(name, rank_correlation(own, small), rank_correlation(theirs, small))
 
 
-def per_cell(values: np.ndarray) -> np.ndarray:
-    """Means over the squares of each image: (n, S, S) to float64 (n, CELLS^2); fewer squares where S needs it."""
-    size = values.shape[1]
-    cells = next(count for count in range(min(CELLS, size), 0, -1) if size % count == 0)
-    step = size // cells
+def num_cells(size: int) -> int:
+    """Squares a side for images of `size` pixels: CELLS, or as many below it as divide the image evenly."""
+    return next(count for count in range(min(CELLS, size), 0, -1) if size % count == 0)
+
+
+def per_cell(values: np.ndarray, cells: int) -> np.ndarray:
+    """Means over the squares of each image, `cells` a side: (n, S, S) to float64 (n, cells^2)."""
+    step = values.shape[1] // cells
     means: np.ndarray = values.reshape(len(values), cells, step, cells, step).mean(axis=(2, 4), dtype=np.float64)
     return means.reshape(len(values), -1)
 

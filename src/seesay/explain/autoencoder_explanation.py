@@ -15,6 +15,7 @@ from seesay.explain.agreement import Agreement, agreement
 from seesay.explain.class_maps import class_maps
 from seesay.explain.encoder_maps import EncoderMaps, encoder_maps
 from seesay.models.latent_autoencoder import LatentAutoencoder
+from seesay.params.autoencoding import Masking
 
 GRAD_CAM = "grad_cam"
 
@@ -44,18 +45,23 @@ def explain_autoencoder(
     squared_errors: np.ndarray,
     *,
     hidden: np.ndarray | None,
+    masking: Masking | None,
     seed: int,
     batch_size: int,
     compute: Compute,
 ) -> AutoencoderExplanation:
-    """`squared_errors` (n, S, S) are of the reconstructions, of images whose pixels where `hidden` were not shown."""
+    """`squared_errors` (n, S, S) are of the reconstructions, of images of which the pixels where `hidden` (n, S, S),
+    patches of `masking`, were not shown."""
+    patches = None
+    if hidden is not None and masking is not None:
+        patches = hidden[:, :: masking.patch_size, :: masking.patch_size]
     layers = encoder_maps(autoencoder, images.test, batch_size=batch_size, compute=compute, hidden=hidden)
     of_class = None
     if classifier is not None:
         of_class = predicted_class_maps(classifier, images, batch_size=batch_size, compute=compute)
     compared = {} if of_class is None else {GRAD_CAM: of_class}
     compared |= {f"layer{layer.number}": layer.strength for layer in layers}
-    found = [agreement(name, maps, squared_errors, seed=seed) for name, maps in compared.items()]
+    found = [agreement(name, maps, squared_errors, patches=patches, seed=seed) for name, maps in compared.items()]
     return AutoencoderExplanation(layers, of_class, [one for one in found if one is not None])
 
 

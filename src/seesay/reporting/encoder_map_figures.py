@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from seesay.explain.autoencoder_explanation import AutoencoderExplanation
 
 _SIDE = 150
+_NAMES = {"grad_cam": "Grad-CAM"}
 _MAX_IMAGES = 6
 _LARGEST_ERROR = 0.25
 """Root of the mean squared error of a pixel that is shown as the brightest."""
@@ -109,7 +110,8 @@ def draw_agreements(path: Path, agreements: list[Agreement], *, title: str) -> N
                     label=f"{name}: {values.mean():+.2f}",
                 )
                 axes.axvline(values.mean(), color=colour, linestyle="--", linewidth=1)
-            axes.set_title(one.name.replace("_", " ").replace("layer", "layer "))
+            axes.set_title(_NAMES.get(one.name, one.name.replace("layer", "layer ")))
             axes.set_xlabel("rank correlation with low error")
             axes.set_ylabel("test images, percent")
+            axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend
             axes.legend(loc="upper left", fontsize=7)
