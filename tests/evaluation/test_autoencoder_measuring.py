@@ -60,15 +60,15 @@ class TestCompletion:
         metrics = completion_metrics(completion, SETTINGS)
         assert metrics["test/hidden_psnr"] == pytest.approx(ours.mean())
         assert metrics["test/inpainting_hidden_psnr"] == pytest.approx(theirs.mean())
-        assert metrics["test/gain_over_inpainting"] == pytest.approx((ours - theirs).mean())
+        assert metrics["test/psnr_over_inpainting"] == pytest.approx((ours - theirs).mean())
         low, high = mean_interval(ours - theirs, num_resamples=200, seed=0)
-        assert (metrics["test/gain_over_inpainting_low"], metrics["test/gain_over_inpainting_high"]) == (low, high)
+        assert (metrics["test/psnr_over_inpainting_low"], metrics["test/psnr_over_inpainting_high"]) == (low, high)
 
     def test_every_measurement_has_its_place(self, autoencoder, make_images, compute):
         found = measure_autoencoder(autoencoder, MASKING, make_images(), SETTINGS, classifier=None, compute=compute)
         assert found.neighbours.shape == (12, NUM_NEIGHBOURS)
         assert found.metrics["latent_size"] == 16.0
-        for key in ("test/psnr", "test/probe_top1", "test/hidden_psnr", "test/gain_over_inpainting"):
+        for key in ("test/psnr", "test/probe_top1", "test/hidden_psnr", "test/psnr_over_inpainting"):
             assert found.metrics[f"{key}_low"] <= found.metrics[key] <= found.metrics[f"{key}_high"]
         assert "test/classifier_top1" not in found.metrics
 

@@ -186,7 +186,7 @@ def autoencoder_metrics(settings):
     if settings.built_on != "none":
         metrics["test/classifier_top1"] = 0.68
     if settings.masking is not None:
-        for key, value in (("hidden_psnr", 18.0), ("inpainting_hidden_psnr", 17.0), ("gain_over_inpainting", 1.0)):
+        for key, value in (("hidden_psnr", 18.0), ("inpainting_hidden_psnr", 17.0), ("psnr_over_inpainting", 1.0)):
             metrics |= {f"test/{key}": value, f"test/{key}_low": value - 0.1, f"test/{key}_high": value + 0.1}
         metrics["test/visible_psnr"] = 20.0
     return metrics

@@ -112,7 +112,7 @@ def complete(
 
 def completion_metrics(completion: Completion, settings: Evaluation) -> dict[str, float]:
     """`test/hidden_psnr` and `test/visible_psnr` (dB, the means of each image's over those pixels) of what is drawn,
-    `test/inpainting_hidden_psnr`, and `test/gain_over_inpainting`, the mean paired difference on hidden pixels in dB.
+    `test/inpainting_hidden_psnr`, and `test/psnr_over_inpainting`, the mean paired difference on hidden pixels in dB.
 
     All but the second have intervals.
     """
@@ -124,7 +124,7 @@ def completion_metrics(completion: Completion, settings: Evaluation) -> dict[str
         "test/hidden_mse": float(np.mean(mse_where(completion.drawn.squared_errors, hidden))),
         "test/visible_psnr": float(np.mean(visible)),
         **_with_interval("test/inpainting_hidden_psnr", theirs, settings),
-        **_with_interval("test/gain_over_inpainting", ours - theirs, settings),
+        **_with_interval("test/psnr_over_inpainting", ours - theirs, settings),
     }
 
 

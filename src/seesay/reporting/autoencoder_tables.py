@@ -87,7 +87,7 @@ def _completing(rows: Sequence[Row], notes: Footnotes) -> Table:
                 f"{percent(row.get('share'), decimals=0)} % of {row.get('patch_size')}x{row.get('patch_size')} patches",
                 interval(row, "test/hidden_psnr"),
                 interval(row, "test/inpainting_hidden_psnr"),
-                interval(row, "test/gain_over_inpainting"),
+                interval(row, "test/psnr_over_inpainting"),
                 decimal(row.get("test/visible_psnr"), decimals=2),
             )
             for row in rows
