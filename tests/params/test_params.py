@@ -116,12 +116,10 @@ def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, sou
             "got 'alexnet_mini': expected a classifier of tiny30; this one is of tiny20",
         ),
         ("autoencoders.conv.built_on", "resnet9", "built_on: got resnet9: expected none for architecture conv_"),
-        ("autoencoders.scratch.architecture.train_backbone", False, "random weights have to learn"),
         ("autoencoders.frozen.backbone_rate", 0.1, "expected none where no backbone is fine-tuned"),
         ("autoencoders.masked.masking.share", 0.0, "masking.share: got 0.0: input should be greater than 0"),
         ("autoencoders.masked.masking.share", 1.0, "masking.share: got 1.0: input should be less than 1"),
         ("autoencoders.masked.masking.patch_size", 0, "masking.patch_size: got 0: input should be greater than or"),
-        ("autoencoders.masked.loss.ssim", 0.1, "loss.ssim: got 0.1: expected 0 with masking"),
         ("autoencoders.residual.loss.log_l2", 0.0, "l1, l2, log_l2 and ssim: all are 0"),
         ("autoencoders.residual.loss", None, "loss: expected with every architecture but pca, which is not trained"),
         ("autoencoders.pca.masking", {"patch_size": 8, "share": 0.25, "evaluation_seed": 0}, "cannot learn to fill"),
@@ -143,6 +141,22 @@ def test_greedy_decoding_with_more_than_one_beam_is_an_impossible_combination(
 ) -> None:
     put(content, "captioners.lstm_coco2017.decoding.method", "greedy")
     assert "captioners.lstm_coco2017.decoding: method greedy has beam_size 1, got 5" in refusal(content, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cell", "key", "value", "says"),
+    [
+        ("scratch", "architecture.train_backbone", False, "random weights have to learn"),
+        ("masked", "loss.ssim", 0.1, "expected 0 with masking: its windows see past a patch"),
+    ],
+)
+def test_settings_of_an_autoencoder_that_contradict_each_other_are_named(
+    content: dict[str, Any], tmp_path: Path, cell: str, key: str, value: Any, says: str
+) -> None:
+    put(content, f"autoencoders.{cell}.{key}", value)
+    message = refusal(content, tmp_path)
+    assert f"autoencoders.{cell}: {key}: got " in message
+    assert says in message
 
 
 def test_a_missing_key_is_named(content: dict[str, Any], tmp_path: Path) -> None:
