@@ -13,6 +13,7 @@ from seesay.reporting.drawing import BLUE, GREY, drawn
 from seesay.reporting.explanation_figures import heat, overlaid
 from seesay.reporting.panels import Tile, draw_panel, from_array
 from seesay.reporting.reconstruction_figures import choose_at_random, without_hidden
+from seesay.reporting.small_pictures import make_small
 
 if TYPE_CHECKING:
     from seesay.data.packed_images import PackedImages
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from seesay.explain.agreement import Agreement
     from seesay.explain.autoencoder_explanation import AutoencoderExplanation
 
-_SIDE = 150
+_SIDE = 104
 _NAMES = {"grad_cam": "Grad-CAM"}
 _MAX_IMAGES = 6
 _LARGEST_ERROR = 0.25
@@ -61,7 +62,7 @@ def _draw_panel(
     for number, row in enumerate(chosen):
         image = np.asarray(images.test.images[row])
         label = images.classes[images.test.labels[row]].label
-        columns = [("image: " + label, from_array(image))]
+        columns = [(label, from_array(image))]
         if hidden is not None:
             columns.append(("shown", from_array(without_hidden(image[None], hidden[row][None])[0])))
         error = np.sqrt(drawn_images.squared_errors[row]) / _LARGEST_ERROR
@@ -86,7 +87,8 @@ def _draw_panel(
         f"colours, yellow is {_LARGEST_ERROR} and more. {which}Layers: the encoder's map of most contrast, each on "
         "a scale of its own."
     )
-    draw_panel(path, tiles, title=title, columns=len(heads), side=_SIDE, text_size=15)
+    draw_panel(path, tiles, title=title, columns=len(heads), side=_SIDE, text_size=13)
+    make_small(path)
 
 
 def draw_agreements(path: Path, agreements: list[Agreement], *, title: str) -> None:

@@ -12,6 +12,7 @@ from seesay.params.results import Evaluation
 from seesay.paths import Paths
 from seesay.reporting.curves import draw_curves, read_history
 from seesay.reporting.panels import Tile, draw_panel, from_array
+from seesay.reporting.small_pictures import make_small
 from seesay.seeding import numpy_generator
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _ERROR_GAIN = 4
 _COLUMNS = 6
-_SIDE = 160
+_SIDE = 96
 _HIDDEN_COLOUR = 128
 
 
@@ -90,6 +91,7 @@ def draw_rows(path: Path, rows: Mapping[str, np.ndarray], *, title: str) -> None
             tiles += [Tile(from_array(np.full_like(first[0], 255)), ())] * (columns - len(group))
             names.append(name)
     draw_panel(path, tiles, title=title, columns=columns, side=_SIDE, row_names=names)
+    make_small(path)
 
 
 def absolute_error(inputs: np.ndarray, outputs: np.ndarray, *, gain: int) -> np.ndarray:
