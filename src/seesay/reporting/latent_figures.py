@@ -71,7 +71,7 @@ def draw_interpolations(path: Path, strips: np.ndarray, pairs: np.ndarray, image
 
 
 def choose_pairs(labels: np.ndarray, settings: Evaluation) -> np.ndarray:
-    """int (n, 2): pairs of images at random, each image once, each pair of two classes; fewer pairs where there are not enough."""
+    """int (n, 2): images at random, none in two pairs, each pair of two classes; fewer where there are not enough."""
     order = numpy_generator(settings.panel_seed, "pairs").permutation(len(labels))
     firsts, rest = order[:NUM_PAIRS], list(order[NUM_PAIRS:])
     pairs: list[tuple[int, int]] = []
