@@ -1,10 +1,12 @@
-"""Build one vocabulary from the training captions of a dataset."""
+"""Build one vocabulary from the training captions of a dataset, or of two."""
 
 from pathlib import Path
 
 from seesay.data.caption_records import read_caption_records
+from seesay.data.shared_images import shared_images
 from seesay.data.vocabulary import build_vocabulary, out_of_vocabulary_rates, write_vocabulary
 from seesay.params.datasets import Vocabulary
+from seesay.params.experiments import NONE
 from seesay.params.reading import read_section
 from seesay.paths import Paths
 from seesay.stage import run
@@ -14,12 +16,18 @@ from seesay.tracking.recorder import record_stage
 def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, f"vocabularies.{cell}", Vocabulary)
     paths = Paths(root)
-    captions = read_caption_records(paths.captions(settings.dataset))
+    names = [name for name in (settings.dataset, settings.also_dataset) if name != NONE]
+    first, *others = datasets = [read_caption_records(paths.captions(name)) for name in names]
     with record_stage(root, "build_vocabulary", cell, params=settings) as log:
-        log.dataset(settings.dataset, digest=captions.digest, context="training", source=captions.source)
-        vocabulary = build_vocabulary(captions, min_count=settings.min_count)
+        for captions in datasets:
+            log.dataset(captions.name, digest=captions.digest, context="training", source=captions.source)
+        vocabulary = build_vocabulary(*datasets, min_count=settings.min_count)
         write_vocabulary(paths.vocabulary(cell), vocabulary)
-        log.summary({"num_tokens": len(vocabulary), **out_of_vocabulary_rates(vocabulary, captions)})
+        log.summary({"num_tokens": len(vocabulary), **out_of_vocabulary_rates(vocabulary, first)})
+        for other in others:
+            rates = out_of_vocabulary_rates(vocabulary, other)
+            log.summary({f"{other.name}/{key}": rate for key, rate in rates.items()})
+            log.summary({f"{other.name}/train/num_images_held_out": len(shared_images(first, other))})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Caption the val and test images of one captioner's dataset, and the test images with features shuffled."""
+"""Caption one captioner's val and test images, test images shown in each other's place, and by nearest neighbours."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from seesay.data.caption_records import read_caption_records
 from seesay.data.features import read_features
 from seesay.data.vocabulary import read_vocabulary
 from seesay.evaluation.caption_predictions import write_caption_predictions
-from seesay.evaluation.captioning import caption_splits
+from seesay.evaluation.captioning import caption_by_neighbours, caption_splits
 from seesay.files import file_digest
 from seesay.models.captioners import restore_captioner
 from seesay.models.checkpoint import load_checkpoint
@@ -34,9 +34,13 @@ def main(cell: str, root: Path = Path()) -> None:
         log.dataset(checkpoint.dataset, digest=captions.digest, context="evaluation", source=captions.source)
         features_digest = file_digest(features_path / "index.json")
         log.dataset(features_path.name, digest=features_digest, context="features", source=features.index.weights)
-        predictions = caption_splits(captioner, captions, vocabulary, features, decoding, seed=seed, compute=compute)
+        said = caption_splits(captioner, captions, vocabulary, features, decoding, seed=seed, compute=compute)
+        log.measurement({"images_per_second": said.images_per_second})  # a time: never in the metrics file
+        nearest, num_neighbours = caption_by_neighbours(captions, features)
+        predictions = {**said.predictions, "nearest_neighbour": nearest}
         write_caption_predictions(paths.caption_predictions(cell), predictions)
-        log.summary({f"{name}/num_captions": len(results) for name, results in predictions.items()})
+        sizes = {f"{name}/num_captions": len(results) for name, results in predictions.items()}
+        log.summary({**sizes, "nearest_neighbour/k": num_neighbours})
         log.artifact(paths.caption_predictions(cell))
 
 

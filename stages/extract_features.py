@@ -1,15 +1,18 @@
-"""See every image of one caption dataset through a frozen encoder, once."""
+"""See every image of one caption dataset through a frozen encoder, once: a published network or a classifier."""
 
 from pathlib import Path
 
 from seesay.compute import configure
 from seesay.data.caption_records import open_caption_images, read_caption_records
+from seesay.data.feature_origin import CLASSIFIER, Origin, fetched_origin, finetuned_origin, trained_origin
+from seesay.data.feature_rows import FeatureRows
 from seesay.data.features import write_features
-from seesay.data.sources import read_source
-from seesay.files import file_digest, write_json
-from seesay.models.encoder import load_encoder
+from seesay.files import write_json
+from seesay.models.checkpoint import load_checkpoint
 from seesay.models.extraction import extract_features
-from seesay.params.datasets import Encoder, Features
+from seesay.models.feature_encoders import FeatureEncoder, classifier_encoder, load_feature_encoder
+from seesay.params.datasets import Features
+from seesay.params.experiments import NONE
 from seesay.params.reading import read_section
 from seesay.params.training import Runtime
 from seesay.paths import Paths
@@ -19,42 +22,53 @@ from seesay.tracking.recorder import record_stage
 
 def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, f"features.{cell}", Features)
-    encoder_settings = read_section(root, f"encoders.{settings.encoder}", Encoder)
     paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime).in_float32())
     captions = read_caption_records(paths.captions(settings.dataset))
     images = open_caption_images(captions, paths)
-    weights = encoder_settings.weights
-    encoder = load_encoder(
-        encoder_settings.architecture, None if weights is None else paths.weights(settings.encoder) / weights.name
-    )
+    encoder, origin = load_encoder_of(settings, paths)
+    encoder.check_image_size(settings.image_size)
     with record_stage(root, "extract_features", cell, params=settings, compute=compute) as log:
         log.dataset(settings.dataset, digest=captions.digest, context="features", source=captions.source)
-        weights_folder = paths.weights(settings.encoder)
-        weights_digest = file_digest(weights_folder / "source.json")
-        log.dataset(
-            settings.encoder, digest=weights_digest, context="encoder weights", source=read_source(weights_folder)
+        log.dataset(origin.weights.name, digest=origin.digest, context="encoder weights", source=origin.weights)
+        rows = FeatureRows(
+            log.scratch,
+            encoder.shapes(len(captions)),
+            described_by=[settings.model_dump_json(), captions.digest, origin.digest, *compute.describe().values()],
+            names=[record.file_name for record in captions.records],
         )
-        pooled = extract_features(
+        extract_features(
             encoder,
             images,
+            rows,
             image_size=settings.image_size,
             resize_size=settings.resize_size,
             batch_size=settings.batch_size,
             num_workers=settings.num_workers,
             compute=compute,
         )
-        features = write_features(
-            paths.features(cell),
-            pooled,
-            captions,
-            settings,
-            weights_folder,
-            architecture=encoder_settings.architecture,
-            mean=encoder.mean.flatten().tolist(),
-            std=encoder.std.flatten().tolist(),
+        normalisation = {"mean": encoder.mean.flatten().tolist(), "std": encoder.std.flatten().tolist()}
+        features, explained = write_features(
+            paths.features(cell), rows.finish(), captions, settings, origin, normalisation
         )
         write_json(paths.data_report("extract_features", cell), features.report())
-        log.summary({"num_images": len(features), "num_dimensions": features.num_dimensions})
+        log.summary({"num_images": len(features), "num_dimensions": features.num_dimensions, **explained})
+
+
+def load_encoder_of(settings: Features, paths: Paths) -> tuple[FeatureEncoder, Origin]:
+    """The encoder that `settings` name, and where its weights come from."""
+    if settings.classifier != NONE:
+        path = paths.classifier(settings.classifier)
+        trained = load_checkpoint(path, kind="classifier")
+        architecture, trained_on = trained.architecture["name"], (trained.dataset, trained.dataset_digest)
+        origin = trained_origin(path, settings.classifier, architecture, *trained_on)
+    elif settings.finetuned != NONE:
+        origin = finetuned_origin(paths.finetuned_encoder(settings.finetuned))
+    else:
+        origin = fetched_origin(paths.weights(settings.encoder), settings.network)
+    if origin.network == CLASSIFIER and origin.path is not None:
+        checkpoint = load_checkpoint(origin.path, kind="classifier")
+        return classifier_encoder(checkpoint, origin.weights.name, grid_size=settings.grid_size), origin
+    return load_feature_encoder(origin.network, origin.path, grid_size=settings.grid_size), origin
 
 
 if __name__ == "__main__":

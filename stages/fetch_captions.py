@@ -16,7 +16,7 @@ def main(cell: str, root: Path = Path()) -> None:
     paths = Paths(root)
     with record_stage(root, "fetch_captions", cell, params=source) as log:
         note = fetch_caption_source(
-            source, paths.raw_captions(cell), mirror=mirror_from_environment(), scratch=paths.scratch
+            source, paths.raw_captions(cell), mirror=mirror_from_environment(), scratch=paths.scratch, root=root
         )
         source_path = paths.raw_captions(cell) / "source.json"
         log.dataset(cell, digest=file_digest(source_path), context="fetched", source=note)

@@ -1,4 +1,4 @@
-"""Make the empty folders that cells depend on which start from no weights and build on no other cell."""
+"""Make the empty folders that stages depend on which start from nothing, build on nothing or compare nothing."""
 
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from seesay.tracking.recorder import record_stage
 def main(root: Path = Path()) -> None:
     paths = Paths(root)
     with record_stage(root, "none", params={}):
-        empty = (paths.weights, paths.captions, paths.features, paths.classifiers_of, paths.captioner_of)
-        for folder in (path_of(NONE) for path_of in empty):
+        for folder in paths.empty_folders(NONE):
             with atomic_directory(folder):
                 pass
 

@@ -16,7 +16,7 @@ def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, f"caption_datasets.{cell}", CaptionDataset)
     paths = Paths(root)
     with record_stage(root, "prepare_captions", cell, params=settings) as log:
-        captions, report = prepare_captions(settings, paths.raw_captions(cell), name=cell)
+        captions, report = prepare_captions(settings, paths.raw_captions(cell), name=cell, root=root)
         write_caption_records(paths.captions(cell), captions)
         write_json(paths.data_report("prepare_captions", cell), report)
         log.dataset(cell, digest=captions.digest, context="prepared", source=captions.source)

@@ -1,4 +1,4 @@
-"""Render the results: one table file and one page that opens offline."""
+"""Render the results: a file of tables, and two pages that open offline."""
 
 from pathlib import Path
 
@@ -18,6 +18,7 @@ def main(root: Path = Path()) -> None:
         render_views(results, params, paths)
         log.artifact(paths.results)
         log.artifact(paths.report)
+        log.artifact(paths.captions_page)
 
 
 if __name__ == "__main__":

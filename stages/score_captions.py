@@ -6,6 +6,8 @@ from seesay.data.caption_records import open_caption_images, read_caption_record
 from seesay.data.sources import SourceNote
 from seesay.evaluation.caption_predictions import read_caption_predictions
 from seesay.evaluation.captions import score_all
+from seesay.evaluation.image_scores import write_image_scores
+from seesay.evaluation.meteor import open_meteor, why_no_meteor
 from seesay.files import file_digest, read_json, write_text
 from seesay.params.captioning import CaptionerTraining
 from seesay.params.reading import read_section
@@ -31,8 +33,12 @@ def main(cell: str, root: Path = Path()) -> None:
         seen = paths.data_report("extract_features", learning.features)
         weights = SourceNote.from_json(read_json(seen)["source"], where=seen)
         log.dataset(learning.features, digest=file_digest(seen), context="features", source=weights)
-        scores = score_all(predictions, captions, seed=seed)
+        if note := why_no_meteor():
+            print(note)
+        with open_meteor() as meteor:
+            scores = score_all(predictions, captions, evaluation=settings, seed=seed, meteor=meteor)
         write_text(paths.table(STAGE, cell, "scores"), scores.table())
+        write_image_scores(paths.image_scores(cell), scores.image_ids, scores.images)
         images = open_caption_images(captions, paths)
         draw_captions(
             paths.figures(STAGE, cell), scores, predictions, captions, images, paths, cell=cell, settings=settings

@@ -1,47 +1,66 @@
-"""Train one captioner on cached features."""
+"""Train one captioner on cached features: on captions of one dataset or two, or by reward."""
 
 from pathlib import Path
 
 from seesay.compute import configure
+from seesay.data.caption_batches import references_of
 from seesay.data.caption_records import read_caption_records
 from seesay.data.features import read_features
+from seesay.data.sources import SourceNote
 from seesay.data.vocabulary import read_vocabulary
+from seesay.evaluation.caption_reward import SampleReward, ValidationScore
 from seesay.files import file_digest
-from seesay.models.captioners import build_captioner
 from seesay.models.checkpoint import save_checkpoint
 from seesay.params.captioning import CaptionerTraining
+from seesay.params.experiments import NONE
 from seesay.params.reading import read_section
 from seesay.params.training import Runtime
 from seesay.paths import Paths
 from seesay.stage import run
 from seesay.tracking.recorder import record_stage
-from seesay.training.captioning import fit_captioner
+from seesay.training.captioner_cells import start_captioner
+from seesay.training.captioning import DescribedImages, fit_captioner
 
 
 def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, f"captioners.{cell}.learning", CaptionerTraining)
     seed = read_section(root, "seed", int)
     paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
-    captions = read_caption_records(paths.captions(settings.dataset))
+    learned = {}
+    for dataset, seen in ((settings.dataset, settings.features), (settings.also_dataset, settings.also_features)):
+        if dataset != NONE:
+            captions = read_caption_records(paths.captions(dataset))
+            learned[seen] = DescribedImages(captions, read_features(paths.features(seen), captions))
     vocabulary = read_vocabulary(paths.vocabulary(settings.vocabulary))
-    features = read_features(paths.features(settings.features), captions)
-    key = f"captioners.{cell}.learning.architecture"
-    captioner = build_captioner(
-        settings.architecture,
-        vocabulary_size=len(vocabulary),
-        feature_size=features.num_dimensions,
-        seed=seed,
-        key=key,
-    )
+    size = learned[settings.features].features.num_dimensions
+    captioner = start_captioner(cell, settings, vocabulary, paths, feature_size=size, seed=seed)
     with record_stage(root, "train_captioner", cell, params=settings, seed=seed, compute=compute) as log:
-        log.dataset(settings.dataset, digest=captions.digest, context="training", source=captions.source)
-        features_digest = file_digest(paths.features(settings.features) / "index.json")
-        log.dataset(settings.features, digest=features_digest, context="features", source=features.index.weights)
-        best = fit_captioner(
-            captioner, captions, vocabulary, features, settings, seed=seed, compute=compute, log=log, resume=log.scratch
+        for seen, (captions, features) in learned.items():
+            log.dataset(captions.name, digest=captions.digest, context="training", source=captions.source)
+            digest = file_digest(paths.features(seen) / "index.json")
+            log.dataset(seen, digest=digest, context="features", source=features.index.weights)
+        if settings.built_on != NONE:
+            digest = file_digest(paths.captioner(settings.built_on))
+            log.dataset(
+                settings.built_on, digest=digest, context="initial weights", source=SourceNote(settings.built_on, ())
+            )
+        datasets = [captions for captions, _ in learned.values()]
+        by_reward = settings.self_critical is not None
+        best, core_seconds = fit_captioner(
+            captioner,
+            list(learned.values()),
+            vocabulary,
+            settings,
+            score=ValidationScore(references_of(datasets[:1], "val"), vocabulary),
+            reward=SampleReward(references_of(datasets, "train"), vocabulary) if by_reward else None,
+            seed=seed,
+            compute=compute,
+            log=log,
+            resume=log.scratch,
         )
         save_checkpoint(paths.captioner(cell), best)
         log.summary(best.metrics)
+        log.measurement({"core_seconds": core_seconds})  # a time: never in the metrics file
         log.model(paths.captioner(cell))
 
 

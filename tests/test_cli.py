@@ -12,6 +12,7 @@ import pytest
 from seesay.check import check_architectures, check_workspace
 from seesay.cli import main
 from seesay.errors import InputError
+from seesay.models.lstm import LSTMCaptioner
 from seesay.params.reading import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +70,7 @@ def test_check_accepts_what_is_committed_and_builds_every_network() -> None:
     [
         ("name: resnet9,", "name: vgg,", "classifiers.resnet9.architecture.name: got 'vgg'"),
         ("subset: tiny30", "subset: tiny31", "image_datasets.tiny30.subset: got 'tiny31': expected one of tiny10"),
-        ("name: lstm,", "name: gru,", "learning.architecture.name: got 'gru'"),
+        ("name: lstm,", "name: elman,", "learning.architecture.name: got 'elman'"),
         ("width: 32, latent_channels: 16", "width: 32, latent: 16", "autoencoders.conv.architecture.latent"),
         ("decoder_widths: [128, 64, 32]", "decoder_widths: [128, 64]", "residual.architecture: decoder_widths: got 2"),
         ("{patch_size: 8,", "{patch_size: 7,", "autoencoders.masked.masking.patch_size: got 7: expected a divisor of"),
@@ -84,6 +85,22 @@ def test_check_refuses_what_could_not_run(copy: Path, old: str, new: str, says: 
     with pytest.raises(InputError) as error:
         check_architectures(check_workspace(copy))
     assert says in str(error.value)
+
+
+def test_check_refuses_a_captioner_that_looks_at_a_grid_of_features_without_one(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LSTMCaptioner, "looks_at", "grid")
+    check_architectures(check_workspace(copy))
+    text = (copy / "params.yaml").read_text()
+    assert "grid_size: 7" in text
+    (copy / "params.yaml").write_text(text.replace("grid_size: 7", "grid_size: null"))
+    with pytest.raises(InputError) as error:
+        check_architectures(check_workspace(copy))
+    assert str(error.value) == (
+        "params.yaml: captioners.lstm_flickr8k.learning.features: got 'flickr8k_mobilenet_v2': "
+        "expected features with a grid_size: architecture lstm looks at a grid"
+    )
 
 
 def test_outside_the_repository_it_says_so_in_one_line(tmp_path: Path) -> None:
@@ -106,7 +123,7 @@ def test_the_committed_lock_is_of_the_committed_metrics_and_params() -> None:
     seen = 0
     for stage in stages.values():
         for out in stage.get("outs", []):
-            if out["path"].startswith("metrics/"):
+            if out["path"].startswith("metrics/") and Path(out["path"]).suffix:  # `none` is an empty folder
                 seen += 1
                 assert hashlib.md5((ROOT / out["path"]).read_bytes(), usedforsecurity=False).hexdigest() == out["md5"]
         for key, value in stage.get("params", {}).get("params.yaml", {}).items():

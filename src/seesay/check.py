@@ -27,7 +27,8 @@ def check_workspace(root: Path) -> Params:
 def check_architectures(params: Params) -> None:
     """Builds every network that params name, on no device and without memory.
 
-    Raises `InputError` for an unknown architecture or argument, naming key, value and what is allowed.
+    Raises `InputError` for an unknown architecture or argument, and for a captioner that looks at a grid of features
+    that have none, naming key, value and what is allowed.
     """
     import torch
 
@@ -53,5 +54,12 @@ def check_architectures(params: Params) -> None:
                 except InputError as error:
                     raise InputError(f"{PARAMS_FILE}: autoencoders.{name}.{error}") from None
         for name, captioner in params.captioners.items():
-            key = f"captioners.{name}.learning.architecture"
-            build_captioner(captioner.learning.architecture, vocabulary_size=10, feature_size=10, seed=0, key=key)
+            learning, key = captioner.learning, f"captioners.{name}.learning"
+            built = build_captioner(
+                learning.architecture, vocabulary_size=10, feature_size=10, seed=0, key=f"{key}.architecture"
+            )
+            if built.looks_at == "grid" and params.features[learning.features].grid_size is None:
+                raise InputError(
+                    f"{PARAMS_FILE}: {key}.features: got {learning.features!r}: expected features with a grid_size: "
+                    f"architecture {learning.architecture.name} looks at a grid"
+                )

@@ -1,4 +1,4 @@
-"""The command line: `seesay check | repro | sync | gate | readme | export | learning-rates | demo |
+"""The command line: `seesay check | repro | sync | gate | readme | export | score | learning-rates | demo |
 workspace`."""
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seesay.errors import InputError
+from seesay.files import write_json
 from seesay.paths import Paths
 from seesay.stage import guarded
 
@@ -41,6 +42,18 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write a trained classifier as ONNX, checked against PyTorch")
     export.add_argument("cell", metavar="CELL", help="an entry of classifiers in params.yaml")
     export.add_argument("--out", metavar="FILE.onnx", type=Path, help="where it goes (default: .work/export/CELL.onnx)")
+    score = commands.add_parser(
+        "score", help="score captions in COCO's results format: BLEU, ROUGE-L, CIDEr-D and more"
+    )
+    score.add_argument("--references", metavar="REFS.json", type=Path, required=True, help="as COCO's captions_*.json")
+    score.add_argument("--predictions", metavar="RESULTS.json", type=Path, required=True, help="a caption per image")
+    score.add_argument("--out", metavar="FILE.json", type=Path, help="where the figures go as JSON (default: nowhere)")
+    score.add_argument(
+        "--resamples", metavar="N", type=_positive, help="also 95 %% intervals, from N resamples of images"
+    )
+    score.add_argument("--meteor", action="store_true", help="also METEOR, where Java and pycocoevalcap are")
+    score.add_argument("--spice-dir", metavar="DIR", type=Path,
+                       help="also SPICE, from its jar and models in DIR (default: $SEESAY_SPICE_DIR)")  # fmt: skip
     rates = commands.add_parser("learning-rates", help="how a classifier's loss falls as its learning rate rises")
     rates.add_argument("cell", metavar="CELL", help="an entry of classifiers in params.yaml")
     rates.add_argument("--low", metavar="RATE", type=float, default=1e-5, help="the first rate (default: 1e-5)")
@@ -50,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     other = commands.add_parser("workspace", help="run the pipeline under params/NAME.yaml in .work/NAME")
     other.add_argument("name", metavar="NAME", help="params/NAME.yaml overrides sections; its gates: NAME_gates.yaml")
     return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return value
 
 
 def check(root: Path, _options: argparse.Namespace) -> int:
@@ -111,6 +131,28 @@ def export(root: Path, options: argparse.Namespace) -> int:
     return 0
 
 
+def score(root: Path, options: argparse.Namespace) -> int:
+    from seesay.evaluation.meteor import why_no_meteor
+    from seesay.evaluation.scoring_files import score_files
+
+    supplied = os.environ.get("SEESAY_SPICE_DIR")
+    if options.meteor and (note := why_no_meteor()):
+        print(note, file=sys.stderr)
+    done = score_files(
+        options.references,
+        options.predictions,
+        resamples=options.resamples,
+        seed=0,
+        with_meteor=options.meteor,
+        spice_dir=options.spice_dir or (Path(supplied) if supplied else None),
+    )
+    print(done.table())
+    if options.out is not None:
+        write_json(root / options.out, done.to_json())
+        print(f"written: {options.out}")
+    return 0
+
+
 def learning_rates(root: Path, options: argparse.Namespace) -> int:
     from seesay.reporting.rate_range import report_rate_range
     from seesay.training.rate_range import find_rate_range
@@ -160,6 +202,7 @@ _COMMANDS = {
     "gate": gate,
     "readme": readme,
     "export": export,
+    "score": score,
     "learning-rates": learning_rates,
     "demo": demo,
     "workspace": workspace,

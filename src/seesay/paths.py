@@ -66,6 +66,21 @@ class Paths:
     def autoencoder(self, cell: str) -> Path:
         return self.root / "models/autoencoders" / f"{cell}.pt"
 
+    def empty_folders(self, name: str) -> tuple[Path, ...]:
+        """The folders of the cell `none`, which stands for nothing: what depends on it finds them empty."""
+        return (
+            self.weights(name),
+            self.raw_captions(name),
+            self.captions(name),
+            self.features(name),
+            self.classifiers_of(name),
+            self.captioner_of(name),
+            self.finetuned_encoder(name),
+            self.caption_predictions(name).with_suffix(""),
+            self.attention(name),
+            self.metrics("score_captions", name).with_suffix(""),
+        )
+
     def captioner_of(self, cell: str) -> Path:
         """Folder: `captioner.pt`; a folder so that `none` can be an empty one."""
         return self.root / "models/captioners" / cell
@@ -73,17 +88,29 @@ class Paths:
     def captioner(self, cell: str) -> Path:
         return self.captioner_of(cell) / "captioner.pt"
 
+    def finetuned_encoder(self, cell: str) -> Path:
+        """Folder: an encoder's weights after learning on with a captioner, and `origin.json`."""
+        return self.root / "models/encoders" / cell
+
     @property
     def release(self) -> Path:
         """What `register` has released: one entry per registered model."""
         return self.root / "data/release.json"
 
     # Predictions
+    def attention(self, cell: str) -> Path:
+        """Folder: `attention.json` and, where the captioner looks at a grid, `weights.npy`."""
+        return self.root / "data/attention" / cell
+
     def class_predictions(self, cell: str) -> Path:
         return self.root / "data/predictions/classifiers" / f"{cell}.npz"
 
     def caption_predictions(self, cell: str) -> Path:
         return self.root / "data/predictions/captioners" / f"{cell}.json"
+
+    def image_scores(self, cell: str) -> Path:
+        """A CSV: what each test image's caption scores."""
+        return self.root / "data/scores" / f"{cell}.csv"
 
     # Results: small files, in git
     def metrics(self, stage: str, cell: str | None = None) -> Path:
@@ -115,6 +142,10 @@ class Paths:
     @property
     def report(self) -> Path:
         return self.root / "reports/index.html"
+
+    @property
+    def captions_page(self) -> Path:
+        return self.root / "reports/captions.html"
 
     @property
     def results(self) -> Path:

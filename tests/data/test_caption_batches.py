@@ -2,9 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from seesay.data.caption_batches import encode_captions, ordered_batches, shuffled_batches
+from seesay.data.caption_batches import (
+    encode_captions,
+    image_batches,
+    images_of,
+    ordered_batches,
+    references_of,
+    shuffled_batches,
+)
 from seesay.data.caption_records import CaptionRecord, collect_records
 from seesay.data.features import Features, FeaturesIndex
+from seesay.data.joined_features import JoinedFeatures, require_alike
 from seesay.data.sources import SourceNote
 from seesay.data.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from seesay.errors import InputError
@@ -23,13 +31,25 @@ def records_of(*captions_of_images, split="train"):
     return collect_records("balls", records, SourceNote("balls", ()))
 
 
-def features_of(num_images):
-    """Row r holds r twice, so that a feature tells which image it is of."""
-    pooled = np.repeat(np.arange(num_images, dtype=np.float16)[:, None], 2, axis=1)
+def features_of(num_images, *, first=0, **index):
+    """Row r holds first + r twice, so that a feature tells which image it is of."""
+    pooled = np.repeat(first + np.arange(num_images, dtype=np.float16)[:, None], 2, axis=1)
     note = SourceNote("encoder", ())
-    return Features(
-        pooled, FeaturesIndex("e", "small_cnn", note, {}, "balls", "d" * 64, pooled.shape, tuple(range(num_images)))
-    )
+    parts = {
+        "encoder": "e",
+        "architecture": "small_cnn",
+        "weights": note,
+        "transform": {},
+        "dataset": "balls",
+        "dataset_digest": "d" * 64,
+        "shape": pooled.shape,
+        "image_ids": tuple(range(num_images)),
+    }
+    return Features(pooled, FeaturesIndex(**{**parts, **index}))
+
+
+def joined(*features):
+    return JoinedFeatures(features, "pooled")
 
 
 @pytest.fixture
@@ -46,7 +66,7 @@ def many():
 
 
 def encode(records, split="train", max_caption_length=10):
-    return encode_captions(records, split, VOCABULARY, max_caption_length=max_caption_length)
+    return encode_captions([records], split, VOCABULARY, max_caption_length=max_caption_length)
 
 
 def examples(batches):
@@ -94,14 +114,14 @@ def test_rows_of_a_later_split_are_those_of_the_whole_dataset():
 
 def test_targets_are_the_inputs_one_step_on():
     encoded = encode(records_of(["a red ball", "a"]))
-    (batch,) = ordered_batches(encoded, features_of(1), batch_size=4, device=CPU)
+    (batch,) = ordered_batches(encoded, joined(features_of(1)), batch_size=4, device=CPU)
     assert batch.inputs.tolist() == [[BOS, A, EOS, PAD], [BOS, A, RED, BALL]]
     assert batch.targets.tolist() == [[A, EOS, PAD, PAD], [A, RED, BALL, EOS]]
     assert batch.features.dtype == torch.float32
 
 
 def test_an_epoch_holds_every_caption_once_with_its_own_image(many):
-    encoded, features = encode(many), features_of(30)
+    encoded, features = encode(many), joined(features_of(30))
     expected = sorted(
         (row, (*VOCABULARY.encode(caption.split()), EOS))
         for row, record in enumerate(many.records)
@@ -118,14 +138,14 @@ def test_batches_hold_captions_of_like_length(many):
     encoded = encode(many)
     padding = sum(
         int((batch.targets == PAD).sum())
-        for batch in shuffled_batches(encoded, features_of(30), batch_size=8, seed=0, epoch=1, device=CPU)
+        for batch in shuffled_batches(encoded, joined(features_of(30)), batch_size=8, seed=0, epoch=1, device=CPU)
     )
     # Sorted by length into batches, lengths within all batches together climb once from shortest to longest: 1 to 7.
     assert padding <= 8 * (7 - 1)
 
 
 def test_batches_depend_on_seed_and_epoch_alone(many):
-    encoded, features = encode(many), features_of(30)
+    encoded, features = encode(many), joined(features_of(30))
 
     def inputs(*, seed, epoch):
         batches = shuffled_batches(encoded, features, batch_size=8, seed=seed, epoch=epoch, device=CPU)
@@ -134,3 +154,60 @@ def test_batches_depend_on_seed_and_epoch_alone(many):
     assert inputs(seed=0, epoch=3) == inputs(seed=0, epoch=3)
     assert inputs(seed=0, epoch=3) != inputs(seed=0, epoch=4)
     assert inputs(seed=0, epoch=3) != inputs(seed=1, epoch=3)
+
+
+def test_two_datasets_reach_the_batches_each_with_its_own_features(many):
+    others = records_of(["red", "ball"], ["a red ball"])
+    both = encode_captions([many, others], "train", VOCABULARY, max_caption_length=10)
+    features = joined(features_of(30), features_of(2, first=100))
+    expected = [
+        *examples(ordered_batches(encode(many), joined(features_of(30)), batch_size=8, device=CPU)),
+        *[(100, (RED, EOS)), (100, (BALL, EOS)), (101, (A, RED, BALL, EOS))],
+    ]
+    assert len(both) == len(encode(many)) + 3
+    assert examples(shuffled_batches(both, features, batch_size=8, seed=0, epoch=1, device=CPU)) == sorted(expected)
+
+
+def test_images_and_references_are_listed_alike_without_those_that_have_no_caption():
+    first, second = records_of(["a red ball"], [], ["ball", "red"]), records_of(["rolls."])
+    images = images_of([first, second], "train")
+    assert images.datasets.tolist() == [0, 0, 1]
+    assert images.rows.tolist() == [0, 2, 0]
+    assert references_of([first, second], "train") == [[["a", "red", "ball"]], [["ball"], ["red"]], [["rolls"]]]
+    features = joined(features_of(3), features_of(1, first=100))
+    batches = list(image_batches(images, features, np.array([2, 0, 1]), batch_size=2, device=CPU))
+    assert [batch.images.tolist() for batch in batches] == [[2, 0], [1]]
+    assert [batch.features[:, 0].tolist() for batch in batches] == [[100.0, 0.0], [2.0]]
+
+
+def test_what_a_scale_is_measured_on_counts_each_image_once():
+    features = joined(features_of(3), features_of(2, first=100))
+    measured = features.measured(np.array([1, 0, 0, 0, 1]), np.array([1, 2, 0, 2, 1]))
+    assert measured[:, 0].tolist() == [0.0, 2.0, 101.0]
+
+
+def test_each_place_of_a_grid_is_measured():
+    grid = np.arange(12, dtype=np.float16).reshape(2, 3, 2)
+    features = JoinedFeatures([Features(grid[:, 0], features_of(2).index, grid)], "grid")
+    measured = features.measured(np.array([0, 0]), np.array([1, 0]))
+    assert measured.tolist() == grid.reshape(6, 2).tolist()
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (features_of(2, encoder="another"), "encoders differ: e, .* and another"),
+        (features_of(2, transform={"image_size": 64}), "transforms differ"),
+        (Features(np.zeros((2, 3), np.float16), features_of(2).index), r"sizes differ: .*\(2,\).* and .*\(3,\)"),
+        (Features(np.zeros((2, 2), np.float16), features_of(2).index, np.zeros((2, 4, 2), np.float16)), "sizes differ"),
+    ],
+)
+def test_features_that_do_not_go_together_are_refused_by_name(other, message):
+    require_alike(["here", "there"], [features_of(3), features_of(2, first=100)])
+    with pytest.raises(InputError, match=f"features here and there: .*{message}"):
+        require_alike(["here", "there"], [features_of(3), other])
+
+
+def test_two_projections_on_components_of_their_own_are_refused():
+    with pytest.raises(InputError, match="components of its own"):
+        require_alike(["here", "there"], [features_of(3, num_components=2), features_of(2, num_components=2)])

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from seesay.data.caption_records import CaptionRecord, CaptionRecords, collect_records
+from seesay.data.feature_origin import fetched_origin, trained_origin
+from seesay.data.feature_rows import FeatureRows
 from seesay.data.features import Features, read_features, write_features
 from seesay.data.sources import SourceFile, SourceNote, write_source
 from seesay.errors import InputError
@@ -13,7 +15,19 @@ from seesay.params import datasets
 WEIGHTS = SourceNote(
     "net", (SourceFile("net.pth", "http://example.org/net.pth", "a" * 64, 9, "sha256-prefix:" + "b" * 8, True),)
 )
-SETTINGS = datasets.Features(dataset="toy", encoder="net", image_size=64, resize_size=72, batch_size=2, num_workers=0)
+SETTINGS = datasets.Features(
+    dataset="toy",
+    encoder="net",
+    classifier="none",
+    finetuned="none",
+    network="tiny",
+    image_size=64,
+    resize_size=72,
+    grid_size=2,
+    num_components=None,
+    batch_size=2,
+    num_workers=0,
+)
 
 
 def dataset(num_images: int = 3) -> CaptionRecords:
@@ -22,37 +36,75 @@ def dataset(num_images: int = 3) -> CaptionRecords:
     return collect_records("toy", records, SourceNote("toy", ()))
 
 
-def write(folder: Path, pooled: np.ndarray, captions: CaptionRecords) -> Features:
+POOLED = np.arange(12, dtype=np.float32).reshape(3, 4) / 8
+GRID = np.arange(48, dtype=np.float32).reshape(3, 4, 4) / 16
+
+
+def write(
+    folder: Path,
+    captions: CaptionRecords,
+    pooled: np.ndarray = POOLED,
+    grid: np.ndarray | None = GRID,
+    num_components: int | None = None,
+) -> tuple[Features, dict[str, float]]:
     write_source(folder / "weights", WEIGHTS)
+    found = {"pooled": pooled} | ({} if grid is None else {"grid": grid})
+    shapes = {kind: array.shape for kind, array in found.items()}
+    names = [record.file_name for record in captions.records]
+    rows = FeatureRows(folder / "scratch", shapes, described_by=["a test"], names=names)
+    rows.write(0, found)
     return write_features(
         folder / "features",
-        pooled,
+        rows.finish(),
         captions,
-        SETTINGS,
-        folder / "weights",
-        architecture="tiny",
-        mean=(np.float32(0.485), 0.5, 0.5),
-        std=(1.0, 1.0, 1.0),
+        SETTINGS.model_copy(update={"num_components": num_components}),
+        fetched_origin(folder / "weights", "tiny"),
+        {"mean": (float(np.float32(0.485)), 0.5, 0.5), "std": (1.0, 1.0, 1.0)},
     )
 
 
-POOLED = np.arange(12, dtype=np.float32).reshape(3, 4) / 8
-
-
-def test_features_are_read_back_as_a_float16_map(tmp_path: Path) -> None:
-    written = write(tmp_path, POOLED, dataset())
+def test_features_are_read_back_as_float16_maps(tmp_path: Path) -> None:
+    written, metrics = write(tmp_path, dataset())
     features = read_features(tmp_path / "features", dataset())
-    assert isinstance(features.pooled, np.memmap)
-    assert features.pooled.dtype == np.float16
-    np.testing.assert_array_equal(features.pooled, POOLED)
+    assert features.grid is not None
+    for array, expected in ((features.pooled, POOLED), (features.grid, GRID)):
+        assert isinstance(array, np.memmap)
+        assert not array.flags.writeable
+        assert array.dtype == np.float16
+        np.testing.assert_array_equal(array, expected)
     assert (len(features), features.num_dimensions) == (3, 4)
     assert features.index == written.index
+    assert metrics == {}
+
+
+def test_a_captioner_sees_what_it_looks_at(tmp_path: Path) -> None:
+    features, _ = write(tmp_path, dataset())
+    np.testing.assert_array_equal(features.seen("pooled"), POOLED)
+    np.testing.assert_array_equal(features.seen("grid"), GRID)
+
+
+def test_features_without_a_grid_say_so_when_one_is_asked_for(tmp_path: Path) -> None:
+    features, _ = write(tmp_path, dataset(), grid=None)
+    assert features.grid is None
+    with pytest.raises(InputError, match=r"features: has no grid; .* needs features with a grid_size"):
+        features.seen("grid")
+
+
+def test_what_has_been_written_is_what_was_made_also_on_disk(tmp_path: Path) -> None:
+    write(tmp_path, dataset())
+    names = ["grid.npy", "index.json", "pooled.npy"]
+    assert sorted(path.name for path in (tmp_path / "features").iterdir()) == names
+    # The scratch folder's copies may go.
+    for path in (tmp_path / "scratch").iterdir():
+        path.unlink()
+    read_features(tmp_path / "features", dataset())
 
 
 def test_the_report_names_encoder_weights_sizes_and_dataset(tmp_path: Path) -> None:
-    report = write(tmp_path, POOLED, dataset()).report()
+    report = write(tmp_path, dataset())[0].report()
     assert report["source"] == WEIGHTS.to_json()
     assert report["substitutes"] == ["net.pth"]
+    assert (report["encoder"], report["classifier"], report["network"]) == ("net", "none", "tiny")
     assert report["architecture"] == "tiny"
     assert report["transform"] == {
         "resize_size": 72,
@@ -60,50 +112,114 @@ def test_the_report_names_encoder_weights_sizes_and_dataset(tmp_path: Path) -> N
         "mean": [0.485, 0.5, 0.5],
         "std": [1.0, 1.0, 1.0],
     }
-    assert (report["num_images"], report["num_dimensions"]) == (3, 4)
+    assert (report["num_images"], report["num_dimensions"], report["num_places"]) == (3, 4, 4)
     assert report["dataset_digest"] == dataset().digest
+    assert report["trained_on"] is None
     json.dumps(report)
 
 
+def test_a_classifier_of_ours_is_named_with_the_images_it_learnt_from(tmp_path: Path) -> None:
+    (tmp_path / "0.pt").write_bytes(b"weights")
+    origin = trained_origin(tmp_path / "0.pt", "resnet9", "resnet9", "tiny30", "d" * 64)
+    assert origin.trained_on == {"dataset": "tiny30", "digest": "d" * 64}
+    assert origin.weights.files[0].url == "generated:resnet9"
+    assert origin.weights.substitutes == ()
+    assert origin.digest == origin.weights.files[0].sha256
+
+
+def test_weights_of_several_files_are_refused(tmp_path: Path) -> None:
+    write_source(tmp_path, SourceNote("net", WEIGHTS.files * 2))
+    with pytest.raises(InputError, match=r"source\.json: names 2 files"):
+        fetched_origin(tmp_path, "tiny")
+
+
 def test_features_of_another_dataset_are_refused(tmp_path: Path) -> None:
-    write(tmp_path, POOLED, dataset())
+    write(tmp_path, dataset())
     with pytest.raises(InputError, match="these are features of toy"):
         read_features(tmp_path / "features", dataset(4))
 
 
-def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, POOLED, dataset())
-    path = tmp_path / "features/pooled.npy"
-    path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(InputError, match=r"pooled\.npy"):
-        read_features(tmp_path / "features", dataset())
+def changed(kind: str) -> np.ndarray:
+    """The right array but for one bit of one value."""
+    array = {"pooled": POOLED, "grid": GRID}[kind].astype(np.float16)
+    array.view(np.uint16)[1, 2] ^= 1
+    return array
 
 
-@pytest.mark.parametrize("wrong", [POOLED.astype(np.float16)[:2], POOLED.astype(np.float16)[:, :3], POOLED])
-def test_a_wrong_shape_or_type_is_refused(tmp_path: Path, wrong: np.ndarray) -> None:
-    write(tmp_path, POOLED, dataset())
-    np.save(tmp_path / "features/pooled.npy", wrong)
-    with pytest.raises(InputError, match=r"expected float16 \(3, 4\)"):
+@pytest.mark.parametrize("kind", ["pooled", "grid"])
+@pytest.mark.parametrize("damage", ["absent", "empty", "truncated", "header", "rows", "dtype", "nan", "inf", "bit"])
+def test_a_damaged_file_is_named(tmp_path: Path, kind: str, damage: str) -> None:
+    write(tmp_path, dataset())
+    path = tmp_path / f"features/{kind}.npy"
+    right, content = np.load(path), path.read_bytes()
+    path.unlink()
+    if damage in ("nan", "inf"):
+        right[2, 1] = float(damage)
+    arrays = {"rows": right[:2], "dtype": right.astype(np.float32), "nan": right, "inf": right, "bit": changed(kind)}
+    contents = {"empty": b"", "truncated": content[:-5], "header": b"\x93NUMPX" + content[6:]}
+    if damage in arrays:
+        np.save(path, arrays[damage])
+    elif damage in contents:
+        path.write_bytes(contents[damage])
+    says = {"dtype": "expected float16", "rows": "expected float16", "nan": "not finite", "inf": "not finite"}
+    with pytest.raises(InputError, match=rf"{kind}\.npy: .*{says.get(damage, '')}.*run extract_features again"):
         read_features(tmp_path / "features", dataset())
 
 
 def test_a_damaged_index_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, POOLED, dataset())
+    write(tmp_path, dataset())
     path = tmp_path / "features/index.json"
     content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "image_ids": [2, 1, 0]}))
-    with pytest.raises(InputError, match="image ids"):
-        read_features(tmp_path / "features", dataset())
-    del content["shape"]
-    path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"index\.json: shape"):
-        read_features(tmp_path / "features", dataset())
+    for key, value, match in (
+        ("image_ids", [2, 1, 0], "image ids"),
+        ("schema_version", 1, r"index\.json: schema_version: expected 2"),
+        ("shape", None, r"index\.json: shape"),
+        ("grid_shape", [3, 4], r"index\.json: expected a shape"),
+        ("num_components", "many", r"index\.json: num_components"),
+    ):
+        path.write_text(json.dumps({**content, key: value}))
+        with pytest.raises(InputError, match=match):
+            read_features(tmp_path / "features", dataset())
 
 
+@pytest.mark.parametrize("kind", ["pooled", "grid"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
-def test_values_that_float16_cannot_hold_are_refused_and_nothing_is_written(tmp_path: Path, value: float) -> None:
-    pooled = POOLED.copy()
-    pooled[1, 2] = value
-    with pytest.raises(InputError, match="not finite in float16"):
-        write(tmp_path, pooled, dataset())
+def test_values_that_float16_cannot_hold_are_refused_and_nothing_is_written(
+    tmp_path: Path, kind: str, value: float
+) -> None:
+    arrays = {"pooled": POOLED.copy(), "grid": GRID.copy()}
+    arrays[kind].reshape(3, -1)[1, 2] = value
+    name = dataset().records[1].file_name
+    with pytest.raises(InputError, match=f"{kind} features not finite in float16, of these images: {name}"):
+        write(tmp_path, dataset(), **arrays)
     assert not (tmp_path / "features").exists()
+
+
+def test_components_lie_beside_and_say_how_much_they_keep(tmp_path: Path) -> None:
+    captions = dataset(12)  # four of them in train, the first rows
+    random = np.random.default_rng(0)
+    pooled, grid = random.normal(size=(12, 5)), random.normal(size=(12, 4, 5))
+    features, metrics = write(tmp_path, captions, pooled, grid, num_components=2)
+    assert features.pooled.shape == (12, 2)
+    assert features.seen("grid").shape == (12, 4, 2)
+    assert (features.num_dimensions, features.index.num_components) == (2, 2)
+    assert set(metrics) == {"pooled/explained_variance", "grid/explained_variance"}
+    with np.load(tmp_path / "features/pca.npz") as stored:
+        assert {name: stored[name].shape for name in stored.files} == {
+            "pooled_mean": (5,),
+            "pooled_axes": (2, 5),
+            "grid_mean": (5,),
+            "grid_axes": (2, 5),
+        }
+        expected = (pooled.astype(np.float16) - stored["pooled_mean"]) @ stored["pooled_axes"].T
+    np.testing.assert_allclose(features.pooled, expected, atol=2e-3)
+
+
+def test_components_come_from_the_train_split_alone(tmp_path: Path) -> None:
+    captions = dataset(12)
+    pooled = np.random.default_rng(0).normal(size=(12, 5))
+    other = pooled.copy()
+    other[captions.rows("val") + captions.rows("test")] *= 100.0
+    write(tmp_path / "one", captions, pooled, None, num_components=2)
+    write(tmp_path / "two", captions, other, None, num_components=2)
+    assert (tmp_path / "one/features/pca.npz").read_bytes() == (tmp_path / "two/features/pca.npz").read_bytes()

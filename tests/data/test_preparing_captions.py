@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -248,6 +249,38 @@ def test_strange_line_breaks_in_captions_shift_nothing(tmp_path: Path) -> None:
     assert by_id[1] == ("a\u2028dog", "b\rcat")
     assert by_id[2] == ("c\x0chorse", "d ||| cow")
     assert by_id[3] == tuple(captions_of(3))
+
+
+def rewrite_train_annotations(folder: Path, content: dict[str, Any]) -> None:
+    held_out = annotations({i: captions_of(i) for i in VAL})
+    members = {"captions_train2017.json": json.dumps(content).encode(), "captions_val2017.json": held_out}
+    write_zip(folder / "annotations_trainval2017.zip", {f"annotations/{name}": text for name, text in members.items()})
+
+
+def test_one_annotation_id_for_all_captions_loses_none_and_a_copy_of_an_annotation_counts_once(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path / "raw")
+    content = json.loads(annotations({i: ["a dog", "a cat"] for i in TRAIN}))
+    for annotation in content["annotations"]:
+        annotation["id"] = 1
+    content["annotations"] += content["annotations"][:3]
+    rewrite_train_annotations(folder, content)
+    captions, _ = prepare_captions(settings(), folder, name="toy")
+    assert {record.captions for record in captions.of("train")} == {("a dog", "a cat")}
+
+
+def test_a_caption_that_two_people_wrote_alike_is_there_twice(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path / "raw", train={i: ["a dog", "a dog"] for i in TRAIN})
+    captions, _ = prepare_captions(settings(), folder, name="toy")
+    assert {record.captions for record in captions.of("train")} == {("a dog", "a dog")}
+
+
+def test_an_image_id_with_two_file_names_is_refused(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path / "raw")
+    content = json.loads(annotations({i: captions_of(i) for i in TRAIN}))
+    content["images"].append({"id": 1, "file_name": "other.jpg"})
+    rewrite_train_annotations(folder, content)
+    with pytest.raises(InputError, match=r"captions_train2017\.json: image id 1 is both 000000000001\.jpg and other\.jpg"):
+        prepare_captions(settings(), folder, name="toy")
 
 
 def test_flickr8k_follows_its_lists_and_splits_lines_at_newlines_only(tmp_path: Path) -> None:

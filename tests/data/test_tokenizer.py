@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seesay.data.tokenizer import DROPPED, tokenize
+from seesay.data.tokenizer import DROPPED, forget, tokenize
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,19 @@ from seesay.data.tokenizer import DROPPED, tokenize
         ("café ☺ 90° 東京", "café ☺ 90 ° 東京"),
         ("a dog \U0001f436 ☺️ runs", "a dog ☺ runs"),
         ("½ £5 :) ;)", "1/2 # 5 :-rrb- ;-rrb-"),
+        ("can't_stop won't", "ca n't _ stop wo n't"),
+        ("@@home see www.example.org/a-b for more", "@@ home see www.example.org/a-b for more"),
+        ("the 3-year-old's toy, a 10-foot tall, 5'10\" man", "the 3-year-old 's toy a 10-foot tall 5 10 man"),
+        ("e.g. a dog i.e. an animal etc. here at 5 p.m. today", "e.g. a dog i.e. an animal etc. here at 5 p.m. today"),
+        ("rock'n'roll twas 'twas", "rock 'n' roll twas 't was"),
+        ("a dog—running—fast", "a dog running fast"),
+        ("c++ and c# code", "c++ and c# code"),
+        ("a_b __c__ ~ * ^ = + < >", "a_b __ c __ ~ * ^ = + < >"),
+        ("user@mail.com wrote", "user@mail.com wrote"),
+        ("a <b> dog [on] {grass} (here)", "a <b> dog -lsb- on -rsb- -lcb- grass -rcb- -lrb- here -rrb-"),
+        ("a ||| dog|||runs", "a | | | dog | | | runs"),
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467 family", "family"),
+        ("ITS Man's CAN'T ZOO's", "its man 's ca n't zoo 's"),
         ("", ""),
         (" . , ! ", ""),
     ],
@@ -59,3 +72,22 @@ def test_tokens_hold_no_space_no_capital_and_no_dropped_punctuation(text: str) -
 def test_plain_tokens_are_kept_as_they_are(tokens: list[str]) -> None:
     assert tokenize(" ".join(tokens)) == tokens
     assert tokenize(" ".join(tokens).upper() + " .") == tokens
+
+
+WORDS = st.sampled_from(
+    ["a", "dog", "Man's", "gonna", "St.", "b.", "U.S.", "no.", "5", "grass,", "T-shirt!", "(top)", "can't", "..."]
+)
+
+
+@given(st.lists(WORDS, max_size=8))
+def test_what_was_seen_before_changes_nothing(chunks: list[str]) -> None:
+    text = " ".join(chunks)
+    warm = tokenize(text)
+    forget()
+    assert tokenize(text) == warm == tokenize(text)
+
+
+def test_a_full_stop_is_judged_by_what_follows_it() -> None:
+    assert tokenize("plan b. The dog") == ["plan", "b", "the", "dog"]
+    assert tokenize("plan b. a dog") == ["plan", "b.", "a", "dog"]
+    assert tokenize("no. 5 no. no.") == ["no.", "5", "no", "no"]

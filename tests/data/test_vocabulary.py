@@ -92,3 +92,31 @@ def test_a_damaged_file_is_refused(tmp_path: Path, key: str, value: object, mess
 def test_a_threshold_above_every_count_is_refused() -> None:
     with pytest.raises(InputError, match="min_count"):
         build_vocabulary(dataset(), min_count=100)
+
+
+def second(train: tuple[str, ...] = ("a zebra runs", "two zebras")) -> CaptionRecords:
+    return dataset(train, ("the cat",))
+
+
+def test_a_vocabulary_of_two_datasets_counts_both_train_splits() -> None:
+    # a 3 + 1, runs 2 + 1, dog 2; all else 1: zebra is seen once in train, once in the first one's test
+    vocabulary = build_vocabulary(dataset(), second(), min_count=2)
+    assert vocabulary.tokens == ("<pad>", "<bos>", "<eos>", "<unk>", "a", "runs", "dog")
+    assert build_vocabulary(dataset(), second(("zebra", "zebra")), min_count=2).tokens[4:] == ("a", "dog", "runs", "zebra")
+
+
+def test_the_digest_of_two_datasets_covers_both_and_that_of_one_is_unchanged() -> None:
+    alone, both = build_vocabulary(dataset(), min_count=1), build_vocabulary(dataset(), second(), min_count=1)
+    changed = build_vocabulary(dataset(), second(("a zebra runs", "two cows")), min_count=1)
+    assert len({alone.captions_digest, both.captions_digest, changed.captions_digest}) == 3
+    assert build_vocabulary(dataset(), second(()), min_count=1) == alone
+
+
+def test_two_datasets_without_a_frequent_token_are_both_named() -> None:
+    with pytest.raises(InputError, match="toy and toy: no token is 100 times"):
+        build_vocabulary(dataset(), second(), min_count=100)
+
+
+def test_line_breaks_of_all_kinds_part_tokens_and_are_in_none() -> None:
+    vocabulary = build_vocabulary(dataset(("a\u2028dog", "a\rdog", "a\x0cdog", "a\r\ndog")), min_count=4)
+    assert vocabulary.tokens[4:] == ("a", "dog")

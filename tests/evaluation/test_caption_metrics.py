@@ -2,6 +2,8 @@
 
 import json
 import math
+import random
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seesay.data.tokenizer import tokenize
-from seesay.evaluation.bleu import corpus_bleu, image_bleu
+from seesay.evaluation.bleu import bleu_of, bleu_statistics, corpus_bleu, image_bleu
 from seesay.evaluation.cider import CiderReferences, image_cider_d
 from seesay.evaluation.rouge import image_rouge_l, longest_common_subsequence
 
@@ -137,3 +139,115 @@ def test_golden_scores_of_the_reference_scorer_are_met() -> None:
     np.testing.assert_allclose(corpus_bleu(predictions, ordered), [0.56820, 0.35764, 0.21417, 0.12878], atol=5e-6)
     assert image_rouge_l(predictions, ordered).mean() == pytest.approx(0.39879, abs=5e-6)
     assert image_cider_d(predictions, ordered).mean() == pytest.approx(0.49289, abs=5e-6)
+
+
+# Scored by pycocoevalcap 1.2 with its Java tokenizer: caption, references, BLEU-1..4, ROUGE-L, CIDEr-D of each image.
+SCORED = [
+    (
+        "A dog runs along the beach.",
+        ["A brown dog runs on the beach.", "The dog is running along the sea.", "A dog plays near the water."],
+        [0.9999999996666668, 0.8944271906868665, 5.848035474248968e-06, 1.6068568372398655e-08],
+        0.7587064676616916,
+        1.9133960122974738,
+    ),
+    (
+        "A boy and a girl on a bench",
+        ["Two children sit on a red bench.", "Two kids (a boy & a girl) are sitting outside!"],
+        [0.7499999999062501, 0.5669467094379106, 3.7697372050997583e-06, 1.0173978271478341e-08],
+        0.45522388059701485,
+        1.0566463201088216,
+    ),
+    (
+        "the man's box box box",
+        ["A man can't lift the heavy box...", "a man | a box", "The man's box is heavy."],
+        [0.6666666664444446, 0.6324555318123166, 0.5848035474248966, 0.5081327479492447],
+        0.6666666666666666,
+        1.983605846307711,
+    ),
+    ("", ["Snow-covered mountains at 5:30 p.m. today", "Mountains under snow"], [0.0] * 4, 0.0, 0.0),
+]
+SCORED_CORPUS = [0.7238699343563806, 0.6207133478438617, 0.3679184443749162, 0.25299278557492916]
+
+
+def test_images_and_corpus_score_what_pycocoevalcap_gives() -> None:
+    predictions = [tokenize(text) for text, *_ in SCORED]
+    references = [[tokenize(text) for text in texts] for _, texts, *_ in SCORED]
+    np.testing.assert_allclose(image_bleu(predictions, references), [bleu for *_, bleu, _, _ in SCORED], atol=1e-9)
+    np.testing.assert_allclose(image_rouge_l(predictions, references), [rouge for *_, rouge, _ in SCORED], atol=1e-9)
+    np.testing.assert_allclose(image_cider_d(predictions, references), [cider for *_, cider in SCORED], atol=1e-9)
+    np.testing.assert_allclose(corpus_bleu(predictions, references), SCORED_CORPUS, atol=1e-9)
+
+
+def odd_captions(count: int) -> list[str]:
+    """Captions of plain and odd words, some of them twice, some empty."""
+    draw = random.Random(7)
+    words = [
+        "A",
+        "dog",
+        "runs.",
+        "the",
+        "man's",
+        "can't",
+        "(red)",
+        "ball,",
+        "T-shirt",
+        "5",
+        "10:30",
+        "St.",
+        "&",
+        "|",
+        "[x]",
+        "wi-fi/tv",
+        "!",
+        "grass",
+        "on",
+        "in",
+        "café",
+        "☺",
+    ]
+    return [" ".join(draw.choices(words, k=draw.randint(0, 12))) for _ in range(count)]
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="no Java")
+def test_everything_equals_pycocoevalcap_on_odd_captions() -> None:
+    pytest.importorskip("pycocoevalcap", reason="pip install pycocoevalcap")
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    texts = odd_captions(400)
+    said = {
+        number: [f"grass {text}" for text in texts[4 * number + 1 : 4 * number + 2 + number % 3]]
+        for number in range(100)
+    }
+    theirs = PTBTokenizer().tokenize({n: [{"caption": text} for text in of_image] for n, of_image in said.items()})
+    results = PTBTokenizer().tokenize({n: [{"caption": texts[4 * n]}] for n in said})
+    references = [[tokenize(text) for text in of_image] for of_image in said.values()]
+    predictions = [tokenize(texts[4 * number]) for number in said]
+    assert [[" ".join(tokens) for tokens in of_image] for of_image in references] == list(theirs.values())
+    assert [[" ".join(tokens)] for tokens in predictions] == list(results.values())
+    bleu, image_bleus = Bleu(4).compute_score(theirs, results, verbose=0)
+    np.testing.assert_allclose(corpus_bleu(predictions, references), bleu, atol=1e-9)
+    np.testing.assert_allclose(image_bleu(predictions, references), np.transpose(image_bleus), atol=1e-9)
+    for ours, scorer in ((image_rouge_l, Rouge()), (image_cider_d, Cider())):
+        of_corpus, of_images = scorer.compute_score(theirs, results)
+        np.testing.assert_allclose(ours(predictions, references), of_images, atol=1e-9)
+        assert ours(predictions, references).mean() == pytest.approx(of_corpus, abs=1e-9)
+
+
+@given(corpus)
+def test_sums_over_any_images_give_their_bleu(pairs: list) -> None:  # type: ignore[type-arg]
+    predictions, references = zip(*pairs, strict=True)
+    some = slice(0, None, 2)
+    statistics = bleu_statistics(predictions, references)[some].sum(axis=0)
+    np.testing.assert_allclose(bleu_of(statistics[None])[0], corpus_bleu(predictions[some], references[some]))
+
+
+@given(corpus, st.integers(0, 3))
+def test_captions_of_some_images_score_as_among_all(pairs: list, start: int) -> None:  # type: ignore[type-arg]
+    predictions, references = zip(*pairs, strict=True)
+    cider = CiderReferences(references)
+    images = np.arange(start, 2 * len(pairs)) % len(pairs)  # some twice
+    some = cider.score_some([predictions[image] for image in images], images)
+    np.testing.assert_allclose(some, cider.score(predictions)[images], atol=1e-12)

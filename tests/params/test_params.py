@@ -136,11 +136,177 @@ def test_a_wrong_key_is_named_with_its_value_and_what_is_allowed(
     assert str(tmp_path / "params.yaml") in message
 
 
-def test_greedy_decoding_with_more_than_one_beam_is_an_impossible_combination(
+def test_greedy_decoding_has_no_beam(content: dict[str, Any], tmp_path: Path) -> None:
+    put(content, "captioners.lstm_coco2017.decoding.method", "greedy")
+    message = refusal(content, tmp_path)
+    assert "captioners.lstm_coco2017.decoding.beam_size: unknown key; allowed here: batch_size" in message
+    assert "captioners.lstm_coco2017.decoding.length_penalty: unknown key" in message
+
+
+DIGEST = "sha256:" + "0" * 64
+LOCAL = {"path": "file", "checksum": DIGEST}
+LEARNING = "captioners.lstm_coco2017.learning"
+ALSO = {f"{LEARNING}.also_dataset": "flickr8k", f"{LEARNING}.also_features": "flickr8k_mobilenet_v2"}
+
+
+def own_source(*splits: str) -> dict[str, Any]:
+    return {"kind": "coco_files", **{split: {"annotations": LOCAL, "images": {"path": "folder"}} for split in splits}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "says"),
+    [
+        ({f"{LEARNING}.dataset": "nope"}, f"{LEARNING}.dataset", "got 'nope': expected an entry of caption_datasets"),
+        ({f"{LEARNING}.features": "nope"}, f"{LEARNING}.features", "got 'nope': expected an entry of features: "),
+        (ALSO | {f"{LEARNING}.also_dataset": "nope"}, f"{LEARNING}.also_dataset", "an entry of caption_datasets"),
+        (ALSO | {f"{LEARNING}.also_dataset": "coco2017"}, f"{LEARNING}.also_dataset", "another dataset than dataset"),
+        (ALSO | {f"{LEARNING}.also_features": "nope"}, f"{LEARNING}.also_features", "an entry of features: "),
+        (
+            {f"{LEARNING}.also_dataset": "flickr8k"},
+            LEARNING,
+            "also_dataset and also_features: expected both or neither",
+        ),
+        (
+            ALSO | {f"{LEARNING}.also_features": "coco2017_mobilenet_v2"},
+            f"{LEARNING}.also_features",
+            "features of dataset flickr8k; these are of coco2017",
+        ),
+        (
+            ALSO | {f"{LEARNING}.also_features": "flickr8k_resnet9"},
+            f"{LEARNING}.also_features",
+            "features like coco2017_mobilenet_v2: encoder mobilenet_v2; these have none",
+        ),
+        (
+            ALSO | {f"features.{name}_mobilenet_v2.num_components": 8 for name in ("coco2017", "flickr8k")},
+            f"{LEARNING}.also_features",
+            "each dataset has principal components of its own",
+        ),
+        ({f"{LEARNING}.built_on": "nope"}, f"{LEARNING}.built_on", "got 'nope': expected an entry of captioners: "),
+        (
+            {f"{LEARNING}.built_on": "lstm_coco2017"},
+            f"{LEARNING}.built_on",
+            "a line of captioners that has an end; got lstm_coco2017 on lstm_coco2017",
+        ),
+        (
+            {f"{LEARNING}.built_on": "lstm_flickr8k", "captioners.lstm_flickr8k.learning.built_on": "lstm_coco2017"},
+            f"{LEARNING}.built_on",
+            "got lstm_coco2017 on lstm_flickr8k on lstm_coco2017",
+        ),
+        (
+            {f"{LEARNING}.built_on": "lstm_flickr8k"},
+            f"{LEARNING}.vocabulary",
+            "got 'coco2017': expected flickr8k, as captioners.lstm_flickr8k, which it is built on",
+        ),
+        (
+            {f"{LEARNING}.built_on": "lstm_flickr8k", f"{LEARNING}.vocabulary": "flickr8k"},
+            f"{LEARNING}.architecture",
+            "as captioners.lstm_flickr8k, which it is built on",
+        ),
+        (
+            {"features.flickr8k_resnet9.classifier": "vgg"},
+            "features.flickr8k_resnet9.classifier",
+            "entry of classifiers",
+        ),
+        ({"features.flickr8k_resnet9.network": "resnet9"}, "features.flickr8k_resnet9", "expected classifier with a"),
+        ({"features.flickr8k_resnet9.encoder": "mobilenet_v2"}, "features.flickr8k_resnet9", "expected one of them"),
+        ({"features.flickr8k_mobilenet_v2.encoder": "none"}, "features.flickr8k_mobilenet_v2", "expected one of them"),
+        (
+            {"features.flickr8k_mobilenet_v2.encoder": "vgg"},
+            "features.flickr8k_mobilenet_v2.encoder",
+            "got 'vgg': expected an entry of encoders: mobilenet_v2",
+        ),
+        (
+            {"features.flickr8k_mobilenet_v2.network": "resnet50"},
+            "features.flickr8k_mobilenet_v2.network",
+            "got 'resnet50': expected mobilenet_v2, as encoders.mobilenet_v2 says",
+        ),
+        (
+            {"features.flickr8k_resnet9.dataset": "nope"},
+            "features.flickr8k_resnet9.dataset",
+            "entry of caption_datasets",
+        ),
+        ({"vocabularies.flickr8k.dataset": "nope"}, "vocabularies.flickr8k.dataset", "an entry of caption_datasets"),
+        (
+            {"vocabularies.flickr8k.also_dataset": "x"},
+            "vocabularies.flickr8k.also_dataset",
+            "entry of caption_datasets",
+        ),
+        (
+            {"vocabularies.flickr8k.also_dataset": "flickr8k"},
+            "vocabularies.flickr8k",
+            "also_dataset: got flickr8k: expected another dataset than dataset, or none",
+        ),
+        (
+            {"caption_datasets.coco2017.karpathy_split": LOCAL},
+            "caption_datasets.coco2017",
+            "val_fraction: got 0.1: expected null with karpathy_split",
+        ),
+        (
+            {"caption_datasets.flickr8k.karpathy_split": {"path": "x", "checksum": "md5:0"}},
+            "caption_datasets.flickr8k.karpathy_split.checksum",
+            "got 'md5:0': string should match",
+        ),
+        (
+            {"caption_sources.coco2017": own_source("train", "val", "test")},
+            "caption_datasets.coco2017.val_fraction",
+            "got '0.1': expected null: this source has a val split of its own",
+        ),
+        (
+            {"caption_sources.coco2017": own_source("train")},
+            "caption_datasets.coco2017.karpathy_split",
+            "a split file, or a test split in caption_sources.coco2017",
+        ),
+        ({"caption_sources.coco2017": own_source("test")}, "caption_sources.coco2017.train", "missing"),
+        ({"caption_datasets.other": "flickr8k"}, "caption_datasets", "the name of an entry of caption_sources"),
+    ],
+)
+def test_names_that_lead_nowhere_or_to_what_does_not_fit_get_one_clear_message(
+    content: dict[str, Any], tmp_path: Path, changes: dict[str, Any], key: str, says: str
+) -> None:
+    for changed, value in changes.items():
+        put(content, changed, content["caption_datasets"][value] if changed == "caption_datasets.other" else value)
+    message = refusal(content, tmp_path)
+    assert message.startswith(f"{tmp_path / 'params.yaml'}: {key}: ")
+    assert says in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "section",
+    ["image_sources", "image_datasets", "classifiers", "autoencoders", "caption_sources", "caption_datasets",
+     "vocabularies", "encoders", "features", "captioners"],
+)  # fmt: skip
+def test_none_names_no_cell_of_any_section(content: dict[str, Any], tmp_path: Path, section: str) -> None:
+    content[section]["none"] = next(iter(content[section].values()))
+    message = refusal(content, tmp_path)
+    assert message.endswith(f"{section}.none: got 'none': expected another name: none stands for no entry")
+
+
+def test_a_captioner_may_learn_from_two_datasets_and_be_built_on_another(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
-    put(content, "captioners.lstm_coco2017.decoding.method", "greedy")
-    assert "captioners.lstm_coco2017.decoding: method greedy has beam_size 1, got 5" in refusal(content, tmp_path)
+    for key, value in ALSO.items():
+        put(content, key, value)
+    put(content, f"{LEARNING}.vocabulary", "coco2017_flickr8k")
+    captioners = content["captioners"]
+    captioners["built"] = copy.deepcopy(captioners["lstm_coco2017"])
+    captioners["built"]["learning"]["built_on"] = "lstm_coco2017"
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(content, file)
+    assert load_params(tmp_path).captioners["built"].learning.also_dataset == "flickr8k"
+
+
+def test_a_source_of_ones_own_goes_with_a_val_fraction_or_a_karpathy_split(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    content["caption_sources"]["coco2017"] = own_source("train", "test")
+    content["caption_sources"]["flickr8k"] = own_source("train")
+    content["caption_datasets"]["flickr8k"]["karpathy_split"] = LOCAL
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(content, file)
+    params = load_params(tmp_path)
+    assert params.caption_datasets["flickr8k"].karpathy_split is not None
+    assert params.caption_datasets["coco2017"].karpathy_split is None
 
 
 @pytest.mark.parametrize(

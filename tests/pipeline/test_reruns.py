@@ -23,9 +23,11 @@ CELLS = {
     "build_vocabulary": ["scenes"],
     "fetch_weights": ["small_cnn"],
     "extract_features": ["scenes_small_cnn"],
-    "train_captioner": ["lstm_scenes"],
-    "caption_images": ["lstm_scenes"],
-    "score_captions": ["lstm_scenes"],
+    "train_captioner": ["attention_scenes", "reward_scenes"],
+    "caption_images": ["attention_scenes", "reward_scenes"],
+    "score_captions": ["attention_scenes", "reward_scenes"],
+    "explain_captioner": ["attention_scenes", "reward_scenes"],
+    "compare_captioners": [],
     "report": [],
     "gate": [],
     "register": [],
@@ -44,7 +46,9 @@ IMAGE_MODELS = cells(*CLASSIFIERS, *AUTOENCODERS, "compare_classifiers")
 MASKED = {f"{stage}@masked" for stage in AUTOENCODERS}
 # The ensemble is built on the multi-layer perceptron's two seeds.
 PERCEPTRONS = {f"{stage}@{cell}" for stage in CLASSIFIERS for cell in ("mlp", "ensemble")}
-CAPTIONER = cells("train_captioner", "caption_images", "score_captions")
+# One captioner goes on from the other.
+CAPTIONERS = ("train_captioner", "caption_images", "score_captions", "explain_captioner")
+CAPTIONED = cells(*CAPTIONERS, "compare_captioners")
 
 
 @pytest.fixture(scope="module")
@@ -72,22 +76,26 @@ IMAGE_CHANGES = [
     ("image_sources.scenes.seed", 1, cells("fetch_images", "prepare_images") | IMAGE_MODELS | LAST),
 ]  # fmt: skip
 CAPTION_CHANGES = [
-    ("captioners.lstm_scenes.decoding.beam_size", 3, cells("caption_images", "score_captions") | LAST),
-    ("captioners.lstm_scenes.learning.training.epochs", 1, CAPTIONER | LAST),
-    ("vocabularies.scenes.min_count", 6, cells("build_vocabulary") | CAPTIONER | LAST),
-    ("features.scenes_small_cnn.image_size", 32, cells("extract_features") | CAPTIONER | LAST),
+    ("captioners.attention_scenes.decoding.beam_size", 3,
+     {f"{stage}@attention_scenes" for stage in CAPTIONERS[1:]} | cells("compare_captioners") | LAST),
+    ("captioners.reward_scenes.learning.training.epochs", 1,
+     {f"{stage}@reward_scenes" for stage in CAPTIONERS} | cells("compare_captioners") | LAST),
+    ("captioners.attention_scenes.learning.training.epochs", 1, CAPTIONED | LAST),
+    ("vocabularies.scenes.min_count", 6, cells("build_vocabulary") | CAPTIONED | LAST),
+    ("features.scenes_small_cnn.image_size", 32, cells("extract_features") | CAPTIONED | LAST),
     ("caption_datasets.scenes.split_seed", 1,
-     cells("prepare_captions", "build_vocabulary", "extract_features") | CAPTIONER | LAST),
+     cells("prepare_captions", "build_vocabulary", "extract_features") | CAPTIONED | LAST),
     ("caption_sources.scenes.seed", 1,
-     cells("fetch_captions", "prepare_captions", "build_vocabulary", "extract_features") | CAPTIONER | LAST),
+     cells("fetch_captions", "prepare_captions", "build_vocabulary", "extract_features") | CAPTIONED | LAST),
 ]  # fmt: skip
 # The multi-layer perceptron names its own seeds: trained again it is the same, and so is the ensemble of its networks.
 SAME_WITH_ANY_SEED = {f"{stage}_classifier@{cell}" for stage in ("evaluate", "explain") for cell in ("mlp", "ensemble")}
 
 SHARED_CHANGES = [
     ("evaluation.panel_images", 3,
-     cells("evaluate_classifier", "explain_classifier", *AUTOENCODERS[1:], "score_captions", "report")),
-    ("seed", 1, (IMAGE_MODELS | CAPTIONER | LAST) - SAME_WITH_ANY_SEED),
+     cells("evaluate_classifier", "explain_classifier", *AUTOENCODERS[1:], "score_captions", "explain_captioner",
+           "compare_captioners", "report")),
+    ("seed", 1, (IMAGE_MODELS | CAPTIONED | LAST) - SAME_WITH_ANY_SEED),
 ]  # fmt: skip
 
 
@@ -153,7 +161,7 @@ class TestCaptionHalf:
         assert done.status == 0, done.output
         # The features' index names the encoder, so what learns from them runs again; it finds the same, so the metrics
         # stay and there is nothing for the gate to judge.
-        unjudged = CAPTIONER | cells("report", "register")
+        unjudged = cells(*CAPTIONERS, "report", "register")
         expected = {"fetch_weights@other", "extract_features@scenes_small_cnn"} | unjudged
         # It says which weights stand in for official ones, and so depends on the folder of all of them.
         expected |= cells("compare_classifiers")
@@ -163,12 +171,12 @@ class TestCaptionHalf:
         workspace.change("runtime.compile", True)
         done = workspace.repro()
         assert done.status == 0, done.output
-        computing = IMAGE_MODELS | cells("extract_features", "train_captioner", "caption_images")
-        assert done.ran == computing  # on a CPU the flag changes no result, so score_captions and what follows stay
+        computing = IMAGE_MODELS | cells("extract_features", "train_captioner", "caption_images", "explain_captioner")
+        assert done.ran == computing  # on a CPU the flag changes no result, so score_captions and what follows it stay
 
 
 def test_every_section_of_params_is_changed_by_a_test() -> None:
     from seesay.params.project import Params
 
     changed = {change[0].split(".")[0] for change in [*IMAGE_CHANGES, *CAPTION_CHANGES, *SHARED_CHANGES]}
-    assert changed | {"encoders", "runtime"} == set(Params.model_fields)
+    assert changed | {"encoders", "runtime", "finetuned_encoders"} == set(Params.model_fields)  # no cell has the last

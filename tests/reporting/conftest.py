@@ -15,12 +15,16 @@ from PIL import Image
 from seesay.data.caption_records import CaptionRecord, collect_records
 from seesay.data.packed_images import ImageClass, ImageSplit, PackedImages
 from seesay.data.sources import SourceFile, SourceNote
+from seesay.evaluation.caption_comparison import Captioned, Comparison, ScoredCaption, floor_rows
 from seesay.evaluation.class_predictions import ClassPredictions, SplitPredictions
+from seesay.explain.kept_attention import KeptAttention
 from seesay.files import write_json, write_text
 from seesay.params.project import load_params
 from seesay.params.results import Evaluation
 from seesay.paths import Paths
+from seesay.reporting.attention_figures import draw_attention_cases
 from seesay.reporting.caption_figures import draw_captions
+from seesay.reporting.captioner_comparison import draw_captioner_comparison
 from seesay.reporting.classification_figures import draw_classification
 from seesay.reporting.comparison_figures import draw_comparison
 from seesay.reporting.encoder_map_figures import draw_encoder_maps
@@ -152,14 +156,69 @@ def caption_sets(cell):
         "test_shuffled": 0.06,
         "floor_constant": 0.09,
         "floor_random": 0.03,
+        "floor_nearest": 0.12,
         "human": 0.79,
     }
     return {
         name: {f"bleu{n}": value / n for n in (1, 2, 3, 4)}
         | {"rouge_l": value / 2, "cider_d": value + noise(cell), "mean_length": 9.5}
-        | {"vocabulary_size": 400.0, "share_novel": 0.81}
+        | {"vocabulary_size": 400.0, "share_novel": 0.81, "distinct2": 0.25}
+        | {"cider_d_low": value + noise(cell) - 0.02, "cider_d_high": value + noise(cell) + 0.02}
         for name, value in scores.items()
     }
+
+
+WORDS = ("a brown dog is running through the grass", "a man <b>in</b> a red shirt", "two people on a bench", "")
+
+
+def make_captioned(cell, captions):
+    """What a captioner says of the test images: one of WORDS each, and the others as alternatives."""
+    chosen, alternatives = {}, {}
+    for number, record in enumerate(captions.of("test")):
+        texts = [WORDS[(number + shift + len(cell)) % len(WORDS)] for shift in range(3)]
+        ones = tuple(
+            ScoredCaption(text, noise(f"{cell}{record.image_id}{text}") * 100, -4.5 - rank)
+            for rank, text in enumerate(texts)
+        )
+        chosen[record.image_id], alternatives[record.image_id] = ones[0], ones
+    return Captioned(cell, chosen, alternatives)
+
+
+def make_attention(captioned):
+    """Attention over 7x7 places that wanders from the top left to the bottom right."""
+    words = {image_id: tuple(one.caption.split()) for image_id, one in captioned.chosen.items()}
+    weights = {}
+    for image_id, said in words.items():
+        rows = np.full((len(said), 49), 0.5 / 49)
+        for word in range(len(said)):
+            rows[word, round(48 * word / len(said))] += 0.5
+        weights[image_id] = rows.astype(np.float16)
+    return KeptAttention("grid", 1.0, words, weights)
+
+
+def write_captioner_comparison(params, paths):
+    """metrics/compare_captioners.json and the figures of it and of explain_captioner."""
+    rows, captions, captioned, attention = [], {}, {}, {}
+    for cell, captioner in params.captioners.items():
+        name = captioner.learning.dataset
+        captions[name] = make_captions(name)
+        scores = {f"{key}/{k}": v for key, values in caption_sets(cell).items() for k, v in values.items()}
+        row = {"cell": cell, "dataset": name, "set": "test", "architecture": captioner.learning.architecture.name}
+        row |= {"looks_at": "grid", "num_parameters": 2_500_000, "shuffled_drop": 0.8}
+        row |= {key: scores[key] for key in ("test/cider_d", "test/cider_d_low", "test/cider_d_high")}
+        rows.append(row | {"test_shuffled/cider_d": scores["test_shuffled/cider_d"]})
+        rows += floor_rows(name, {cell: scores}, {cell: captioner.learning.features})
+        captioned.setdefault(name, []).append(make_captioned(cell, captions[name]))
+        attention[cell] = make_attention(captioned[name][-1])
+        draw_attention_cases(
+            *(paths.figures("explain_captioner", cell), attention[cell], captions[name], MadeUpImages()),
+            settings=SETTINGS,
+        )
+    comparison = Comparison(rows, captions, captioned)
+    write_json(paths.metrics("compare_captioners"), {"rows": rows})
+    images = dict.fromkeys(captions, MadeUpImages())
+    folder = paths.figures("compare_captioners")
+    draw_captioner_comparison(folder, comparison, attention, images, settings=SETTINGS)
 
 
 def noise(name):
@@ -309,6 +368,8 @@ def build_workspace(root):
             cell=cell,
             settings=SETTINGS,
         )
+    write_captioner_comparison(params, paths)
+    write_record(paths, "train_captioner", "lstm_flickr8k", measurements={"core_seconds": 930.0})
     write_record(
         paths, "train_classifier", "resnet9", measurements={"core_seconds": 600.0, "core_seconds_all_seeds": 1830.0}
     )

@@ -37,6 +37,9 @@ def test_every_stage_leaves_the_figures_the_page_shows(built_once):
         "score_captions/lstm_flickr8k/scores.svg",
         "score_captions/lstm_flickr8k/captions.webp",
         "score_captions/lstm_flickr8k/captions.json",
+        "explain_captioner/lstm_flickr8k/attention.json",
+        "compare_captioners/ranking_flickr8k.svg",
+        "compare_captioners/cases.json",
     } <= names
     assert not [name for name in names if "/." in name], "left over from an atomic write"
     assert not {name for name in names if name.endswith(".svg")} - {

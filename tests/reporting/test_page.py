@@ -1,7 +1,7 @@
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from seesay.reporting.gate import judge_workspace, write_verdict
 from seesay.reporting.page import refresh_views
 from seesay.reporting.results import collect_results, write_results
 from seesay.reporting.runs import read_runs, stage_instances
+
+PAGES = ("index.html", "captions.html")
+"""What lies beside each other, and may be linked."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def test_the_page_asks_for_nothing_from_outside(page):
         assert tag not in ("script", "link", "iframe", "object", "embed", "base"), tag
         for name in ("src", "href", "srcset", "poster", "data", "action"):
             value = attributes.get(name) or "#"
-            assert value.startswith(("#", "data:image/")), f"{tag} {name}={value[:60]}"
+            assert value.startswith(("#", "data:image/")) or value in PAGES, f"{tag} {name}={value[:60]}"
         assert not [name for name in attributes if name.startswith("on")], attributes
     css = page[page.index("<style>") : page.index("</style>")]
     assert "url(" not in css
@@ -110,6 +113,8 @@ def test_every_experiment_has_its_curves_and_the_best_of_each_dataset_its_detail
     assert sum(alt.startswith("The mistakes on test") for alt in alts) >= len(datasets)
     assert sum(alt.startswith("Test image: ") for alt in alts) == 12  # two captioners' cases
     assert sum(alt.startswith("Classifiers of") for alt in alts) == len(datasets)
+    captioned = {captioner.learning.dataset for captioner in params.captioners.values()}
+    assert sum(alt.startswith("Captioners of") for alt in alts) == len(captioned)
 
 
 def test_the_page_is_small_enough_to_mail(page):
@@ -122,13 +127,16 @@ def test_what_there_is_no_room_for_is_named_and_the_best_come_first(full_workspa
         {"cell": cell, "dataset": classifier.dataset, "val/top1": 0.9 if cell == "plain_cnn" else 0.1}
         for cell, classifier in params.classifiers.items()
     ]
-    whole = collect_figures(params, paths, rows, max_bytes=10**9)
+    results = replace(collect_results(params, paths), classification=rows)
+    whole = collect_figures(params, paths, results, max_bytes=10**9)
     assert all(len(cell.details) == 5 and not cell.left_out for cell in whole.cells if cell.task == "classifier")
     assert next(cell.cell for cell in whole.cells if cell.is_open) == "plain_cnn"
     of_best = sum(len(p.source) for cell in whole.cells if cell.cell == "plain_cnn" for p in cell.details)
-    shown = sum(len(p.source) for p in whole.comparison) + sum(len(p.source) for c in whole.cells for p in c.pictures)
+    shown = sum(len(p.source) for p in (*whole.comparison, *whole.captioners)) + sum(
+        len(p.source) for c in whole.cells for p in c.pictures
+    )
     shown += sum(len(example.picture or "") for cell in whole.cells for example in cell.examples)
-    tight = collect_figures(params, paths, rows, max_bytes=shown + of_best)
+    tight = collect_figures(params, paths, results, max_bytes=shown + of_best)
     by_cell = {cell.cell: cell for cell in tight.cells}
     assert len(by_cell["plain_cnn"].details) == 5
     assert by_cell["mlp"].left_out == ["reports/figures/evaluate_classifier/mlp"]
@@ -185,11 +193,15 @@ def test_a_damaged_run_record_only_loses_its_facts(full_workspace):
 
 def test_every_stage_of_the_pipeline_is_listed(full_workspace):
     params, _ = full_workspace
+    params = params.model_copy(update={"finetuned_encoders": {"tuned": None}})  # only the names count here
     listed = {stage for stage, _ in stage_instances(params)}
     assert listed == {path.stem for path in (Path(__file__).parents[2] / "stages").glob("*.py")}
 
 
-MODULES = "caption_figures classification_figures comparison_figures reconstruction_figures gate page readme results"
+MODULES = (
+    "attention_figures caption_figures captioner_comparison captions_page classification_figures "
+    "comparison_figures gate page readme reconstruction_figures results"
+)
 
 
 def test_reporting_needs_no_torch_and_no_mlflow():

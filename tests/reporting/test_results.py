@@ -31,9 +31,9 @@ def test_rows_come_for_each_cell_of_params_in_their_order(full_workspace):
         cells = [cell for cell, classifier in params.classifiers.items() if classifier.dataset == dataset]
         assert [row["cell"] for row in ours if row["dataset"] == dataset] == [*cells, "chance"]
     assert [row["cell"] for row in results.autoencoders] == list(params.autoencoders)
-    assert [(row["cell"], row["set"]) for row in results.captions[:6]] == [
-        ("lstm_coco2017", name) for name in ("test", "val", "test_shuffled", "floor_constant", "floor_random", "human")
-    ]
+    sets = ("test", "val", "test_shuffled", "floor_constant", "floor_random", "floor_nearest", "human")
+    first = next(iter(params.captioners))
+    assert [(row["cell"], row["set"]) for row in results.captions[: len(sets)]] == [(first, name) for name in sets]
     assert [row["dataset"] for row in results.datasets] == [*params.image_datasets, *params.caption_datasets]
 
 
@@ -51,6 +51,7 @@ def test_files_of_cells_that_are_not_in_params_do_not_count(full_workspace):
         ("evaluate_autoencoder", "conv"),
         ("score_captions", "lstm_flickr8k"),
         ("compare_classifiers", None),
+        ("compare_captioners", None),
     ],
 )
 def test_a_missing_metrics_file_is_named_with_its_cell(full_workspace, stage, cell):
@@ -105,6 +106,31 @@ def test_results_of_something_else_are_refused(tmp_path):
         read_results(tmp_path / "results.json")
 
 
+LSTM = {
+    "cell": "lstm",
+    "dataset": "flickr8k",
+    "architecture": "lstm",
+    "features": "flickr8k_mobilenet_v2",
+    "sees": "mobilenet_v2, pooled",
+    "search": "beam 5",
+    "learned": "captions",
+    "substitutes": ["images.zip", "weights.pth"],
+}
+OF_TEST = {
+    "bleu1": 0.6,
+    "bleu2": 0.41,
+    "bleu3": 0.28,
+    "bleu4": 0.195,
+    "rouge_l": 0.444,
+    "cider_d": 0.352,
+    "cider_d_low": 0.331,
+    "cider_d_high": 0.3742,
+    "mean_length": 9.34,
+    "vocabulary_size": 1234.0,
+    "distinct2": 0.256,
+    "share_novel": 0.8,
+    "num_parameters": 2_500_000,
+}
 RESULTS = Results(
     classification=[
         {
@@ -145,22 +171,14 @@ RESULTS = Results(
     ],
     autoencoders=[],
     captions=[
-        {
-            "cell": "lstm",
-            "dataset": "flickr8k",
-            "search": "beam 5",
-            "set": "test",
-            "bleu1": 0.6,
-            "bleu2": 0.41,
-            "bleu3": 0.28,
-            "bleu4": 0.195,
-            "rouge_l": 0.444,
-            "cider_d": 0.3521,
-            "mean_length": 9.34,
-            "vocabulary_size": 1234.0,
-            "share_novel": 0.8,
-            "substitutes": ["images.zip", "weights.pth"],
-        }
+        {**LSTM, "set": "test", **OF_TEST},
+        {**LSTM, "set": "val", "cider_d": 0.36},
+        {**LSTM, "set": "test_shuffled", "cider_d": 0.088},
+        {**LSTM, "set": "floor_constant", "cider_d": 0.093},
+        {**LSTM, "set": "floor_nearest", "cider_d": 0.21},
+        {**LSTM, "set": "human", "cider_d": 0.789},
+        {**LSTM, "cell": "better", "built_on": "lstm", "learned": "SCST on lstm", "set": "test", "cider_d": 0.5},
+        {**LSTM, "cell": "better", "set": "human", "cider_d": 0.789},
     ],
     datasets=[
         {
@@ -175,7 +193,9 @@ RESULTS = Results(
 
 
 def test_tables_show_percent_decimals_and_marks():
-    measured = Measured({"resnet9": {1: 56.7, 256: 437.2}}, {"resnet9": 600.0}, {"resnet9": 1830.0})
+    measured = Measured(
+        {"resnet9": {1: 56.7, 256: 437.2}}, {"resnet9": 600.0}, {"resnet9": 1830.0}, {"lstm": 930.0, "better": 600.0}
+    )
     text = results_markdown(RESULTS, title="Results", note="A note.", provenance="Run today.", measured=measured)
     assert "## Classification on tiny30¹\n" in text
     assert (
@@ -183,9 +203,10 @@ def test_tables_show_percent_decimals_and_marks():
         in text
     )
     assert "| resnet9 | tiny30¹ | 1.65 M | 190 M | 154 T | 10.0 | 10.0 | 30.5 | 57 | 437 |" in text
-    assert (
-        "| lstm | flickr8k² | test images (beam 5) | 60.0 | 41.0 | 28.0 | 19.5 | 44.4 | 0.352 | 9.3 | 1,234 | 80.0 |"
-        in text
+    assert "## Captions of flickr8k\n" in text
+    assert (  # (0.352 - 0.088) / 0.352 = 0.75
+        "| lstm² | lstm | mobilenet_v2, pooled | captions | beam 5 | 0.352 (0.331 to 0.374) | 0.088 | 75 "
+        "| 60.0 | 41.0 | 28.0 | 19.5 | 44.4 | 9.3 | 1,234 | 0.26 | 80.0 | 2.5 M | 15.5 | 15.5 |" in text
     )
     assert "| tiny30¹ | images | 13,476 | 1,500 | 1,500 | – | – | – |" in text
     assert "\n\n¹ Substitutes: made from files of a mirror that differ from the official ones: tiny.zip.\n" in text
@@ -202,6 +223,37 @@ def test_classifiers_are_ranked_with_published_results_between_them_and_chance_l
         ("plain", "50.0"),
         ("chance", "3.3"),
     ]
+
+
+def captions_table(measured=NOTHING_MEASURED):
+    return next(table for table in results_tables(RESULTS, measured)[0] if table.title == "Captions of flickr8k")
+
+
+def test_captioners_are_ranked_and_floors_and_people_are_said_once():
+    assert [row[0] for row in captions_table().rows] == [
+        *("better²", "lstm²", "floor: nearest training image's caption", "floor: best constant caption"),
+        "human: a reference against the others",
+    ]
+
+
+def test_a_captioner_built_on_another_costs_both_from_nothing():
+    table = captions_table(Measured(captioner_core_seconds={"lstm": 930.0, "better": 600.0}))
+    # 600 s are 10 minutes; 600 s + 930 s are 25.5
+    assert [row[-2:] for row in table.rows[:2]] == [("10.0", "25.5"), ("15.5", "15.5")]
+
+
+def test_val_scores_of_captioners_have_a_table_of_their_own():
+    tables = {table.title: table for table in results_tables(RESULTS, NOTHING_MEASURED)[0]}
+    assert tables["Captions of val images"].rows == (("lstm", "flickr8k²", "0.360"),)
+
+
+def test_a_captioner_that_the_comparison_lacks_is_named(full_workspace):
+    params, paths = full_workspace
+    path = paths.metrics("compare_captioners")
+    rows = [row for row in read_json(path)["rows"] if row["cell"] != "lstm_flickr8k"]
+    write_json(path, {"rows": rows})
+    with pytest.raises(InputError, match=r"compare_captioners\.json: no row for the captioner lstm_flickr8k"):
+        collect_results(params, paths)
 
 
 def test_published_results_have_their_sources_and_other_tasks_a_table_of_their_own():

@@ -13,7 +13,7 @@ import pytest
 
 from seesay.data.sources import SourceFile, SourceNote
 from seesay.errors import InputError
-from seesay.params.captioning import Decoding
+from seesay.params.captioning import Beam
 from seesay.tracking.recorder import record_stage
 from seesay.tracking.records import flatten, read_record
 
@@ -97,7 +97,7 @@ def test_the_record_says_what_was_read_and_made(tmp_path):
 
 
 def test_parameters_become_flat_keys():
-    decoding = Decoding(method="beam", beam_size=5, length_penalty=0.7, max_length=24, batch_size=100)
+    decoding = Beam(method="beam", beam_size=5, length_penalty=0.7, max_length=24, batch_size=100)
     assert flatten({"d": decoding, "widths": (1, 2), "none": None, "archives": [{"url": "u"}]}) == {
         "d.method": "beam",
         "d.beam_size": 5,

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -16,16 +15,15 @@ import pytest
 import torch
 from tests.tracking.conftest import Project
 
-from seesay.compute import Compute
 from seesay.data.sources import SourceFile, SourceNote
 from seesay.data.tokenizer import TOKENIZER_VERSION
 from seesay.data.vocabulary import SPECIAL_TOKENS, Vocabulary, write_vocabulary
 from seesay.errors import InputError
-from seesay.evaluation.captioning import decode_rows
 from seesay.files import write_json
 from seesay.models.captioners import build_captioner, restore_captioner
 from seesay.models.checkpoint import Checkpoint, save_checkpoint
 from seesay.models.classifiers import build_classifier
+from seesay.models.decoding import decode
 from seesay.params.captioning import Captioner
 from seesay.params.experiments import Architecture, Classifier
 from seesay.params.results import Release
@@ -192,22 +190,37 @@ def test_a_registered_classifier_gives_the_probabilities_of_its_network(tmp_path
     assert np.allclose(probabilities, expected, atol=1e-6)
 
 
-def captioner_of(**decoding: Any) -> Captioner:
+NUCLEUS = {
+    "method": "nucleus",
+    "top_p": 0.9,
+    "temperature": 1.0,
+    "num_samples": 3,
+    "max_length": 7,
+    "batch_size": 2,
+}
+BEAM = {"method": "beam", "beam_size": 4, "length_penalty": 0.0, "max_length": 7, "batch_size": 2}
+
+
+def captioner_of(decoding: dict[str, Any]) -> Captioner:
     learning = {
         "dataset": "words",
         "vocabulary": "words",
         "features": "words_small",
+        "also_dataset": "none",
+        "also_features": "none",
+        "built_on": "none",
+        "best_by": "loss",
         "architecture": {"name": "lstm"},
         "label_smoothing": 0.0,
         "max_caption_length": 9,
         "training": TRAINING,
     }
-    default = {"method": "beam", "beam_size": 4, "length_penalty": 0.0, "max_length": 7, "batch_size": 2}
-    return Captioner.model_validate({"learning": learning, "decoding": {**default, **decoding}})
+    return Captioner.model_validate({"learning": learning, "decoding": decoding})
 
 
 def test_a_registered_captioner_says_what_the_captions_measured_said(tmp_path, empty_store, monkeypatch):
-    architecture = Architecture(name="lstm", embedding_size=8, hidden_size=8, dropout=0.0)
+    arguments = {"image_enters": "initial_state", "embedding_size": 8, "hidden_size": 8, "dropout": 0.0}
+    architecture = Architecture(name="lstm", embedding_dropout=0.0, tie_weights=False, **arguments)
     vocabulary = Vocabulary((*SPECIAL_TOKENS, *(f"word{n}" for n in range(12))), 1, TOKENIZER_VERSION, "c" * 64)
     network = build_captioner(architecture, vocabulary_size=16, feature_size=5, seed=0, key="architecture").eval()
     with torch.no_grad():
@@ -242,8 +255,6 @@ def test_a_registered_captioner_says_what_the_captions_measured_said(tmp_path, e
     report_source(tmp_path, "extract_features", "words_small", {"weights.pth": True})
 
     pooled = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float16)
-    rows = np.arange(9)
-    compute = Compute(torch.device("cpu"), None, num_threads=1, deterministic=True, compile=False)
     released = Release(prefix="demo-", classifiers=(), captioners=("lstm",), autoencoders=())
     client = Project(tmp_path).client
 
@@ -256,15 +267,17 @@ def test_a_registered_captioner_says_what_the_captions_measured_said(tmp_path, e
         version = client.get_model_version_by_alias("demo-captioner-lstm", "champion")
         assert version.tags["substitutes"] == "text.zip, weights.pth"
         assert json.loads(version.tags["decoding"]) == captioner.decoding.model_dump(exclude={"batch_size"})
-        shown: Any = SimpleNamespace(pooled=pooled)
-        found = decode_rows(restore_captioner(checkpoint), shown, rows, captioner.decoding, compute=compute)
-        return str(version.version), [" ".join(vocabulary.decode(one.token_ids)) for one in found]
+        found = decode(restore_captioner(checkpoint), torch.from_numpy(pooled), captioner.decoding, seed=0)
+        return str(version.version), [" ".join(vocabulary.decode(captions[0].token_ids)) for captions in found]
 
-    beams = release(captioner_of())
-    greedy = release(captioner_of(method="greedy", beam_size=1, max_length=3))
-    assert beams[1] != release(captioner_of(method="greedy", beam_size=1))[1]  # the test can tell them apart
-    assert release(captioner_of())[0] == beams[0] == "1"  # the earlier way of decoding is released again
-    for version, expected in (beams, greedy):
+    beams = release(captioner_of(BEAM))
+    greedy = release(captioner_of({"method": "greedy", "max_length": 3, "batch_size": 2}))
+    diverse = release(captioner_of({**BEAM, "method": "diverse_beam", "num_groups": 2, "diversity_penalty": 0.5}))
+    drawn = release(captioner_of(NUCLEUS))
+    longer = release(captioner_of({"method": "greedy", "max_length": 7, "batch_size": 2}))
+    assert beams[1] != longer[1]  # the test can tell them apart
+    assert release(captioner_of(BEAM))[0] == beams[0] == "1"  # the earlier way of decoding is released again
+    for version, expected in (beams, greedy, diverse, drawn):
         assert load(tmp_path, f"models:/demo-captioner-lstm/{version}").predict(pooled.astype(np.float32)) == expected
 
 

@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seesay.compute import Compute, configure
+from seesay.data.caption_batches import references_of
+from seesay.data.caption_records import CaptionRecord, CaptionRecords, collect_records
+from seesay.data.features import Features, FeaturesIndex
 from seesay.data.packed_images import (
     ImageClass,
     ImageSplit,
@@ -23,7 +26,15 @@ from seesay.data.packed_images import (
     split_digest,
 )
 from seesay.data.sources import SourceNote
+from seesay.data.vocabulary import Vocabulary, build_vocabulary
+from seesay.evaluation.caption_reward import SampleReward, ValidationScore
+from seesay.models.captioner import Captioner
+from seesay.models.captioners import build_captioner
+from seesay.models.checkpoint import Checkpoint
+from seesay.params.captioning import CaptionerTraining
+from seesay.params.reading import validate
 from seesay.params.training import AdamW, MovingAverage, Runtime, Schedule, Sgd, Training
+from seesay.training.captioning import DescribedImages, fit_captioner
 from seesay.training.loop import Fit, Step, fit
 
 NUM_BATCHES, BATCH_SIZE = 4, 8
@@ -153,3 +164,104 @@ def fit_problem(problem: Problem, training: Training, compute: Compute) -> FitPr
         return fit(model or problem.model(), settings, **{**arguments, **others})
 
     return run
+
+
+EIGHT = (
+    "a red ball lies on the grass",
+    "two dogs run",
+    "a child in a blue coat jumps over a puddle",
+    "a boat",
+    "the grass is high and the sky is grey",
+    "two children play with a ball",
+    "a dog jumps over the boat",
+    "the sky",
+)
+
+LSTM = {
+    "name": "lstm",
+    "image_enters": "initial_state",
+    "embedding_size": 24,
+    "hidden_size": 48,
+    "dropout": 0.0,
+    "embedding_dropout": 0.0,
+    "tie_weights": False,
+}
+
+
+@dataclass
+class EightCaptions:
+    """Eight images with a caption each, in train and again, as other images, in val; features of 16 dimensions, and
+    the same on a grid of four places."""
+
+    captions: CaptionRecords
+    vocabulary: Vocabulary
+    features: Features
+    compute: Compute
+    logged: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    fail_in_epoch: int | None = None
+
+    def log(self, metrics: dict[str, float], *, step: int) -> None:
+        if step == self.fail_in_epoch:
+            raise KeyboardInterrupt
+        self.logged.append((step, metrics))
+
+    def settings(
+        self, *, epochs: int = 60, batch_size: int = 4, patience: int | None = None, **changes: Any
+    ) -> CaptionerTraining:
+        values = {
+            "dataset": "eight",
+            "vocabulary": "eight",
+            "features": "eight_seen",
+            "also_dataset": "none",
+            "also_features": "none",
+            "built_on": "none",
+            "label_smoothing": 0.0,
+            "max_caption_length": 20,
+            "best_by": "loss",
+            "training": {
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "optimizer": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.99},
+                "schedule": {"decay": "constant", "warmup_fraction": 0.0},
+                "moving_average": None,
+                "max_gradient_norm": 5.0,
+                "patience": patience,
+            },
+            **changes,
+            "architecture": {**LSTM, **changes.get("architecture", {})},
+        }
+        return validate(values, CaptionerTraining, where="test")
+
+    def captioner(self, settings: CaptionerTraining) -> Captioner:
+        return build_captioner(
+            settings.architecture, vocabulary_size=len(self.vocabulary), feature_size=16, seed=0, key="architecture"
+        )
+
+    def train(self, settings: CaptionerTraining, *, captioner: Captioner | None = None, **others: Any) -> Checkpoint:
+        arguments: dict[str, Any] = {
+            "score": ValidationScore(references_of([self.captions], "val"), self.vocabulary),
+            "reward": SampleReward(references_of([self.captions], "train"), self.vocabulary),
+            "seed": 0,
+            "compute": self.compute,
+            "log": self.log,
+            "resume": None,
+        }
+        learned = others.pop("learned", [DescribedImages(self.captions, self.features)])
+        captioner = captioner or self.captioner(settings)
+        return fit_captioner(captioner, learned, self.vocabulary, settings, **{**arguments, **others})[0]
+
+
+@pytest.fixture
+def eight(compute: Compute) -> EightCaptions:
+    records = [
+        CaptionRecord(100 * number + image, f"{image}.png", "images.zip", split, (caption,), 8, 8)
+        for number, split in enumerate(("train", "val"))
+        for image, caption in enumerate(EIGHT)
+    ]
+    captions = collect_records("eight", records, SourceNote("eight", ()))
+    grid = np.random.default_rng(0).normal(3, 2, (8, 4, 16)).astype(np.float16)
+    grid = np.concatenate([grid, grid])
+    pooled = grid[:, 0].copy()
+    index = FeaturesIndex("e", "small_cnn", SourceNote("e", ()), {}, "eight", captions.digest, pooled.shape, ())
+    features = Features(pooled, index, grid=grid)
+    return EightCaptions(captions, build_vocabulary(captions, min_count=1), features, compute)

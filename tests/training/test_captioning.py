@@ -1,139 +1,121 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from seesay.data.caption_batches import CaptionBatch, encode_captions
+from seesay.data.caption_batches import CaptionBatch, encode_captions, references_of
 from seesay.data.caption_records import CaptionRecord, collect_records
-from seesay.data.features import Features, FeaturesIndex
-from seesay.data.sources import SourceNote
-from seesay.data.vocabulary import build_vocabulary
-from seesay.models.captioners import build_captioner, restore_captioner
+from seesay.data.features import Features
+from seesay.data.joined_features import JoinedFeatures
+from seesay.errors import InputError
+from seesay.evaluation.caption_reward import ValidationScore
+from seesay.models.captioners import restore_captioner
+from seesay.models.checkpoint import save_checkpoint
 from seesay.models.greedy import greedy_search
-from seesay.params.captioning import CaptionerTraining
-from seesay.params.reading import validate
-from seesay.training.captioning import fit_captioner, mean_token_loss, token_losses
+from seesay.paths import Paths
+from seesay.training.caption_validation import mean_token_loss
+from seesay.training.captioner_cells import start_captioner
+from seesay.training.captioning import DescribedImages
+from seesay.training.checks import TrainingError
+from seesay.training.teacher_forcing import token_losses
 
-CAPTIONS = (
-    "a red ball lies on the grass",
-    "two dogs run",
-    "a child in a blue coat jumps over a puddle",
-    "a boat",
-    "the grass is high and the sky is grey",
-    "two children play with a ball",
-    "a dog jumps over the boat",
-    "the sky",
-)
-
-
-@pytest.fixture
-def captions():
-    """Eight images with a caption each, in train and again, as other images, in val."""
-    records = [
-        CaptionRecord(100 * number + image, f"{image}.png", "images.zip", split, (caption,), 8, 8)
-        for number, split in enumerate(("train", "val"))
-        for image, caption in enumerate(CAPTIONS)
-    ]
-    return collect_records("eight", records, SourceNote("eight", ()))
+ATTENTION = {
+    "name": "soft_attention",
+    "embedding_size": 24,
+    "hidden_size": 48,
+    "attention_size": 24,
+    "dropout": 0.0,
+    "embedding_dropout": 0.0,
+    "tie_weights": False,
+}
 
 
-@pytest.fixture
-def vocabulary(captions):
-    return build_vocabulary(captions, min_count=1)
+def same_weights(first, second):
+    assert list(first) == list(second)
+    return all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.fixture
-def features(captions):
-    pooled = np.random.default_rng(0).normal(3, 2, (8, 16)).astype(np.float16)
-    pooled = np.concatenate([pooled, pooled])
-    index = FeaturesIndex("e", "small_cnn", SourceNote("e", ()), {}, "eight", captions.digest, pooled.shape, ())
-    return Features(pooled, index)
-
-
-def settings_of(*, epochs=60, dropout=0.0, label_smoothing=0.0, batch_size=4, max_caption_length=20):
-    return validate(
-        {
-            "dataset": "eight",
-            "vocabulary": "eight",
-            "features": "eight",
-            "architecture": {"name": "lstm", "embedding_size": 24, "hidden_size": 48, "dropout": dropout},
-            "label_smoothing": label_smoothing,
-            "max_caption_length": max_caption_length,
-            "training": {
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "optimizer": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.99},
-                "schedule": {"decay": "constant", "warmup_fraction": 0.0},
-                "moving_average": None,
-                "max_gradient_norm": 5.0,
-                "patience": None,
-            },
-        },
-        CaptionerTraining,
-        where="test",
+def with_attention(settings):
+    architecture = {name: value for name, value in ATTENTION.items() if name != "name"}
+    return settings.model_copy(
+        update={"architecture": type(settings.architecture)(name="soft_attention", **architecture)}
     )
 
 
-def new_captioner(settings, vocabulary):
-    return build_captioner(
-        settings.architecture, vocabulary_size=len(vocabulary), feature_size=16, seed=0, key="architecture"
-    )
+def val_loss(eight, captioner, *, features=None):
+    encoded = encode_captions([eight.captions], "val", eight.vocabulary, max_caption_length=20)
+    rows = JoinedFeatures([features or eight.features], captioner.looks_at)
+    with torch.no_grad():
+        return mean_token_loss(captioner.eval(), encoded, rows, device=torch.device("cpu"))
 
 
-def train(captions, vocabulary, features, settings, compute, *, log=lambda metrics, *, step: None):
-    captioner = new_captioner(settings, vocabulary)
-    return fit_captioner(
-        captioner, captions, vocabulary, features, settings, seed=0, compute=compute, log=log, resume=None
-    )
-
-
-def test_it_learns_eight_captions_by_heart(captions, vocabulary, features, compute):
-    checkpoint = train(captions, vocabulary, features, settings_of(), compute)
+@pytest.mark.parametrize("looks_at", ["pooled", "grid"])
+def test_it_learns_eight_captions_by_heart(eight, looks_at):
+    settings = eight.settings() if looks_at == "pooled" else with_attention(eight.settings())
+    checkpoint = eight.train(settings)
     captioner = restore_captioner(checkpoint)
-    said = greedy_search(captioner, torch.from_numpy(features.pooled[:8]).float(), max_length=20)
-    assert [" ".join(vocabulary.decode(caption.token_ids)) for caption in said] == list(CAPTIONS)
+    seen = torch.from_numpy(eight.features.seen(looks_at)[:8]).float()
+    said = greedy_search(captioner, seen, max_length=20)
+    expected = [record.captions[0] for record in eight.captions.of("train")]
+    assert [" ".join(eight.vocabulary.decode(caption.token_ids)) for caption in said] == expected
     assert checkpoint.metrics["val/loss"] < 0.1
     assert checkpoint.metrics["val/perplexity"] == pytest.approx(math.exp(checkpoint.metrics["val/loss"]))
 
 
-def test_the_first_loss_is_that_of_knowing_nothing(captions, vocabulary, features, compute):
-    captioner = new_captioner(settings_of(), vocabulary)
-    encoded = encode_captions(captions, "val", vocabulary, max_caption_length=20)
-    loss = mean_token_loss(captioner.eval(), encoded, features, batch_size=8, compute=compute)
-    assert loss == pytest.approx(math.log(len(vocabulary)), rel=0.1)
+def test_the_first_loss_is_that_of_knowing_nothing(eight):
+    captioner = eight.captioner(eight.settings())
+    assert val_loss(eight, captioner) == pytest.approx(math.log(len(eight.vocabulary)), rel=0.1)
 
 
-def test_the_checkpoint_says_what_it_was_trained_on(captions, vocabulary, features, compute):
-    settings = settings_of(epochs=1)
-    history = []
-    checkpoint = train(
-        captions, vocabulary, features, settings, compute, log=lambda row, *, step: history.append((step, row))
-    )
-    checkpoint.require_vocabulary(vocabulary.digest)
-    assert checkpoint.dataset_digest == captions.digest
-    assert checkpoint.sizes == {"vocabulary_size": len(vocabulary), "feature_size": 16}
-    assert checkpoint.settings["features"] == "eight"
-    assert [step for step, _ in history] == [1]
-    assert {"train/loss", "val/loss", "val/perplexity", "learning_rate"} <= set(history[0][1])
+def test_the_checkpoint_says_what_it_was_trained_on(eight):
+    checkpoint = eight.train(eight.settings(epochs=1))
+    checkpoint.require_vocabulary(eight.vocabulary.digest)
+    assert checkpoint.dataset_digest == eight.captions.digest
+    assert checkpoint.sizes == {"vocabulary_size": len(eight.vocabulary), "feature_size": 16}
+    assert checkpoint.settings["features"] == "eight_seen"
+    ((epoch, row),) = eight.logged
+    assert epoch == 1
+    assert set(row) == {"train/loss", "val/loss", "val/perplexity", "learning_rate"}
 
 
-def test_features_are_scaled_by_the_train_split_alone(captions, vocabulary, features, compute):
-    elsewhere = features.pooled.copy()
+def test_features_are_scaled_by_the_train_split_alone(eight):
+    elsewhere = eight.features.pooled.copy()
     elsewhere[8:] += 50  # the val rows
-    changed = Features(elsewhere, features.index)
+    changed = Features(elsewhere, eight.features.index)
     states = [
-        train(captions, vocabulary, each, settings_of(epochs=1), compute).state_dict for each in (features, changed)
+        eight.train(eight.settings(epochs=1), learned=[DescribedImages(eight.captions, each)]).state_dict
+        for each in (eight.features, changed)
     ]
     assert torch.equal(states[0]["scale.mean"], states[1]["scale.mean"])
-    expected = torch.from_numpy(features.pooled[:8]).double().mean(dim=0)
+    expected = torch.from_numpy(eight.features.pooled[:8]).double().mean(dim=0)
     torch.testing.assert_close(states[0]["scale.mean"].double(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_same_seed_gives_the_same_weights(captions, vocabulary, features, compute):
-    settings = settings_of(epochs=2, dropout=0.3)
-    first, second = (train(captions, vocabulary, features, settings, compute).state_dict for _ in range(2))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+def test_the_same_seed_gives_the_same_weights(eight):
+    settings = eight.settings(epochs=2, architecture={"dropout": 0.3})
+    first, second = (eight.train(settings).state_dict for _ in range(2))
+    assert same_weights(first, second)
+
+
+@pytest.mark.parametrize("sampled", [None, {"max_share": 0.5}])
+def test_a_killed_training_ends_in_the_same_bytes(eight, tmp_path, sampled):
+    settings = eight.settings(
+        epochs=4, best_by="cider_d", scheduled_sampling=sampled, architecture={"dropout": 0.3, "embedding_dropout": 0.1}
+    )
+    whole, history = eight.train(settings), eight.logged.copy()
+    eight.logged.clear()
+    eight.fail_in_epoch = 3
+    with pytest.raises(KeyboardInterrupt):
+        eight.train(settings, resume=tmp_path / "state")
+    eight.logged.clear()
+    eight.fail_in_epoch = None
+    resumed = eight.train(settings, resume=tmp_path / "state")
+    assert eight.logged == history
+    for name, checkpoint in (("whole", whole), ("resumed", resumed)):
+        save_checkpoint(tmp_path / name, checkpoint)
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "resumed").read_bytes()
 
 
 def batch_of(tokens, *, num_pads=0):
@@ -143,8 +125,8 @@ def batch_of(tokens, *, num_pads=0):
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_padding_never_changes_the_loss(vocabulary, label_smoothing):
-    captioner = new_captioner(settings_of(), vocabulary).eval()
+def test_padding_never_changes_the_loss(eight, label_smoothing):
+    captioner = eight.captioner(eight.settings()).eval()
     tokens = [[1, 5, 6, 7, 2], [1, 8, 2, 0, 0]]
     plain = token_losses(captioner, batch_of(tokens), label_smoothing=label_smoothing)
     padded = token_losses(captioner, batch_of(tokens, num_pads=9), label_smoothing=label_smoothing)
@@ -152,22 +134,124 @@ def test_padding_never_changes_the_loss(vocabulary, label_smoothing):
     torch.testing.assert_close(plain, padded, rtol=1e-5, atol=1e-6)
 
 
-def test_every_token_weighs_alike_whatever_its_batch(captions, vocabulary, features, compute):
-    captioner = new_captioner(settings_of(), vocabulary).eval()
-    encoded = encode_captions(captions, "val", vocabulary, max_caption_length=20)
-    losses = [mean_token_loss(captioner, encoded, features, batch_size=size, compute=compute) for size in (1, 3, 8)]
+def test_label_smoothing_is_the_one_worked_by_hand(eight):
+    """With smoothing 0.1 over V tokens the target has 0.9 + 0.1 / V, each other token 0.1 / V."""
+    captioner, batch = eight.captioner(eight.settings()).eval(), batch_of([[1, 5, 2]])
+    logs = captioner(batch.features, batch.inputs)[0].log_softmax(dim=1)
+    expected = [-0.9 * logs[position, token] - 0.1 * logs[position].mean() for position, token in ((0, 5), (1, 2))]
+    torch.testing.assert_close(token_losses(captioner, batch, label_smoothing=0.1), torch.stack(expected))
+
+
+def test_every_token_weighs_alike_whatever_its_batch(eight, monkeypatch):
+    captioner = eight.captioner(eight.settings())
+    losses = []
+    for size in (1, 3, 8):
+        monkeypatch.setattr("seesay.training.caption_validation.BATCH_SIZE", size)
+        losses.append(val_loss(eight, captioner))
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
-def test_val_loss_knows_no_label_smoothing(captions, vocabulary, features, compute):
-    rows = []
+def test_val_loss_knows_no_label_smoothing(eight):
     for smoothing in (0.0, 0.2):
-        settings = settings_of(epochs=1, label_smoothing=smoothing)
-        captioner = new_captioner(settings, vocabulary)
-        checkpoint = fit_captioner(
-            captioner, captions, vocabulary, features, settings, seed=0, compute=compute,
-            log=lambda row, *, step: rows.append(row), resume=None,
-        )  # fmt: skip
-        encoded = encode_captions(captions, "val", vocabulary, max_caption_length=20)
-        again = mean_token_loss(restore_captioner(checkpoint), encoded, features, batch_size=8, compute=compute)
-        assert rows[-1]["val/loss"] == pytest.approx(again, rel=1e-5)
+        checkpoint = eight.train(eight.settings(epochs=1, label_smoothing=smoothing))
+        assert eight.logged[-1][1]["val/loss"] == pytest.approx(
+            val_loss(eight, restore_captioner(checkpoint)), rel=1e-5
+        )
+
+
+def test_the_epoch_of_the_highest_cider_d_is_kept_though_its_loss_is_not_the_lowest(eight):
+    scores = iter([0.1, 0.9, 0.5, 0.9, 0.3])
+    checkpoint = eight.train(eight.settings(epochs=5, best_by="cider_d", patience=3), score=lambda said: next(scores))
+    assert checkpoint.metrics["best_epoch"] == 2  # the earlier of equals
+    assert checkpoint.metrics["val/cider_d"] == 0.9
+    losses = [row["val/loss"] for _, row in eight.logged]
+    assert len(losses) == 5  # patience counts by the same metric
+    assert min(losses) < losses[1]
+
+
+def test_what_is_scored_are_greedy_captions_of_the_val_images(eight):
+    seen = []
+
+    def score(said):
+        seen.append(said)
+        return float(len(seen))
+
+    checkpoint = eight.train(eight.settings(epochs=2, best_by="cider_d"), score=score)
+    captioner = restore_captioner(checkpoint)
+    said = greedy_search(captioner, torch.from_numpy(eight.features.pooled[8:]).float(), max_length=20)
+    assert seen[-1] == [list(caption.token_ids) for caption in said]
+
+
+def test_val_cider_d_is_that_of_the_metric(eight):
+    captions = [eight.vocabulary.encode(record.captions[0].split()) for record in eight.captions.of("val")]
+    score = ValidationScore(references_of([eight.captions], "val"), eight.vocabulary)
+    # Those of four words and more agree with themselves in all four orders; "two dogs run" has no four, "a boat" and
+    # "the sky" two orders: (5 * 10 + 7.5 + 2 * 5) / 8.
+    assert score(captions) == pytest.approx((5 * 10 + 7.5 + 2 * 5) / 8)
+
+
+def test_a_score_that_is_no_number_stops_the_training(eight):
+    with pytest.raises(TrainingError, match="val/cider_d is nan after epoch 1"):
+        eight.train(eight.settings(epochs=1, best_by="cider_d"), score=lambda said: math.nan)
+
+
+def test_two_datasets_are_learned_from_and_the_first_alone_is_validated_on(eight):
+    record = CaptionRecord(1, "1.png", "images.zip", "train", ("a red dog",), 8, 8)
+    others = collect_records("others", [record], eight.captions.source)
+    pooled = np.full((1, 16), 9.0, dtype=np.float16)
+    index = replace(eight.features.index, dataset="others", shape=pooled.shape)
+    settings = eight.settings(also_dataset="others", also_features="others_seen", epochs=80)
+    assert eight.features.grid is not None
+    grid = np.full((1, 4, 16), 9.0, dtype=np.float16)
+    learned = [DescribedImages(eight.captions, eight.features), DescribedImages(others, Features(pooled, index, grid))]
+    captioner = restore_captioner(eight.train(settings, learned=learned))
+    (said,) = greedy_search(captioner, torch.from_numpy(pooled).float(), max_length=20)
+    assert eight.vocabulary.decode(said.token_ids) == ["a", "red", "dog"]
+    expected = torch.from_numpy(np.concatenate([eight.features.pooled[:8], pooled])).double().mean(dim=0)
+    torch.testing.assert_close(captioner.scale.mean.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_features_of_two_datasets_from_two_encoders_are_refused_with_both_names(eight):
+    settings = eight.settings(also_dataset="others", also_features="others_seen")
+    other = replace(eight.features, index=replace(eight.features.index, encoder="another"))
+    learned = [DescribedImages(eight.captions, eight.features), DescribedImages(eight.captions, other)]
+    with pytest.raises(InputError, match=r"features eight_seen and others_seen: .* encoders differ"):
+        eight.train(settings, learned=learned)
+
+
+def built_on(eight, tmp_path, **changes):
+    """Saves a trained captioner as the cell `parent`, and starts another that is built on it."""
+    parent = eight.train(eight.settings(epochs=2))
+    save_checkpoint(Paths(tmp_path).captioner("parent"), parent)
+    vocabulary, size = changes.pop("vocabulary", eight.vocabulary), changes.pop("feature_size", 16)
+    settings = eight.settings(built_on="parent", epochs=1, **changes)
+    started = start_captioner("child", settings, vocabulary, Paths(tmp_path), feature_size=size, seed=1)
+    return parent, settings, started
+
+
+def test_a_captioner_built_on_another_starts_from_its_weights_and_scale(eight, tmp_path):
+    parent, settings, started = built_on(eight, tmp_path)
+    assert same_weights(parent.state_dict, started.state_dict())
+    elsewhere = Features(eight.features.pooled + np.float16(50), eight.features.index)
+    child = eight.train(settings, captioner=started, learned=[DescribedImages(eight.captions, elsewhere)])
+    assert torch.equal(child.state_dict["scale.mean"], parent.state_dict["scale.mean"])
+    assert not same_weights(parent.state_dict, child.state_dict)
+
+
+def test_a_captioner_is_not_built_on_one_with_another_vocabulary(eight, tmp_path):
+    tokens = (*eight.vocabulary.tokens[:-2], *reversed(eight.vocabulary.tokens[-2:]))
+    with pytest.raises(InputError, match=r"captioners.child.learning.vocabulary: got .* as parent has"):
+        built_on(eight, tmp_path, vocabulary=replace(eight.vocabulary, tokens=tokens))
+
+
+def test_a_captioner_is_not_built_on_one_of_other_sizes(eight, tmp_path):
+    with pytest.raises(InputError, match=r"captioners.child.learning.architecture: .* as parent has"):
+        built_on(eight, tmp_path, architecture={"hidden_size": 32})
+    with pytest.raises(InputError, match=r"captioners.child.learning.features: got 8: expected 16"):
+        built_on(eight, tmp_path, feature_size=8)
+
+
+def test_a_captioner_whose_parent_is_missing_says_so(eight, tmp_path):
+    settings = eight.settings(built_on="parent")
+    with pytest.raises(InputError, match=r"models/captioners/parent/captioner.pt: no such file"):
+        start_captioner("child", settings, eight.vocabulary, Paths(tmp_path), feature_size=16, seed=0)

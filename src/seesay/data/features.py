@@ -1,29 +1,36 @@
-"""Where an encoder's cached features of a caption dataset lie, and which images, weights and sizes made them."""
+"""What an encoder's cached features of a caption dataset are, and which images, weights and sizes made them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from seesay.data.caption_records import CaptionRecords
-from seesay.data.sources import SourceNote, read_source
+from seesay.data.feature_origin import Origin
+from seesay.data.feature_rows import place_array
+from seesay.data.principal_components import Components, fit_components, write_projected
+from seesay.data.sources import SourceNote
 from seesay.errors import InputError
-from seesay.files import atomic_directory, read_array, read_json, write_array, write_json
+from seesay.files import atomic_directory, atomic_path, file_digest, read_array, read_json, write_json
 from seesay.params import datasets
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+KINDS = ("pooled", "grid")
+_ADVICE = "run extract_features again"
 
 
 @dataclass(frozen=True)
 class FeaturesIndex:
     """What made the features.
 
-    `transform` is {"resize_size", "image_size", "mean", "std"}: pixels of the shorter side and of the centre crop, and
-    the channels' normalisation. `image_ids` has one entry a row.
+    `weights` says which file the encoder's come from: fetched, or trained here, then `trained_on` is the classifier's
+    dataset as {"dataset", "digest"}. `transform` is {"resize_size", "image_size", "mean", "std"}: pixels of the shorter
+    side and of the centre crop, and the channels' normalisation. `shape` is that of the pooled features; `image_ids`
+    has one entry a row, `digests` an array's sha256 by kind.
     """
 
     encoder: str
@@ -34,132 +41,210 @@ class FeaturesIndex:
     dataset_digest: str
     shape: tuple[int, int]
     image_ids: tuple[int, ...]
+    classifier: str = "none"
+    network: str = ""
+    trained_on: Mapping[str, str] | None = None
+    num_components: int | None = None
+    grid_shape: tuple[int, int, int] | None = None
+    digests: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Features:
-    """`pooled`: float16 (N, D), read-only memory map; row r is image r of the dataset's records."""
+    """float16, read-only memory maps: `pooled` (N, D) and `grid` (N, L, D), its places in reading order, or None.
+
+    Row r is image r of the dataset's records.
+    """
 
     pooled: np.ndarray
     index: FeaturesIndex
+    grid: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.pooled)
 
     @property
     def num_dimensions(self) -> int:
+        """D, the same for both kinds."""
         return int(self.pooled.shape[1])
+
+    def seen(self, looks_at: Literal["pooled", "grid"]) -> np.ndarray:
+        """The array a captioner looks at; `InputError` for a grid where none was kept."""
+        assert looks_at in KINDS, looks_at
+        if looks_at == "pooled":
+            return self.pooled
+        if self.grid is None:
+            file = self.pooled.filename if isinstance(self.pooled, np.memmap) else None
+            where = "these features" if file is None else Path(file).parent
+            raise InputError(f"{where}: has no grid; a captioner that looks at places needs features with a grid_size")
+        return self.grid
 
     def report(self) -> dict[str, Any]:
         """For the data report: everything but the rows."""
         content = _to_json(self.index)
-        del content["image_ids"], content["shape"], content["schema_version"]
+        for key in ("image_ids", "shape", "grid_shape", "schema_version"):
+            del content[key]
         content["source"] = content.pop("weights")
         content["substitutes"] = list(self.index.weights.substitutes)
         content["trained"] = bool(self.index.weights.files)  # an encoder without a weights file has fixed filters
-        return {**content, "num_images": len(self), "num_dimensions": self.num_dimensions}
+        num_places = None if self.index.grid_shape is None else self.index.grid_shape[1]
+        return {**content, "num_images": len(self), "num_dimensions": self.num_dimensions, "num_places": num_places}
 
 
 def write_features(
     folder: Path,
-    pooled: np.ndarray,
+    arrays: Mapping[str, Path],
     captions: CaptionRecords,
     settings: datasets.Features,
-    weights_folder: Path,
-    *,
-    architecture: str,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> Features:
-    """Writes `pooled` (N, D), one row per record, as float16 with its index; both files appear or neither.
+    origin: Origin,
+    normalisation: Mapping[str, Sequence[float]],
+) -> tuple[Features, dict[str, float]]:
+    """Puts finished arrays, float16 `.npy` files by kind with one row per record, into `folder` with their index.
 
-    `weights_folder` is the encoder's raw folder, whose `source.json` names the weights file. Raises `InputError` for
-    values that are not finite or too large for float16.
+    All files appear or none. `normalisation` is the encoder's {"mean", "std"}. With `num_components` each kind is
+    projected on components of its own, which lie beside in `pca.npz`. Returns the features, and the metrics
+    `<kind>/explained_variance`: the share of the train split's variance that is kept.
     """
-    assert pooled.ndim == 2, pooled.shape
-    assert len(pooled) == len(captions), (len(pooled), len(captions))
-    with np.errstate(over="ignore"):
-        halves = np.ascontiguousarray(pooled, dtype=np.float16)
-    bad = np.flatnonzero(~np.isfinite(halves).all(axis=1))
-    if len(bad):
-        names = ", ".join(captions.records[row].file_name for row in bad[:5])
-        raise InputError(
-            f"encoder {settings.encoder}: features of {len(bad)} images are not finite in float16: {names}"
-        )
-    index = FeaturesIndex(
-        encoder=settings.encoder,
-        architecture=architecture,
-        weights=read_source(weights_folder),
-        transform={
-            "resize_size": settings.resize_size,
-            "image_size": settings.image_size,
-            "mean": [round(float(value), 6) for value in mean],  # float32 buffers
-            "std": [round(float(value), 6) for value in std],
-        },
-        dataset=captions.name,
-        dataset_digest=captions.digest,
-        shape=(int(pooled.shape[0]), int(pooled.shape[1])),
-        image_ids=tuple(record.image_id for record in captions.records),
-    )
+    shapes: dict[str, tuple[int, ...]] = {}
+    digests: dict[str, str] = {}
+    components: dict[str, Components] = {}
     with atomic_directory(folder) as temporary:
-        write_array(temporary / "pooled.npy", halves)
+        for kind, source in arrays.items():
+            target = temporary / f"{kind}.npy"
+            array = read_array(source, mmap=True)
+            assert array.dtype == np.float16, array.dtype
+            assert len(array) == len(captions), (len(array), len(captions))
+            if settings.num_components is None:
+                place_array(source, target)
+            else:
+                components[kind] = fit_components(
+                    array, captions.rows("train"), num_components=settings.num_components, what=f"{kind} features"
+                )
+                write_projected(array, components[kind], target)
+            shapes[kind] = read_array(target, mmap=True).shape
+            digests[kind] = file_digest(target)
+        if components:
+            _write_components(temporary / "pca.npz", components)
+        index = FeaturesIndex(
+            encoder=settings.encoder,
+            architecture=origin.architecture,
+            weights=origin.weights,
+            transform={
+                "resize_size": settings.resize_size,
+                "image_size": settings.image_size,
+                # float32 buffers
+                **{name: [round(float(value), 6) for value in values] for name, values in normalisation.items()},
+            },
+            dataset=captions.name,
+            dataset_digest=captions.digest,
+            shape=shapes["pooled"],  # type: ignore[arg-type]
+            image_ids=tuple(record.image_id for record in captions.records),
+            classifier=settings.classifier,
+            network=settings.network,
+            trained_on=origin.trained_on,
+            num_components=settings.num_components,
+            grid_shape=shapes.get("grid"),  # type: ignore[arg-type]
+            digests=digests,
+        )
         write_json(temporary / "index.json", _to_json(index))
-    return read_features(folder, captions)
+    explained = {f"{kind}/explained_variance": found.explained for kind, found in components.items()}
+    return read_features(folder, captions), explained
 
 
 def read_features(folder: Path, captions: CaptionRecords) -> Features:
     """The features of this dataset; raises `InputError` where files are missing, damaged or of another dataset."""
     index = _from_json(read_json(folder / "index.json"), folder / "index.json")
-    advice = "run extract_features again"
     if (index.dataset, index.dataset_digest) != (captions.name, captions.digest):
         raise InputError(
             f"{folder}: these are features of {index.dataset} {index.dataset_digest[:12]}, "
-            f"not of {captions.name} {captions.digest[:12]}; {advice}"
+            f"not of {captions.name} {captions.digest[:12]}; {_ADVICE}"
         )
     if index.image_ids != tuple(record.image_id for record in captions.records):
-        raise InputError(f"{folder / 'index.json'}: its image ids are not the dataset's; {advice}")
-    pooled = read_array(folder / "pooled.npy", mmap=True)
-    if pooled.dtype != np.float16 or pooled.shape != index.shape or len(pooled) != len(captions):
-        raise InputError(
-            f"{folder / 'pooled.npy'}: got {pooled.dtype} {pooled.shape}: "
-            f"expected float16 {(len(captions), index.shape[1])}; {advice}"
-        )
-    return Features(pooled, index)
+        raise InputError(f"{folder / 'index.json'}: its image ids are not the dataset's; {_ADVICE}")
+    pooled = _read_kind(folder, "pooled", (len(captions), index.shape[1]), index)
+    grid = None
+    if index.grid_shape is not None:
+        grid = _read_kind(folder, "grid", (len(captions), *index.grid_shape[1:]), index)
+    return Features(pooled, index, grid)
+
+
+def _read_kind(folder: Path, kind: str, shape: tuple[int, ...], index: FeaturesIndex) -> np.ndarray:
+    path = folder / f"{kind}.npy"
+    try:
+        array = read_array(path, mmap=True)
+    except InputError as error:
+        raise InputError(f"{error}; {_ADVICE}") from None
+    if array.dtype != np.float16 or array.shape != shape:
+        raise InputError(f"{path}: got {array.dtype} {array.shape}: expected float16 {shape}; {_ADVICE}")
+    if not _is_finite(array):
+        raise InputError(f"{path}: holds values that are not finite; {_ADVICE}")
+    if file_digest(path) != (index.digests or {}).get(kind):
+        raise InputError(f"{path}: its bytes are not those that its index names; {_ADVICE}")
+    return array
+
+
+def _is_finite(array: np.ndarray, rows_at_a_time: int = 256) -> bool:
+    exponent = 0x7C00  # of float16: all ones for infinities and NaN; much faster than np.isfinite on float16
+    bits = array.view(np.uint16)
+    blocks = (bits[start : start + rows_at_a_time] for start in range(0, len(bits), rows_at_a_time))
+    return all(int((block & exponent).max(initial=0)) < exponent for block in blocks)
+
+
+def _write_components(path: Path, components: Mapping[str, Components]) -> None:
+    arrays: dict[str, Any] = {}
+    for kind, found in components.items():
+        arrays |= {f"{kind}_mean": found.mean, f"{kind}_axes": found.axes}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def _to_json(index: FeaturesIndex) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "encoder": index.encoder,
+        "classifier": index.classifier,
+        "network": index.network,
         "architecture": index.architecture,
         "weights": index.weights.to_json(),
+        "trained_on": None if index.trained_on is None else dict(index.trained_on),
         "transform": dict(index.transform),
+        "num_components": index.num_components,
         "dataset": index.dataset,
         "dataset_digest": index.dataset_digest,
         "shape": list(index.shape),
+        "grid_shape": None if index.grid_shape is None else list(index.grid_shape),
+        "digests": dict(index.digests or {}),
         "image_ids": list(index.image_ids),
     }
 
 
+_OPTIONAL = {"trained_on": dict, "num_components": int, "grid_shape": list}
+_REQUIRED = {
+    "schema_version": int,
+    "encoder": str,
+    "classifier": str,
+    "network": str,
+    "architecture": str,
+    "weights": dict,
+    "transform": dict,
+    "dataset": str,
+    "dataset_digest": str,
+    "shape": list,
+    "digests": dict,
+    "image_ids": list,
+}
+
+
 def _from_json(content: Any, path: Path) -> FeaturesIndex:
-    kinds = {
-        "schema_version": int,
-        "encoder": str,
-        "architecture": str,
-        "weights": dict,
-        "transform": dict,
-        "dataset": str,
-        "dataset_digest": str,
-        "shape": list,
-        "image_ids": list,
-    }
-    for key, kind in kinds.items():
-        if not isinstance(content, Mapping) or not isinstance(content.get(key), kind):
-            raise InputError(f"{path}: {key}: missing or not a {kind.__name__}; run extract_features again")
-    if content["schema_version"] != SCHEMA_VERSION or len(content["shape"]) != 2:
-        raise InputError(
-            f"{path}: expected schema_version {SCHEMA_VERSION} and a shape of two; run extract_features again"
-        )
+    if not isinstance(content, Mapping) or content.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(f"{path}: schema_version: expected {SCHEMA_VERSION}; {_ADVICE}")
+    for key, kind in {**_REQUIRED, **_OPTIONAL}.items():
+        is_absent = key in _OPTIONAL and key in content and content[key] is None
+        if not is_absent and not isinstance(content.get(key), kind):
+            raise InputError(f"{path}: {key}: missing or not a {kind.__name__}; {_ADVICE}")
+    shape, grid_shape = content["shape"], content["grid_shape"]
+    if len(shape) != 2 or (grid_shape is not None and len(grid_shape) != 3):
+        raise InputError(f"{path}: expected a shape of two and a grid_shape of three; {_ADVICE}")
     return FeaturesIndex(
         encoder=content["encoder"],
         architecture=content["architecture"],
@@ -167,6 +252,12 @@ def _from_json(content: Any, path: Path) -> FeaturesIndex:
         transform=content["transform"],
         dataset=content["dataset"],
         dataset_digest=content["dataset_digest"],
-        shape=(content["shape"][0], content["shape"][1]),
+        shape=(shape[0], shape[1]),
         image_ids=tuple(content["image_ids"]),
+        classifier=content["classifier"],
+        network=content["network"],
+        trained_on=content["trained_on"],
+        num_components=content["num_components"],
+        grid_shape=None if grid_shape is None else tuple(grid_shape),
+        digests=content["digests"],
     )

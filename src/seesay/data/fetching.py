@@ -8,6 +8,7 @@ from pathlib import Path
 
 from seesay.data.archives import fetch_archive
 from seesay.data.coco_images import fetch_coco_images, forget_coco_images
+from seesay.data.local_files import fetch_coco_files, forget_coco_files
 from seesay.data.mirrors import Mirror, open_mirror
 from seesay.data.scene_captions import CAPTION_SCENE_FILES, write_caption_scenes
 from seesay.data.scenes import CLASS_SCENES_FILE, write_class_scenes
@@ -17,6 +18,7 @@ from seesay.files import file_digest
 from seesay.params.datasets import (
     Archive,
     CaptionSource,
+    CocoFilesSource,
     CocoSource,
     Encoder,
     Flickr8kSource,
@@ -46,23 +48,32 @@ def fetch_image_source(source: ImageSource, folder: Path, *, mirror: str | None,
     return _noted(folder, _fetch_archives(source.archives, folder, _opened(mirror), scratch))
 
 
-def fetch_caption_source(source: CaptionSource, folder: Path, *, mirror: str | None, scratch: Path) -> SourceNote:
-    """Fills `folder` with a caption source's annotations and images; what lies there already and is right is kept."""
+def fetch_caption_source(
+    source: CaptionSource, folder: Path, *, mirror: str | None, scratch: Path, root: Path = Path()
+) -> SourceNote:
+    """Fills `folder` with a caption source's annotations and images; what lies there already and is right is kept.
+
+    Relative paths of a person's own files are relative to `root`, the workspace's.
+    """
     match source:
+        case CocoFilesSource():
+            files = fetch_coco_files(source, folder, root=root)
         case ScenesCaptionSource():
             write_caption_scenes(folder, num_train=source.num_train, num_val=source.num_val, seed=source.seed)
-            return _noted(folder, _generated(folder, CAPTION_SCENE_FILES))
+            files = _generated(folder, CAPTION_SCENE_FILES)
         case Flickr8kSource():
-            return _noted(folder, _fetch_archives((source.text, source.images), folder, _opened(mirror), scratch))
+            files = _fetch_archives((source.text, source.images), folder, _opened(mirror), scratch)
         case CocoSource(num_images=None):
-            archives = (source.annotations, *source.image_archives)
-            files = _fetch_archives(archives, folder, _opened(mirror), scratch)
-            forget_coco_images(folder)
-            return _noted(folder, files)
+            files = _fetch_archives((source.annotations, *source.image_archives), folder, _opened(mirror), scratch)
         case CocoSource():
             opened = _opened(mirror)
-            (annotations,) = _fetch_archives((source.annotations,), folder, opened, scratch)
-            return _noted(folder, [annotations, *fetch_coco_images(source, folder, mirror=opened)])
+            files = _fetch_archives((source.annotations,), folder, opened, scratch)
+            files += fetch_coco_images(source, folder, mirror=opened)
+    if not isinstance(source, CocoSource) or source.num_images is None:
+        forget_coco_images(folder)
+    if not isinstance(source, CocoFilesSource):
+        forget_coco_files(folder)
+    return _noted(folder, files)
 
 
 def fetch_weights(encoder: Encoder, folder: Path, *, mirror: str | None, scratch: Path) -> SourceNote:

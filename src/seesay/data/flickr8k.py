@@ -36,7 +36,15 @@ def find_flickr8k_captions(files: RawFiles) -> FoundCaptions:
         else:
             images.append(FoundImage(len(images) + 1, found[1], found[0], splits[name], tuple(captions[name])))
     in_no_split = tuple(sorted(captions.keys() - splits.keys()))
-    return FoundCaptions(tuple(images), True, tuple(missing), tuple(without_captions), in_no_split, tuple(malformed))
+    return FoundCaptions(
+        tuple(images),
+        True,
+        tuple(missing),
+        tuple(without_captions),
+        in_no_split,
+        tuple(malformed),
+        tuple((0, name) for name in (*missing, *without_captions)),
+    )
 
 
 def _captions(text: str) -> tuple[dict[str, list[str]], list[str]]:

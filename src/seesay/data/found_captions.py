@@ -23,7 +23,11 @@ class FoundImage:
 
 @dataclass(frozen=True)
 class FoundCaptions:
-    """All images of a source, and the names of what did not fit together."""
+    """All images of a source, and the names of what did not fit together.
+
+    `set_aside` holds (image id, file name) of the images that the source knows and `images` lacks: outside of a fetched
+    subset, without a file or without a caption. The id is 0 where a source has none of its own.
+    """
 
     images: tuple[FoundImage, ...]
     has_val: bool
@@ -31,6 +35,7 @@ class FoundCaptions:
     without_captions: tuple[str, ...]
     in_no_split: tuple[str, ...] = ()
     malformed_captions: tuple[str, ...] = ()
+    set_aside: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass

@@ -20,9 +20,12 @@ from PIL import Image
 from seesay.data.caption_records import SPLITS, CaptionRecord, CaptionRecords, collect_records
 from seesay.data.caption_report import LeftOut, Preparation, report_captions
 from seesay.data.coco import annotation_file, find_coco_captions
+from seesay.data.coco_files import find_coco_files_captions
+from seesay.data.coco_files_layout import LAYOUT_FILE
 from seesay.data.flickr8k import TOKEN_FILE, find_flickr8k_captions
 from seesay.data.found_captions import FoundCaptions, FoundImage, RawFiles, list_raw_files
-from seesay.data.sources import read_source
+from seesay.data.karpathy import read_karpathy_split, split_by
+from seesay.data.sources import SourceNote, read_source
 from seesay.data.tokenizer import tokenize
 from seesay.errors import InputError
 from seesay.params.datasets import CaptionDataset
@@ -42,11 +45,14 @@ class _Checked:
     error: str = ""
 
 
-def prepare_captions(settings: CaptionDataset, raw_folder: Path, *, name: str) -> tuple[CaptionRecords, dict[str, Any]]:
+def prepare_captions(
+    settings: CaptionDataset, raw_folder: Path, *, name: str, root: Path = Path()
+) -> tuple[CaptionRecords, dict[str, Any]]:
     """The records of one caption source, and the data report.
 
     test is the official split that has this role and is never changed. val is the official one, or `val_fraction` of
-    the training images by a shuffle seeded with `split_seed`: images are dealt out, never single captions. Left out
+    the training images by a shuffle seeded with `split_seed`: images are dealt out, never single captions. All three
+    are what `karpathy_split` says where it is set; its path may be relative to `root`, the workspace's. Left out
     are captions without any token, images without a file, a caption or readable pixels, and copies across splits
     (`seesay.data.caption_report.RULE`).
 
@@ -57,6 +63,11 @@ def prepare_captions(settings: CaptionDataset, raw_folder: Path, *, name: str) -
     source = read_source(raw_folder)
     files = list_raw_files(raw_folder)
     found = _find(files)
+    karpathy = None
+    if settings.karpathy_split is not None:
+        karpathy = read_karpathy_split(settings.karpathy_split, key=f"{key}.karpathy_split", root=root)
+        found = split_by(found, karpathy)
+        source = SourceNote(source.name, (*source.files, karpathy.file))
     if found.has_val != (settings.val_fraction is None):
         expected = (
             "null: this source has a val split of its own" if found.has_val else "a number: this source has no val"
@@ -88,10 +99,15 @@ def prepare_captions(settings: CaptionDataset, raw_folder: Path, *, name: str) -
         copies=_copies(kept),
         modes=[item.mode for item in kept],
     )
-    return records, report_captions(records, preparation, settings)
+    report = report_captions(records, preparation, settings)
+    if karpathy is not None:
+        report["karpathy_split"] = karpathy.report()
+    return records, report
 
 
 def _find(files: RawFiles) -> FoundCaptions:
+    if files.find(LAYOUT_FILE):
+        return find_coco_files_captions(files)
     if files.find(TOKEN_FILE):
         return find_flickr8k_captions(files)
     if files.find(annotation_file("train2017")):

@@ -8,7 +8,8 @@ list of punctuation dropped) returns; the code is our own.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+import string
+from itertools import chain
 
 TOKENIZER_VERSION = "ptb-1"
 """Changes whenever any caption may get other tokens; vocabularies carry it."""
@@ -87,18 +88,18 @@ _PATTERNS = [
                 rf"y'(?={_L})",
                 rf"'{_APOSTROPHE}(?!{_W})",
                 r"'n'(?!n)",
-                r"n't(?!\w)",
+                rf"n't(?!{_W})",
                 r"'t(?=is(?!\w)|was(?!\w))",
                 r"(?<!\w)'(?:cause|til|till|[1-9]0s|\d\d)(?!\w)(?!')",
                 rf"[#@]{_L}\w*",
                 r"\w+(?:[.+-]\w+)*@[^\s\"<>|(){}.]+(?:\.\w+)*",
-                r"https?://[^\s<>\"|()]*[^\s<>\"|.,;:!?(){}'-]",
+                r"(?:https?://|www(?:\.[\w-]+)+/)[^\s<>\"|()]*[^\s<>\"|.,;:!?(){}'-]",
                 r"</?[a-z][^<>\s]*>",
                 r"[:;=]-?[()\[{@|\\](?!\w)",
                 r"\\\*",
                 r"[!?]{2,}",
                 r"\.\.+|--+|''|``",
-                r"\*+|#+|_+|<<|>>",
+                r"\*+|#+|_+|@@+|<<|>>",
                 r"[cf]#|c\+\+",
                 r"&(?:amp|lt|gt|quot|apos);",
             ],
@@ -107,8 +108,12 @@ _PATTERNS = [
     )
     for pattern in patterns
 ]
+_PLAIN = re.compile(_WORD)
+_WITH_FULL_STOP = frozenset(
+    [*string.ascii_lowercase, *_ABBREVIATIONS.split(), *_ABBREVIATED_NAMES.split(), *_ABBREVIATIONS_OF_NUMBERED.split()]
+)
 _ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": "''", "&apos;": "'"}
-_NEGATION = re.compile(rf"(?<={_L})(n't)(?!\w)", re.IGNORECASE)
+_NEGATION = re.compile(rf"(?<={_L})(n't)(?!{_W})", re.IGNORECASE)
 _INITIAL = re.compile(rf"(?:^|.*[^\w.]){_L}\.", re.DOTALL)
 _NUMBERED = re.compile(rf"(?:{_ABBREVIATIONS_OF_NUMBERED.replace(' ', '|')})\.", re.IGNORECASE)
 
@@ -122,14 +127,48 @@ def tokenize(text: str) -> list[str]:
     quotes beside each other are dropped like straight ones.
     """
     chunks = text.split()
-    tokens: list[str] = []
-    last = len(chunks) - 1
-    for position, chunk in enumerate(chunks):
-        if chunk.isalpha() or not chunk.endswith("."):
-            tokens += _tokens_of(chunk)
-        else:
-            tokens += _tokens_before_next(chunk, chunks[position + 1] if position < last else "")
+    if not chunks:
+        return []
+    last_chunk = chunks.pop()
+    try:
+        tokens = list(chain.from_iterable(map(_CHUNKS.__getitem__, chunks)))
+    except KeyError:
+        tokens = []
+        for chunk, following in zip(chunks, [*chunks[1:], last_chunk], strict=True):
+            tokens += _tokens_before_next(chunk, following) if chunk.endswith(".") else _CHUNKS[chunk]
+    tokens += _LAST_CHUNKS[last_chunk]
     return tokens
+
+
+def forget() -> None:
+    """Empties the memory of chunks seen, which only costs time: for measuring."""
+    _CHUNKS.clear()
+    _LAST_CHUNKS.clear()
+
+
+class _Chunks(dict[str, tuple[str, ...]]):
+    """The tokens of chunks within a caption, worked out once; `KeyError` for a chunk that the next one decides about."""
+
+    def __missing__(self, chunk: str) -> tuple[str, ...]:
+        if chunk.endswith("."):
+            raise KeyError(chunk)
+        return self._keep(chunk, _tokens_of(chunk))
+
+    def _keep(self, chunk: str, tokens: tuple[str, ...]) -> tuple[str, ...]:
+        if len(self) < _MAX_CHUNKS:
+            self[chunk] = tokens
+        return tokens
+
+
+class _LastChunks(_Chunks):
+    """The same at a caption's end."""
+
+    def __missing__(self, chunk: str) -> tuple[str, ...]:
+        return self._keep(chunk, _tokens_before_next(chunk, "") if chunk.endswith(".") else _tokens_of(chunk))
+
+
+_MAX_CHUNKS = 1 << 17
+_CHUNKS, _LAST_CHUNKS = _Chunks(), _LastChunks()
 
 
 def _tokens_before_next(chunk: str, following: str) -> tuple[str, ...]:
@@ -142,13 +181,16 @@ def _tokens_before_next(chunk: str, following: str) -> tuple[str, ...]:
     return tokens
 
 
-@lru_cache(maxsize=1 << 17)
 def _tokens_of(chunk: str) -> tuple[str, ...]:
     """Tokens of what stands between two spaces."""
-    if chunk.isascii() and chunk.isalpha():
-        lowered = chunk.lower()
-        cut = _SPLIT_WORDS.get(lowered)
-        return (lowered,) if cut is None else (lowered[:cut], lowered[cut:])
+    if chunk.isascii():  # nearly all: a word, with a mark or a possessive after it
+        word = chunk.rstrip(",;:!?") if chunk[-2:-1].isalpha() else chunk
+        if word[-1:] == "." and word[-2:-1].isalpha() and word[:-1].lower() not in _WITH_FULL_STOP:
+            word = word[:-1]
+        if word.isalpha() or _PLAIN.fullmatch(word):
+            return _spelled(word.lower())
+        if word[-2:] in ("'s", "'S") and len(word) > 3 and word[:-2].isalpha():
+            return (*_spelled(word[:-2].lower()), "'s")
     text = chunk.translate(_CHARACTERS)
     text = _NEGATION.sub(" \\1", text)
     tokens: list[str] = []

@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 class Vocabulary:
     """Tokens by id: the special ones first, then by falling frequency, equals in alphabetical order.
 
-    `captions_digest` is that of the training captions' tokens.
+    `captions_digest` is that of the training captions' tokens, dataset by dataset.
     """
 
     tokens: tuple[str, ...]
@@ -62,24 +62,24 @@ class Vocabulary:
         return {token: token_id for token_id, token in enumerate(self.tokens) if token_id >= len(SPECIAL_TOKENS)}
 
 
-def build_vocabulary(captions: CaptionRecords, *, min_count: int) -> Vocabulary:
-    """The tokens that the train split's captions hold at least `min_count` times.
+def build_vocabulary(*datasets: CaptionRecords, min_count: int) -> Vocabulary:
+    """The tokens that the captions of the datasets' train splits, together, hold at least `min_count` times.
 
     Raises `InputError` where there are none.
     """
     counts: Counter[str] = Counter()
     digest = hashlib.sha256()
-    for record in captions.of("train"):
-        for caption in record.captions:
-            tokens = tokenize(caption)
-            counts.update(tokens)
-            digest.update(" ".join(tokens).encode() + b"\n")
+    for caption in (text for captions in datasets for record in captions.of("train") for text in record.captions):
+        tokens = tokenize(caption)
+        counts.update(tokens)
+        digest.update(" ".join(tokens).encode() + b"\n")
     kept = sorted(
         (token for token, count in counts.items() if count >= min_count and token not in SPECIAL_TOKENS),
         key=lambda token: (-counts[token], token),
     )
     if not kept:
-        raise InputError(f"{captions.name}: no token is {min_count} times or more in the training captions (min_count)")
+        names = " and ".join(captions.name for captions in datasets)
+        raise InputError(f"{names}: no token is {min_count} times or more in the training captions (min_count)")
     return Vocabulary((*SPECIAL_TOKENS, *kept), min_count, TOKENIZER_VERSION, digest.hexdigest())
 
 

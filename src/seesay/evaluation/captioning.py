@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,17 +13,25 @@ from numpy.typing import NDArray
 from seesay.compute import Compute
 from seesay.data.caption_records import CaptionRecords
 from seesay.data.features import Features
+from seesay.data.tokenizer import tokenize
 from seesay.data.vocabulary import Vocabulary
 from seesay.errors import InputError
-from seesay.evaluation.caption_predictions import Prediction
-from seesay.models.beam_search import beam_search
+from seesay.evaluation.caption_predictions import Alternative, Prediction
+from seesay.evaluation.nearest_neighbours import borrow_captions
 from seesay.models.captioner import Captioner
-from seesay.models.decoded import Decoded
-from seesay.models.greedy import greedy_search
+from seesay.models.decoding import Decoded, decode
 from seesay.params.captioning import Decoding
 from seesay.seeding import numpy_generator
 
 Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Said:
+    """The captions of each set, and how many images were captioned a second."""
+
+    predictions: dict[str, list[Prediction]]
+    images_per_second: float
 
 
 def caption_splits(
@@ -31,26 +43,43 @@ def caption_splits(
     *,
     seed: int,
     compute: Compute,
-) -> dict[str, list[Prediction]]:
-    """`{"image_id", "caption"}` of each image, in the order of the records, for "val", "test" and "test_shuffled".
+) -> Said:
+    """The captions of each image, in the order of the records, for "val", "test" and "test_shuffled".
 
-    In "test_shuffled" every test image is captioned from the features of another one: what a captioner still scores
-    there it owes to knowing captions, not to seeing. Raises `InputError` for a test split of one image.
+    Those of "val" and "test" have `alternatives`, all captions found, best first. In "test_shuffled" every test image
+    is captioned from the features of another one: what a captioner still scores there it owes to knowing captions, not
+    to seeing. Raises `InputError` for a test split of one image.
     """
     assert captioner.vocabulary_size == len(vocabulary), "the captioner was built for another vocabulary"
     captioner.to(compute.device)
-    val, test = (np.array(captions.rows(split), dtype=np.int64) for split in ("val", "test"))
+    val, test = (_rows(captions, split) for split in ("val", "test"))
     if len(test) < 2:
         raise InputError(f"captions of {captions.name}: expected two test images or more to shuffle, got {len(test)}")
     seen = {"val": (val, val), "test": (test, test), "test_shuffled": (test, test[derangement(len(test), seed=seed)])}
     predictions: dict[str, list[Prediction]] = {}
+    started = time.perf_counter()
     for name, (shown_as, rows) in seen.items():
-        decoded = decode_rows(captioner, features, rows, decoding, compute=compute)
+        decoded = decode_rows(captioner, features, rows, decoding, seed=seed, compute=compute)
         predictions[name] = [
-            {"image_id": captions.records[row].image_id, "caption": " ".join(vocabulary.decode(caption.token_ids))}
-            for row, caption in zip(shown_as.tolist(), decoded, strict=True)
+            _prediction(
+                captions.records[row].image_id, candidates, vocabulary, with_alternatives=name in ("val", "test")
+            )
+            for row, candidates in zip(shown_as.tolist(), decoded, strict=True)
         ]
-    return predictions
+    num_captioned = sum(map(len, predictions.values()))
+    return Said(predictions, num_captioned / (time.perf_counter() - started))
+
+
+def caption_by_neighbours(captions: CaptionRecords, features: Features) -> tuple[list[Prediction], int]:
+    """Test images captioned as the training images most alike in pooled features are, and of how many (see there)."""
+    train, val, test = (_rows(captions, split) for split in ("train", "val", "test"))
+    tokens = [[tokenize(caption) for caption in record.captions] for record in captions.records]
+    borrowed = borrow_captions(features.pooled, train, val, test, tokens)
+    predictions: list[Prediction] = [
+        {"image_id": captions.records[row].image_id, "caption": " ".join(caption)}
+        for row, caption in zip(test.tolist(), borrowed.test, strict=True)
+    ]
+    return predictions, borrowed.num_neighbours
 
 
 def derangement(num_items: int, *, seed: int) -> Rows:
@@ -63,21 +92,29 @@ def derangement(num_items: int, *, seed: int) -> Rows:
 
 
 def decode_rows(
-    captioner: Captioner, features: Features, rows: Rows, decoding: Decoding, *, compute: Compute
-) -> list[Decoded]:
-    """What `captioner` says of those rows of `features`, in their order."""
-    decoded: list[Decoded] = []
-    for start in range(0, len(rows), decoding.batch_size):
-        chosen = features.pooled[rows[start : start + decoding.batch_size]].astype(np.float32)
-        batch = torch.from_numpy(chosen).to(compute.device)
-        if decoding.method == "greedy":
-            decoded += greedy_search(captioner, batch, max_length=decoding.max_length)
-        else:
-            decoded += beam_search(
-                captioner,
-                batch,
-                beam_size=decoding.beam_size,
-                length_penalty=decoding.length_penalty,
-                max_length=decoding.max_length,
-            )
-    return decoded
+    captioner: Captioner, features: Features, rows: Rows, decoding: Decoding, *, seed: int, compute: Compute
+) -> list[list[Decoded]]:
+    """What `captioner` says of those rows of `features`, in their order: of each image its captions, best first."""
+    shown = torch.from_numpy(np.asarray(features.seen(captioner.looks_at)[rows])).to(compute.device)
+    with compute.autocast():
+        return decode(captioner, shown, decoding, seed=seed)
+
+
+def _rows(captions: CaptionRecords, split: str) -> Rows:
+    return np.array(captions.rows(split), dtype=np.int64)
+
+
+def _prediction(
+    image_id: int, candidates: Sequence[Decoded], vocabulary: Vocabulary, *, with_alternatives: bool
+) -> Prediction:
+    alternatives: list[Alternative] = [
+        {
+            "caption": " ".join(vocabulary.decode(candidate.token_ids)),
+            "log_probability": round(candidate.log_probability, 4),
+        }
+        for candidate in candidates
+    ]
+    prediction: Prediction = {"image_id": image_id, "caption": alternatives[0]["caption"]}
+    if with_alternatives:
+        prediction["alternatives"] = alternatives
+    return prediction

@@ -5,33 +5,48 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, field
 
 from seesay.data.caption_records import CaptionRecord, CaptionRecords
 from seesay.data.tokenizer import tokenize
 from seesay.evaluation.baselines import best_constant_caption, random_captions
-from seesay.evaluation.bleu import corpus_bleu
+from seesay.evaluation.caption_embedding import CaptionEmbedding, EmbeddedReferences
 from seesay.evaluation.caption_predictions import SPLIT_OF_SET, Predictions
+from seesay.evaluation.caption_significance import bootstrap_intervals
 from seesay.evaluation.cider import CiderReferences
-from seesay.evaluation.rouge import image_rouge_l
+from seesay.evaluation.diversity import TrainingCaptions, diversity, lengths, novelty, training_captions
+from seesay.evaluation.image_scores import ImageScores, corpus_scores, score_images
+from seesay.evaluation.java import LineProcess
+from seesay.evaluation.meteor import meteor_java
+from seesay.params.results import Evaluation
 
 Captions = Sequence[list[str]]
 References = Sequence[Sequence[list[str]]]
 
+PREDICTED = {"test": "test", "val": "val", "test_shuffled": "test_shuffled", "floor_nearest": "nearest_neighbour"}
+"""Scored sets that are in the predictions file, and what each is called there."""
+
 
 @dataclass(frozen=True)
 class Scores:
-    """`sets`: for each set of captions its metrics; `per_image`: CIDEr-D of each test image's prediction, by image id.
+    """`sets`: for each set of captions its metrics; `images`: the scores of each test image's prediction, in the order
+    of `image_ids`.
 
-    Sets: the predictions' (`test`, `val`, `test_shuffled`); `floor_constant`, `floor_random` on test; and `human`, the
-    first reference of each test image scored against its others, where every test image has at least two.
+    Sets: the predictions' (`test`, `val`, `test_shuffled`, and `floor_nearest` where it is there); `floor_constant`,
+    `floor_random` on test; and, where every test image has at least two references, `human`, the first reference of
+    each scored against its others, and `test_like_human`, the predictions scored against those same others, which is
+    the fairer comparison: with fewer references scores are lower. `num_references` says how many an image has.
     """
 
     sets: Mapping[str, Mapping[str, float]]
-    per_image: Mapping[int, float]
+    image_ids: Sequence[int]
     constant_caption: str
+    images: ImageScores = field(compare=False)
+
+    @property
+    def per_image(self) -> dict[int, float]:
+        """CIDEr-D of each test image's prediction, by image id."""
+        return dict(zip(self.image_ids, self.images.cider_d.tolist(), strict=True))
 
     def metrics(self) -> dict[str, float]:
         """Flat: `test/cider_d`, `floor_random/bleu4`; fractions, CIDEr-D 1.0 being "100" in papers."""
@@ -40,67 +55,100 @@ class Scores:
     def table(self) -> str:
         """CSV: a row per set, a column per metric."""
         text = io.StringIO()
-        columns = list(next(iter(self.sets.values())))
+        columns = list(dict.fromkeys(column for values in self.sets.values() for column in values))
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["set", *columns])
         for name, values in self.sets.items():
-            writer.writerow([name, *(f"{values[column]:.6g}" for column in columns)])
+            writer.writerow([name, *(f"{values[column]:.6g}" if column in values else "" for column in columns)])
         return text.getvalue()
 
 
-def score_all(predictions: Predictions, captions: CaptionRecords, *, seed: int) -> Scores:
+def score_all(
+    predictions: Predictions,
+    captions: CaptionRecords,
+    *,
+    evaluation: Evaluation,
+    seed: int,
+    meteor: LineProcess | None = None,
+) -> Scores:
     """Scores each set of `predictions` and the floors; every caption goes through one tokenizer.
 
-    `seed` draws the random training captions. Each set must have one caption for each image of its split
-    (`read_caption_predictions` sees to it).
+    `seed` draws the random training captions and the embedding's pairs, `evaluation` says how intervals are drawn;
+    `meteor` is METEOR's process (`open_meteor`), None leaves `meteor_java` out. Each set must have one caption for each
+    image of its split (`read_caption_predictions` sees to it).
     """
     training = [tokenize(caption) for record in captions.of("train") for caption in record.captions]
-    known = {tuple(tokens) for tokens in training}
+    embedding = CaptionEmbedding(training, seed=seed)
     records = {split: captions.of(split) for split in ("val", "test")}
-    references = {split: [_references(record) for record in records[split]] for split in records}
-    cider = {split: CiderReferences(references[split]) for split in references}
-
-    def score(tokens: Captions, split: str) -> dict[str, float]:
-        return score_captions(tokens, references[split], cider[split].score(tokens), known)
-
-    sets: dict[str, dict[str, float]] = {}
-    per_image: dict[int, float] = {}
-    for name in ("test", "val", "test_shuffled"):
-        split = SPLIT_OF_SET[name]
-        tokens = _tokens(predictions, name, records[split])
-        sets[name] = score(tokens, split)
-        if name == "test":
-            values = cider["test"].score(tokens)
-            per_image = {record.image_id: float(value) for record, value in zip(records["test"], values, strict=True)}
-    num_images = len(records["test"])
-    constant = best_constant_caption(training, cider["val"])
-    sets["floor_constant"] = score([constant] * num_images, "test")
-    sets["floor_random"] = score(random_captions(training, num_images=num_images, seed=seed), "test")
-    if all(len(of_image) >= 2 for of_image in references["test"]):
-        sets["human"] = score_humans(references["test"], known)
-    return Scores(sets, per_image, " ".join(constant))
-
-
-def score_captions(
-    tokens: Captions, references: References, cider_d: np.ndarray, training: set[tuple[str, ...]]
-) -> dict[str, float]:
-    """All metrics of one set; `cider_d` (N,) are the images' values, `training` the captions that are not novel."""
-    bleu = corpus_bleu(tokens, references)
-    return {
-        **{f"bleu{order}": value for order, value in enumerate(bleu, start=1)},
-        "rouge_l": float(image_rouge_l(tokens, references).mean()),
-        "cider_d": float(cider_d.mean()),
-        "mean_length": sum(map(len, tokens)) / len(tokens),
-        "vocabulary_size": float(len({token for caption in tokens for token in caption})),
-        "share_novel": sum(tuple(caption) not in training for caption in tokens) / len(tokens),
+    judges = {
+        split: Judge(
+            [_references(record) for record in records[split]], training_captions(training), embedding, evaluation, seed
+        )
+        for split in records
     }
+    test = judges["test"]
+    tokens = {
+        name: (SPLIT_OF_SET[kept], _tokens(predictions, kept, records[SPLIT_OF_SET[kept]]))
+        for name, kept in PREDICTED.items()
+        if kept in predictions
+    }
+    images = score_images(tokens["test"][1], test.references, test.cider)
+    sets = {name: judges[split].score(of_set) for name, (split, of_set) in tokens.items()}
+    num_images = len(records["test"])
+    constant = best_constant_caption(training, judges["val"].cider)
+    sets["floor_constant"] = test.score([constant] * num_images)
+    sets["floor_random"] = test.score(random_captions(training, num_images=num_images, seed=seed))
+    if all(len(of_image) >= 2 for of_image in test.references):
+        others = test.without_first()
+        sets["human"] = others.score([of_image[0] for of_image in test.references])
+        sets["test_like_human"] = others.score(tokens["test"][1])
+        if meteor is not None:
+            first = [of_image[0] for of_image in test.references]
+            sets["human"]["meteor_java"], _ = meteor_java(first, others.references, process=meteor)
+    if meteor is not None:
+        for name in ("test", "val"):
+            split, of_set = tokens[name]
+            sets[name]["meteor_java"], _ = meteor_java(of_set, judges[split].references, process=meteor)
+    return Scores(sets, [record.image_id for record in records["test"]], " ".join(constant), images)
 
 
-def score_humans(references: References, training: set[tuple[str, ...]]) -> dict[str, float]:
-    """Each image's first reference scored against its others: what agreement people reach (one reference less)."""
-    first = [of_image[0] for of_image in references]
-    others = [of_image[1:] for of_image in references]
-    return score_captions(first, others, CiderReferences(others).score(first), training)
+@dataclass(frozen=True)
+class Judge:
+    """One split's references, made ready once for any number of sets of captions.
+
+    `seed` draws the pairs of `embedding_cosine_random`.
+    """
+
+    references: References
+    training: TrainingCaptions
+    embedding: CaptionEmbedding
+    evaluation: Evaluation
+    seed: int
+    cider: CiderReferences = field(init=False)
+    embedded: EmbeddedReferences = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cider", CiderReferences(self.references))
+        object.__setattr__(self, "embedded", EmbeddedReferences(self.embedding, self.references))
+
+    def without_first(self) -> Judge:
+        """The same without each image's first reference."""
+        others = [of_image[1:] for of_image in self.references]
+        return Judge(others, self.training, self.embedding, self.evaluation, self.seed)
+
+    def score(self, tokens: Captions) -> dict[str, float]:
+        """All metrics of a set with a caption for each image, see the modules they come from."""
+        images = score_images(tokens, self.references, self.cider)
+        resamples, seed = self.evaluation.bootstrap_resamples, self.evaluation.bootstrap_seed
+        return {
+            **corpus_scores(images),
+            **bootstrap_intervals(images, resamples=resamples, seed=seed),
+            **self.embedded.cosines(tokens, seed=self.seed),
+            **lengths(tokens, self.references),
+            **diversity(tokens),
+            **novelty(tokens, self.training),
+            "num_references": sum(map(len, self.references)) / len(self.references),
+        }
 
 
 def _references(record: CaptionRecord) -> list[list[str]]:

@@ -13,7 +13,8 @@ BETA = 1.2
 def image_rouge_l(predictions: Sequence[list[str]], references: Sequence[Sequence[list[str]]]) -> np.ndarray:
     """ROUGE-L of each image's caption, float64 (N,), equal to pycocoevalcap 1.2; the corpus value is the mean.
 
-    The best precision and the best recall may come from different references. A caption without tokens has 0.
+    In [0, 1], higher is better. The best precision and the best recall may come from different references. A caption
+    without tokens has 0, also beside a reference without any, where pycocoevalcap gives 1.
     """
     assert len(predictions) == len(references), (len(predictions), len(references))
     return np.array([_rouge_l(tokens, of_image) for tokens, of_image in zip(predictions, references, strict=True)])
@@ -22,7 +23,8 @@ def image_rouge_l(predictions: Sequence[list[str]], references: Sequence[Sequenc
 def _rouge_l(tokens: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     if not tokens:
         return 0.0
-    lengths = [(longest_common_subsequence(reference, tokens), len(reference)) for reference in references]
+    positions = _positions(tokens)
+    lengths = [(_common(positions, len(tokens), reference), len(reference)) for reference in references]
     precision = max(length for length, _ in lengths) / len(tokens)
     recall = max(length / of_reference if of_reference else 0.0 for length, of_reference in lengths)
     if precision == 0.0 or recall == 0.0:
@@ -32,12 +34,21 @@ def _rouge_l(tokens: Sequence[str], references: Sequence[Sequence[str]]) -> floa
 
 def longest_common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
     """Length of the longest common subsequence, by bits of an integer (Hyyrö, 2004)."""
+    return _common(_positions(first), len(first), second)
+
+
+def _positions(tokens: Sequence[str]) -> dict[str, int]:
+    """Where each token stands, as bits."""
     positions: dict[str, int] = {}
-    for position, token in enumerate(first):
+    for position, token in enumerate(tokens):
         positions[token] = positions.get(token, 0) | 1 << position
-    full = (1 << len(first)) - 1
-    unmatched = full
+    return positions
+
+
+def _common(positions: dict[str, int], length: int, second: Sequence[str]) -> int:
+    unmatched = full = (1 << length) - 1
     for token in second:
-        matches = unmatched & positions.get(token, 0)
-        unmatched = (unmatched + matches | unmatched - matches) & full
-    return len(first) - unmatched.bit_count()
+        if token in positions:  # any other changes nothing
+            matches = unmatched & positions[token]
+            unmatched = (unmatched + matches | unmatched - matches) & full
+    return length - unmatched.bit_count()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from seesay.models.feature_scale import FeatureScale
+
+Size = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+ImageEnters = Literal["first_word", "initial_state"]
+"""What constructors of captioners take from params.yaml."""
 
 Memory = tuple[Tensor, ...]
 """What every word of an image's caption may look at, computed once an image; the first dimension of each tensor is the
@@ -53,7 +59,7 @@ class Captioner(nn.Module):
         raise NotImplementedError
 
     def attention(self, features: Tensor, tokens: Tensor) -> Tensor:
-        """How much the word after each of `tokens` (N, T) looks at each of the grid's places: (N, T, L), summing to one.
+        """How much the word after each of `tokens` (N, T) looks at each place of the grid, (N, T, L), summing to one.
 
         Only captioners that look at a grid can tell.
         """

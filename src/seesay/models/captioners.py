@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from seesay.models.att2in import Att2InCaptioner
 from seesay.models.captioner import Captioner
 from seesay.models.checkpoint import Checkpoint
 from seesay.models.construction import construct, load_weights, seeded_initialisation
+from seesay.models.gru import GRUCaptioner
 from seesay.models.lstm import LSTMCaptioner
+from seesay.models.soft_attention import SoftAttentionCaptioner
+from seesay.models.updown import UpDownCaptioner
 from seesay.params.experiments import Architecture
 
-CAPTIONERS: dict[str, type[Captioner]] = {"lstm": LSTMCaptioner}
+CAPTIONERS: dict[str, type[Captioner]] = {
+    "lstm": LSTMCaptioner,
+    "gru": GRUCaptioner,
+    "soft_attention": SoftAttentionCaptioner,
+    "att2in": Att2InCaptioner,
+    "updown": UpDownCaptioner,
+}
 
 
 def build_captioner(

@@ -70,7 +70,58 @@ class ScenesCaptionSource(Settings):
     num_val: PositiveInt
 
 
-CaptionSource = Annotated[CocoSource | Flickr8kSource | ScenesCaptionSource, Field(discriminator="kind")]
+LocalPath = Annotated[str, Field(min_length=1)]
+"""A path of a person's own: absolute, or relative to the workspace's root."""
+
+Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class LocalFile(Settings):
+    """A file of a person's own and what its bytes must hash to (`sha256:` and what `sha256sum` says).
+
+    DVC sees this entry, not the file: when the file changes, the stage refuses it until `checksum` says the new one.
+    """
+
+    path: LocalPath
+    checksum: Sha256
+
+
+class LocalImages(Settings):
+    """A zip archive of images, or a folder of them, which is packed into one.
+
+    `checksum` is that of the archive, of the packed one for a folder. Where it is absent the images are not checked,
+    and a change of them alone is brought in by `dvc repro -f fetch_captions@<name>`.
+    """
+
+    path: LocalPath
+    checksum: Sha256 | None = None
+
+
+class CocoFilesSplit(Settings):
+    """Captions in COCO's format; each `file_name` in them is a path inside `images`."""
+
+    annotations: LocalFile
+    images: LocalImages
+
+
+class CocoFilesSource(Settings):
+    """Captions and images of a person's own, in COCO's format; without `val` it is cut from train."""
+
+    kind: Literal["coco_files"]
+    train: CocoFilesSplit
+    val: CocoFilesSplit | None = None
+    test: CocoFilesSplit | None = None
+
+    @property
+    def splits(self) -> dict[str, CocoFilesSplit]:
+        """The splits that are there, by name: train first."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+
+CaptionSource = Annotated[
+    CocoSource | Flickr8kSource | CocoFilesSource | ScenesCaptionSource, Field(discriminator="kind")
+]
 
 
 class ImageLimits(Settings):
@@ -101,12 +152,22 @@ class CaptionLimits(Settings):
 class CaptionDataset(Settings):
     """A cell of `prepare_captions`: the caption source of the same name, split by image.
 
-    `val_fraction` cuts val from train where a source has no val of its own (COCO).
+    `val_fraction` cuts val from train where a source has no val of its own (COCO). `karpathy_split` takes the splits
+    from a file instead, in the format of Karpathy's dataset_coco.json; absent, they are the source's own.
     """
 
     val_fraction: Fraction | None
     split_seed: NaturalInt
     limits: CaptionLimits
+    karpathy_split: LocalFile | None = None
+
+    @model_validator(mode="after")
+    def _splits_come_from_one_place(self) -> CaptionDataset:
+        if self.karpathy_split is not None and self.val_fraction is not None:
+            raise ValueError(
+                f"val_fraction: got {self.val_fraction}: expected null with karpathy_split, which has a val"
+            )
+        return self
 
     @field_validator("val_fraction")
     @classmethod
@@ -124,6 +185,12 @@ class Vocabulary(Settings):
     also_dataset: CellName
     min_count: PositiveInt
 
+    @model_validator(mode="after")
+    def _datasets_are_two(self) -> Vocabulary:
+        if self.also_dataset == self.dataset:
+            raise ValueError(f"also_dataset: got {self.also_dataset}: expected another dataset than dataset, or none")
+        return self
+
 
 class Encoder(Settings):
     """A torchvision classification network whose features describe an image, and its pretrained weights.
@@ -138,15 +205,17 @@ class Encoder(Settings):
 class Features(Settings):
     """A cell of `extract_features`: a caption dataset seen through an encoder.
 
-    The encoder is an entry of `encoders`, or the backbone of a trained classifier of ours, one of the two being `none`.
-    `network` is the encoder's architecture, `classifier` where it is one of ours. Pooled features are always kept;
-    `grid_size` G also keeps a grid of G x G places. `num_components` projects both on that many principal components,
-    fitted on the train split's images alone.
+    The encoder is an entry of `encoders`, the backbone of a trained classifier of ours, or an entry of
+    `finetuned_encoders`, the other two being `none`. `network` is the encoder's architecture, `classifier` where it is
+    one of ours, `finetuned` where it is a fine-tuned one. Pooled features are always kept; `grid_size` G also keeps a
+    grid of G x G places. `num_components` projects both on that many principal components, fitted on the train split's
+    images alone.
     """
 
     dataset: CellName
     encoder: CellName
     classifier: CellName
+    finetuned: CellName
     network: Annotated[str, Field(min_length=1)]
     image_size: Annotated[int, Field(ge=32)]
     resize_size: Annotated[int, Field(ge=32)]
@@ -159,8 +228,10 @@ class Features(Settings):
     def _parts_fit(self) -> Features:
         if self.resize_size < self.image_size:
             raise ValueError(f"resize_size {self.resize_size} is smaller than the crop, image_size {self.image_size}")
-        if (self.encoder == "none") == (self.classifier == "none"):
-            raise ValueError(f"encoder and classifier: got {self.encoder} and {self.classifier}: expected one of them")
-        if (self.classifier == "none") == (self.network == "classifier"):
-            raise ValueError(f"network: got {self.network}: expected classifier with a classifier of ours, only there")
+        named = (self.encoder, self.classifier, self.finetuned)
+        if named.count("none") != 2:
+            raise ValueError(f"encoder, classifier and finetuned: got {', '.join(named)}: expected one of them")
+        for kind, cell in (("classifier", self.classifier), ("finetuned", self.finetuned)):
+            if (cell == "none") == (self.network == kind):
+                raise ValueError(f"network: got {self.network}: expected {kind} with a cell in {kind}, only there")
         return self

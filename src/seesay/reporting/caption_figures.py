@@ -30,6 +30,7 @@ _BARS = (
     ("val", "model, val images", SKY),
     ("test", "model, test images", BLUE),
     ("test_shuffled", "model, test images shuffled", VERMILION),
+    ("floor_nearest", "floor: caption of the\nnearest training image", GREY),
     ("floor_constant", "floor: best constant caption", GREY),
     ("floor_random", "floor: random training caption", GREY),
 )

@@ -1,4 +1,4 @@
-"""What does the page say of a dataset? Its data report as short tables: splits, classes, lengths, what was left out."""
+"""What does the page say of data? Reports as short tables: splits, classes, lengths, features, what was left out."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from seesay.params.datasets import Features
 from seesay.params.project import Params
 from seesay.paths import Paths
-from seesay.reporting.numbers import decimal, whole
+from seesay.reporting.captioner_names import describe_encoder
+from seesay.reporting.numbers import decimal, percent, whole
 from seesay.reporting.results import read_stage_json, substituted_files
 
 SPLITS = ("train", "val", "test")
@@ -44,7 +46,39 @@ def read_data_reports(params: Params, paths: Paths) -> list[DataReport]:
         for name in names:
             report = read_stage_json(paths.data_report(stage, name), stage, name)
             sections.append(_images(name, report) if stage == "prepare_images" else _captions(name, report))
+    for name, settings in params.features.items():
+        stage = "extract_features"
+        report = read_stage_json(paths.data_report(stage, name), stage, name)
+        sections.append(_features(name, settings, report, _explained(paths, stage, name)))
     return sections
+
+
+def _explained(paths: Paths, stage: str, name: str) -> dict[str, float]:
+    """The share of variance that principal components keep, by kind of features; empty where there are none."""
+    path = paths.metrics(stage, name)
+    metrics = read_stage_json(path, stage, name) if path.is_file() else {}
+    ending = "/explained_variance"
+    return {key.removesuffix(ending): value for key, value in metrics.items() if key.endswith(ending)}
+
+
+def _features(name: str, settings: Features, report: Mapping[str, Any], explained: Mapping[str, float]) -> DataReport:
+    """What the params ask for, and what the report says came of it."""
+    grid, trained_on = settings.grid_size, report.get("trained_on") or {}
+    weights = (report.get("source") or {}).get("files") or []
+    kept = ", ".join(f"{kind} {percent(share)} %" for kind, share in explained.items())
+    facts = (
+        ("of", settings.dataset),
+        ("encoder", describe_encoder(settings)),
+        ("weights", ", ".join(file["name"] for file in weights) or "none: see the encoder"),
+        ("images", whole(report.get("num_images"))),
+        ("dimensions", whole(report.get("num_dimensions"))),
+        ("places", "pooled only" if grid is None else f"pooled, and a grid of {grid}×{grid}"),
+        ("seen", f"shorter side {settings.resize_size} pixels, centre crop {settings.image_size}"),
+        ("principal components", "none" if settings.num_components is None else whole(settings.num_components)),
+        *((("variance they explain", kept),) if kept else ()),
+        *((("encoder trained on", str(trained_on["dataset"])),) if "dataset" in trained_on else ()),
+    )
+    return DataReport(name, "features", facts, (), "", tuple(substituted_files(report)))
 
 
 def _images(name: str, report: Mapping[str, Any]) -> DataReport:

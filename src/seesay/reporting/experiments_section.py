@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from markupsafe import Markup
 from seesay.params.project import Params
 from seesay.paths import Paths
 from seesay.reporting.embedding import Picture, embedded, read_picture
-from seesay.reporting.results import CHANCE, Row, read_stage_json
+from seesay.reporting.results import CHANCE, Results, Row, read_stage_json
 
 _CURVES = ("curves.svg", "Training and validation curves, the best epoch marked")
 _ANSWERS = (
@@ -57,7 +57,8 @@ class Example:
 @dataclass
 class CellFigures:
     """One experiment's figures. `details` may be folded away, and are open where `is_open`; `left_out` names the
-    folders of others, for which the page has no room; captioners have examples and the rule they were chosen by."""
+    folders of others, for which the page has no room; a dataset's best captioner has examples and the rule they were
+    chosen by."""
 
     cell: str
     task: str
@@ -71,32 +72,37 @@ class CellFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """All figures of the page: of the comparison, of each experiment, and samples by dataset."""
+    """All figures of the page: of the comparisons, of each experiment, and samples by dataset."""
 
     comparison: list[Picture]
+    captioners: list[Picture]
     cells: list[CellFigures]
     samples: dict[str, Picture]
 
 
-def collect_figures(params: Params, paths: Paths, rows: Sequence[Row], *, max_bytes: int) -> Figures:
+def collect_figures(params: Params, paths: Paths, results: Results, *, max_bytes: int) -> Figures:
     """The figures that the workspace has, up to `max_bytes` of them.
 
-    Comparisons, curves, and the figures of autoencoders and captioners are always there. What room they leave goes to
-    what each dataset's best classifier (by val, `rows` are the classification results) gets right and wrong, then to
-    samples of the data and to why the best ones answer so, then to what autoencoders look at and what their latents
-    say, then to the released classifiers, then to the others from the best down.
+    Comparisons, curves, the figures of autoencoders and captioners and examples of each dataset's best captioner are
+    always there. What room they leave goes to what each dataset's best classifier gets right and wrong, then to samples
+    of the data and to why the best ones answer so, then to what autoencoders complete, look at and know of classes,
+    then to the released classifiers, then to the others from the best down. Best by val; all captioners' examples are
+    on a page of their own.
     """
     folder = paths.figures("compare_classifiers")
     datasets = list(dict.fromkeys(classifier.dataset for classifier in params.classifiers.values()))
     comparison = _pictures(folder, [pair for name in datasets for pair in _of_dataset(name)])
     comparison += _pictures(folder, [("overfitting.svg", "Accuracy on train and val per epoch, side by side")])
     classifiers = [_classifier(cell, paths) for cell in params.classifiers]
-    cells = [*classifiers, *_others(params, paths)]
-    used = sum(len(picture.source) for picture in comparison)
+    cells = [*classifiers, *_autoencoders(params, paths), *_captioners(params, paths, results.captions)]
+    of_captions = dict.fromkeys(captioner.learning.dataset for captioner in params.captioners.values())
+    rankings = [(f"ranking_{name}.svg", f"Captioners of {name} by CIDEr-D, beside floors") for name in of_captions]
+    captioners = _pictures(paths.figures("compare_captioners"), rankings)
+    used = sum(len(picture.source) for picture in (*comparison, *captioners))
     used += sum(len(picture.source) for cell in cells for picture in cell.pictures)
     used += sum(len(example.picture or "") for cell in cells for example in cell.examples)
     room = _Room(max_bytes - used)
-    best, rest = _by_importance(params, rows)
+    best, rest = _by_importance(params, results.classification)
     by_cell = {one.cell: one for one in classifiers}
     autoencoders = [one for one in cells if one.task == "autoencoder"]
     for cell in best:
@@ -118,7 +124,7 @@ def collect_figures(params: Params, paths: Paths, rows: Sequence[Row], *, max_by
     for cell in rest:  # why it answers so means little without what it answers
         for stage, names in (("evaluate_classifier", _ANSWERS), ("explain_classifier", _REASONS)):
             room.add(by_cell[cell], paths.figures(stage, cell), names, paths)
-    return Figures(comparison, cells, samples)
+    return Figures(comparison, captioners, cells, samples)
 
 
 @dataclass
@@ -166,27 +172,42 @@ def _classifier(cell: str, paths: Paths) -> CellFigures:
     return CellFigures(cell, "classifier", _pictures(paths.figures("evaluate_classifier", cell), [_CURVES]))
 
 
-def _others(params: Params, paths: Paths) -> Iterable[CellFigures]:
+def _autoencoders(params: Params, paths: Paths) -> Iterable[CellFigures]:
     for cell in params.autoencoders:
         folder = paths.figures("evaluate_autoencoder", cell)
         yield CellFigures(cell, "autoencoder", _pictures(folder, [_CURVES, *_DRAWN[:1]]))
+
+
+def _captioners(params: Params, paths: Paths, rows: Sequence[Row]) -> Iterable[CellFigures]:
     scores = ("scores.svg", "CIDEr-D of the model beside floors, shuffled images and people")
+    shown = best_captioners(rows)
     for cell in params.captioners:
         folder = paths.figures("score_captions", cell)
+        figures = CellFigures(cell, "captioner", _pictures(folder, [_CURVES, scores]))
         panel = folder / "captions.json"
-        content: Any = read_stage_json(panel, "score_captions", cell) if panel.is_file() else {}
-        examples = tuple(
-            Example(
-                kind=str(case["kind"]),
-                picture=embedded(folder / Path(str(case["image"])).name),
-                prediction=str(case["prediction"]),
-                references=tuple(map(str, case["references"])),
-                cider_d=float(case["cider_d"]),
-            )
-            for case in content.get("cases", [])
-        )
-        pictures = _pictures(folder, [_CURVES, scores])
-        yield CellFigures(cell, "captioner", pictures, rule=str(content.get("rule", "")), examples=examples)
+        if cell in shown and panel.is_file():
+            content: Any = read_stage_json(panel, "score_captions", cell)
+            figures.rule = str(content.get("rule", ""))
+            figures.examples = tuple(_example(case, folder) for case in content.get("cases", []))
+        yield figures
+
+
+def best_captioners(rows: Sequence[Row]) -> list[str]:
+    """Of each dataset the captioner with the highest CIDEr-D on val; `rows` are the results on captions."""
+    best: dict[str, str] = {}
+    for row in sorted((row for row in rows if row["set"] == "val"), key=lambda row: -(row.get("cider_d") or 0.0)):
+        best.setdefault(row["dataset"], row["cell"])
+    return list(best.values())
+
+
+def _example(case: Mapping[str, Any], folder: Path) -> Example:
+    return Example(
+        kind=str(case["kind"]),
+        picture=embedded(folder / Path(str(case["image"])).name),
+        prediction=str(case["prediction"]),
+        references=tuple(map(str, case["references"])),
+        cider_d=float(case["cider_d"]),
+    )
 
 
 def _pictures(folder: Path, names: Sequence[tuple[str, str]]) -> list[Picture]:

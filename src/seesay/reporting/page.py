@@ -1,6 +1,6 @@
-"""What does a person look at? reports/results.md and reports/index.html, one page that opens offline.
+"""What does a person look at? reports/results.md, and two pages that open offline: index.html and captions.html.
 
-Both are views, not DVC outputs: they say when, on what and from which commit the results were made.
+All are views, not DVC outputs: they say when, on what and from which commit the results were made.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import jinja2
 from seesay.files import write_text
 from seesay.params.project import Params, load_params
 from seesay.paths import Paths
+from seesay.reporting.captions_page import read_shared_cases
 from seesay.reporting.data_section import read_data_reports
 from seesay.reporting.experiments_section import collect_figures
 from seesay.reporting.gate import read_verdict
@@ -29,9 +30,9 @@ MAX_PICTURE_BYTES = 1_800_000
 
 
 def render_views(results: Results, params: Params, paths: Paths, *, ledger: Iterable[LedgerLine] | None = None) -> None:
-    """Writes both views; each lands whole or not at all.
+    """Writes the views; each lands whole or not at all.
 
-    What is missing among figures, run records and verdict is left out of the page: it shows what there is. `ledger`
+    What is missing among figures, run records and verdict is left out of the pages: they show what there is. `ledger`
     adds what the latest sync found of each stage.
     """
     runs = read_runs(params, paths, ledger)
@@ -39,25 +40,29 @@ def render_views(results: Results, params: Params, paths: Paths, *, ledger: Iter
     title, note = params.report.title, params.report.note
     markdown = results_markdown(results, title=title, note=note, provenance=made, measured=speeds)
     tables, footnotes = results_tables(results, speeds)
-    page = _template().render(
+    page = _template("index.html").render(
         title=title,
         note=note,
         provenance=made,
         tables=tables,
         footnotes=footnotes,
-        figures=collect_figures(params, paths, results.classification, max_bytes=MAX_PICTURE_BYTES),
+        figures=collect_figures(params, paths, results, max_bytes=MAX_PICTURE_BYTES),
         datasets=read_data_reports(params, paths),
         verdict=_verdict(paths),
         runs=runs,
         has_ledger=ledger is not None,
         duration=duration,
     )
+    captioned = dict.fromkeys(captioner.learning.dataset for captioner in params.captioners.values())
+    cases = read_shared_cases(paths, list(captioned))
+    captions = _template("captions.html").render(title=title, provenance=made, datasets=cases)
     write_text(paths.results, markdown)
+    write_text(paths.captions_page, captions)
     write_text(paths.report, page)
 
 
 def refresh_views(root: Path, ledger: Iterable[LedgerLine] | None = None) -> None:
-    """Renders both views anew from the results the report stage has collected."""
+    """Renders the views anew from the results the report stage has collected."""
     params, paths = load_params(root), Paths(root)
     lines = None if ledger is None else list(ledger)
     render_views(read_results(paths.results_data), params, paths, ledger=lines)
@@ -86,7 +91,7 @@ def _verdict(paths: Paths) -> dict[str, Any] | None:
     return {**verdict, "checks": checks}
 
 
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,  # captions, class names and file names are other people's text
@@ -94,4 +99,4 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("index.html")
+    return environment.get_template(name)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from seesay.errors import InputError
 from seesay.files import read_json, write_json
+from seesay.params.captioning import CaptionerTraining
+from seesay.params.experiments import NONE
 from seesay.params.project import Params
 from seesay.paths import Paths, cell_name
 from seesay.reporting.autoencoder_tables import starts_from
+from seesay.reporting.captioner_names import describe_decoding, describe_learning, describe_sight
 
 CHANCE = "chance"
 REQUIRED_CAPTION_SETS = ("test", "val", "test_shuffled", "floor_constant", "floor_random")
 _MCNEMAR = ("mcnemar/b", "mcnemar/c", "mcnemar/p")
-CAPTION_SETS = (*REQUIRED_CAPTION_SETS, "human")
+CAPTION_SETS = (*REQUIRED_CAPTION_SETS, "floor_nearest", "human")
 
 Row = dict[str, Any]
 
@@ -27,7 +30,8 @@ class Results:
     """The rows of every results table: flat dicts with metric keys; numbers that are not finite are None.
 
     `classification` has a row per classifier, per dataset's chance and per published result, which has a `source`.
-    `captions` has a row per captioner and set of captions scored (the model's, its images shuffled, the floors).
+    `captions` has a row per captioner and set of captions scored (the model's, its images shuffled, the floors); that
+    of its test images also has what the comparison of captioners found.
     """
 
     classification: list[Row]
@@ -83,16 +87,10 @@ def substituted_files(report: Mapping[str, Any]) -> list[str]:
 
 
 def _classification(params: Params, paths: Paths) -> list[Row]:
-    stage = "compare_classifiers"
-    path = paths.metrics(stage)
-    compared = read_stage_json(path, stage, None).get("rows") if params.classifiers else []
-    if not isinstance(compared, list):
-        raise InputError(f"{path}: expected the key rows with a list")
+    compared = _rows_of("compare_classifiers", paths) if params.classifiers else []
     rows = []
     for cell, settings in params.classifiers.items():
-        found = next((row for row in compared if row.get("cell") == cell and "source" not in row), None)
-        if found is None:
-            raise InputError(f"{path}: no row for the classifier {cell}, which params.yaml names")
+        found = _classifier_row(cell, compared, paths)
         evaluated = _metrics("evaluate_classifier", cell, paths, ["test/top1", "test/num_images"])
         trained = _metrics("train_classifier", cell, paths, ["best_epoch", "num_epochs"])
         costs = {key: _number(found.get(key)) for key in ("num_parameters", "flops")}
@@ -114,6 +112,23 @@ def _classification(params: Params, paths: Paths) -> list[Row]:
     return sorted(rows, key=lambda row: datasets.index(row["dataset"]))
 
 
+def _classifier_row(cell: str, compared: Sequence[Row], paths: Paths) -> Row:
+    found = next((row for row in compared if row.get("cell") == cell and "source" not in row), None)
+    if found is None:
+        path = paths.metrics("compare_classifiers")
+        raise InputError(f"{path}: no row for the classifier {cell}, which params.yaml names")
+    return found
+
+
+def _rows_of(stage: str, paths: Paths) -> list[Row]:
+    """What a comparison has found, a row each."""
+    path = paths.metrics(stage)
+    rows = read_stage_json(path, stage, None).get("rows")
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: expected the key rows with a list")
+    return rows
+
+
 def _autoencoder(cell: str, params: Params, paths: Paths) -> Row:
     settings = params.autoencoders[cell]
     keys = ["test/mse", "test/psnr", "test/mean_image_psnr"]
@@ -129,22 +144,53 @@ def _autoencoder(cell: str, params: Params, paths: Paths) -> Row:
 
 
 def _captions(cell: str, params: Params, paths: Paths) -> list[Row]:
-    settings = params.captioners[cell]
-    learning, decoding = settings.learning, settings.decoding
+    learning, decoding = params.captioners[cell].learning, params.captioners[cell].decoding
     required = [f"{name}/cider_d" for name in REQUIRED_CAPTION_SETS]
     metrics = _metrics("score_captions", cell, paths, required)
-    files = [
-        *substituted_files(_report("prepare_captions", learning.dataset, paths)),
-        *substituted_files(_report("extract_features", learning.features, paths)),
-    ]
+    files = _captioner_substitutes(learning, params, paths)
+    compared = _compared_captioner(cell, paths)
+    names = {
+        "cell": cell,
+        "dataset": learning.dataset,
+        "architecture": learning.architecture.name,
+        "features": learning.features,
+        "sees": describe_sight(params.features[learning.features], str(compared.get("looks_at", ""))),
+        "search": describe_decoding(decoding),
+        "learned": describe_learning(learning),
+    }
     rows = []
     for name in CAPTION_SETS:
         scores = {key.removeprefix(f"{name}/"): value for key, value in metrics.items() if key.startswith(f"{name}/")}
         if scores:
-            names = {"cell": cell, "dataset": learning.dataset, "architecture": learning.architecture.name}
-            search = decoding.method if decoding.method == "greedy" else f"beam {decoding.beam_size}"
-            rows.append({**names, "search": search, "set": name, **scores, "substitutes": files})
+            found = compared if name == "test" else {}
+            rows.append({**names, "set": name, **found, **scores, "substitutes": files})
     return rows
+
+
+def _captioner_substitutes(learning: CaptionerTraining, params: Params, paths: Paths) -> list[str]:
+    """Of all that a captioner has learned from: captions, images, its encoder's weights, and what a classifier of ours
+    that is its encoder had learned from."""
+    files: list[str] = []
+    for dataset, features in ((learning.dataset, learning.features), (learning.also_dataset, learning.also_features)):
+        if dataset == NONE:
+            continue
+        files += substituted_files(_report("prepare_captions", dataset, paths))
+        files += substituted_files(_report("extract_features", features, paths))
+        classifier = params.features[features].classifier
+        if classifier != NONE:
+            files += _classifier_row(classifier, _rows_of("compare_classifiers", paths), paths)["substitutes"]
+    return list(dict.fromkeys(files))
+
+
+def _compared_captioner(cell: str, paths: Paths) -> Row:
+    """What the comparison of captioners has found of one, less its scores, which its own metrics file holds."""
+    path, rows = paths.metrics("compare_captioners"), _rows_of("compare_captioners", paths)
+    found = next((row for row in rows if row.get("cell") == cell and row.get("set") == "test"), None)
+    if found is None:
+        raise InputError(f"{path}: no row for the captioner {cell}, which params.yaml names")
+    texts = {key: found[key] for key in ("looks_at", "built_on", "next") if key in found}
+    numbers = ("num_parameters", "shuffled_drop", *(key for key in found if key.startswith("next/")))
+    return texts | {key: _number(found[key]) for key in numbers if key in found}
 
 
 def _dataset(stage: str, name: str, paths: Paths) -> Row:

@@ -48,12 +48,14 @@ class StageRun:
 
 @dataclass(frozen=True)
 class Measured:
-    """Times of classifiers, by cell: `throughput` is images a second by batch size; `core_seconds` are those of
-    training its first network, `core_seconds_all_seeds` of all its networks."""
+    """Times by cell. Of classifiers: `throughput` is images a second by batch size; `core_seconds` are those of
+    training its first network, `core_seconds_all_seeds` of all its networks. Of captioners: `captioner_core_seconds`.
+    """
 
     throughput: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     core_seconds: Mapping[str, float] = field(default_factory=dict)
     core_seconds_all_seeds: Mapping[str, float] = field(default_factory=dict)
+    captioner_core_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def stage_instances(params: Params) -> list[tuple[str, str | None]]:
@@ -75,8 +77,11 @@ def stage_instances(params: Params) -> list[tuple[str, str | None]]:
         ("fetch_weights", params.encoders),
         ("extract_features", params.features),
         ("train_captioner", params.captioners),
+        ("finetune_encoder", params.finetuned_encoders),
         ("caption_images", params.captioners),
         ("score_captions", params.captioners),
+        ("explain_captioner", params.captioners),
+        ("compare_captioners", [None]),
         ("report", [None]),
         ("gate", [None]),
         ("register", [None]),
@@ -94,9 +99,8 @@ def read_runs(params: Params, paths: Paths, ledger: Iterable[LedgerLine] | None 
 
 
 def measured(runs: Sequence[StageRun]) -> Measured:
-    """What the records of the latest comparison and of each classifier's training say."""
+    """What the records of the latest comparison and of each classifier's and captioner's training say."""
     speeds: dict[str, dict[int, float]] = {}
-    trained = {run.cell: run.measurements for run in runs if run.stage == "train_classifier" and run.cell is not None}
     for run in runs:
         if run.stage == "compare_classifiers":
             for key, value in run.measurements.items():
@@ -104,10 +108,16 @@ def measured(runs: Sequence[StageRun]) -> Measured:
                 if batch_size.isdecimal():
                     speeds.setdefault(cell, {})[int(batch_size)] = value
 
-    def of_training(key: str) -> dict[str, float]:
+    def of_training(stage: str, key: str) -> dict[str, float]:
+        trained = {run.cell: run.measurements for run in runs if run.stage == stage and run.cell is not None}
         return {cell: values[key] for cell, values in trained.items() if key in values}
 
-    return Measured(speeds, of_training("core_seconds"), of_training("core_seconds_all_seeds"))
+    return Measured(
+        speeds,
+        of_training("train_classifier", "core_seconds"),
+        of_training("train_classifier", "core_seconds_all_seeds"),
+        of_training("train_captioner", "core_seconds"),
+    )
 
 
 def provenance(runs: Iterable[StageRun]) -> str:

@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seesay.reporting.autoencoder_tables import autoencoder_tables
+from seesay.reporting.caption_tables import caption_tables
 from seesay.reporting.classifier_tables import classifier_tables
-from seesay.reporting.numbers import decimal, percent, whole
+from seesay.reporting.numbers import whole
 from seesay.reporting.results import Results, Row
 from seesay.reporting.runs import Measured
 from seesay.reporting.table import Footnotes, Table
-
-_SET_NAMES = {
-    "test": "test images",
-    "val": "val images",
-    "test_shuffled": "test, images shuffled",
-    "floor_constant": "floor: best constant caption",
-    "floor_random": "floor: random training caption",
-    "human": "human: a reference against the others",
-}
 
 
 def results_tables(results: Results, measured: Measured) -> tuple[list[Table], list[str]]:
@@ -30,7 +22,7 @@ def results_tables(results: Results, measured: Measured) -> tuple[list[Table], l
     tables = [
         *classifier_tables(results.classification, measured, notes),
         *autoencoder_tables(results.autoencoders, notes),
-        _captions(results.captions, notes),
+        *caption_tables(results.captions, measured, notes),
         _datasets(results.datasets, notes),
     ]
     return [table for table in tables if table.rows], notes.texts()
@@ -44,38 +36,6 @@ def results_markdown(results: Results, *, title: str, note: str, provenance: str
         parts += [f"## {table.title}", table.note, table.markdown()]
     parts += footnotes
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _captions(rows: Sequence[Row], notes: Footnotes) -> Table:
-    lines = []
-    for row in rows:
-        is_model = row["set"] in ("test", "val", "test_shuffled")
-        scored = _SET_NAMES[row["set"]] + (f" ({row['search']})" if is_model else "")
-        lines.append(
-            (
-                row["cell"],
-                row["dataset"] + notes.mark(row["substitutes"]),
-                scored,
-                *(percent(row.get(f"bleu{n}")) for n in (1, 2, 3, 4)),
-                percent(row.get("rouge_l")),
-                decimal(row.get("cider_d")),
-                decimal(row.get("mean_length"), decimals=1),
-                whole(row.get("vocabulary_size")),
-                percent(row.get("share_novel")),
-            )
-        )
-    return Table(
-        "Captions",
-        "BLEU and ROUGE-L in percent, CIDEr-D as a decimal (0.30 is often printed as 30). A captioner that does not "
-        "look scores like the floors, and loses nothing when the images are shuffled. Length in words; novel: not a "
-        "training caption.",
-        (
-            *("captioner", "dataset", "captions"),
-            *("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D", "length", "words", "novel, %"),
-        ),
-        tuple(lines),
-        num_names=3,
-    )
 
 
 def _datasets(rows: Sequence[Row], notes: Footnotes) -> Table:

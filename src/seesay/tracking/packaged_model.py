@@ -6,7 +6,6 @@ MLflow executes this file when it saves and when it loads a model ("models from 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,17 @@ from mlflow.pyfunc.model import PythonModel
 BATCH_SIZE = 100
 """Features decoded at a time; captions do not depend on it."""
 
+SEED = 0
+"""Of captions drawn at random, where a captioner is released to: equal features at equal places give equal captions."""
+
 
 class PackagedModel(PythonModel):
     """`predict` of each kind of model.
 
     A classifier takes images, uint8 (N, H, W, 3), and returns probabilities, float32 (N, classes), in the order of
     `classes`. An autoencoder takes the same and returns the images reconstructed, uint8 (N, H, W, 3). A captioner takes
-    pooled features, float (N, D), and returns N captions, decoded as those its scores in the registry are of.
+    features as it looks at them, float, pooled ones (N, D) or a grid's (N, L, D), and returns N captions, decoded as
+    those its scores in the registry are of.
     """
 
     def load_context(self, context: Any) -> None:
@@ -43,8 +46,10 @@ class PackagedModel(PythonModel):
         self.network = restore[self.kind](self.checkpoint)
         if self.kind == "captioner":
             from seesay.params.captioning import Decoding
+            from seesay.params.reading import validate
 
-            self.decoding = Decoding(**context.model_config["decoding"], batch_size=BATCH_SIZE)
+            described = {**context.model_config["decoding"], "batch_size": BATCH_SIZE}
+            self.decoding: Decoding = validate(described, Decoding, where="model_config", prefix=["decoding"])
             self.vocabulary = read_vocabulary(Path(context.artifacts["vocabulary"]))
             self.checkpoint.require_vocabulary(self.vocabulary.digest)
 
@@ -69,15 +74,10 @@ class PackagedModel(PythonModel):
     def _captions(self, features: Any) -> list[str]:
         import torch
 
-        from seesay.compute import Compute
-        from seesay.evaluation.captioning import decode_rows  # what `caption_images` decodes with
+        from seesay.models.decoding import decode  # what `caption_images` decodes with
 
-        shown: Any = SimpleNamespace(pooled=features)
-        rows = np.arange(len(features), dtype=np.int64)
-        threads = torch.get_num_threads()
-        compute = Compute(torch.device("cpu"), None, num_threads=threads, deterministic=False, compile=False)
-        found = decode_rows(self.network, shown, rows, self.decoding, compute=compute)
-        return [" ".join(self.vocabulary.decode(one.token_ids)) for one in found]
+        found = decode(self.network, torch.from_numpy(features), self.decoding, seed=SEED)
+        return [" ".join(self.vocabulary.decode(candidates[0].token_ids)) for candidates in found]
 
 
 set_model(PackagedModel())

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from seesay.data.sources import SourceNote
 from seesay.errors import InputError
 from seesay.files import file_digest, read_json
+from seesay.params.autoencoding import Autoencoder
 from seesay.params.captioning import Captioner
-from seesay.params.experiments import Autoencoder, Classifier
+from seesay.params.experiments import NONE, Classifier
 from seesay.params.results import Release
 from seesay.paths import Paths
 from seesay.tracking.records import RunRecord, read_record
@@ -97,11 +98,15 @@ def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any], c
 def _substitutes(paths: Paths, made_as: Classifier | Autoencoder | Captioner) -> list[str]:
     """Names of the files that stood in for official ones in what a model was made from, its encoder's weights too."""
     if isinstance(made_as, Captioner):
-        learning = made_as.learning
-        reports = [
-            paths.data_report("prepare_captions", learning.dataset),
-            paths.data_report("extract_features", learning.features),
-        ]
+        learning, reports = made_as.learning, []
+        for name, features in ((learning.dataset, learning.features), (learning.also_dataset, learning.also_features)):
+            if name == NONE:
+                continue
+            seen = paths.data_report("extract_features", features)
+            reports += [paths.data_report("prepare_captions", name), seen]
+            trained_on = read_json(seen).get("trained_on")
+            if trained_on:  # the encoder is a classifier of ours
+                reports.append(paths.data_report("prepare_images", trained_on["dataset"]))
     else:
         reports = [paths.data_report("prepare_images", made_as.dataset)]
     notes = [SourceNote.from_json(read_json(path).get("source"), where=path) for path in reports]
@@ -174,7 +179,7 @@ def _training_run(client: MlflowClient, store: Store, root: Path, entry: dict[st
     return None if run is None or run.info.lifecycle_stage == "deleted" else str(run.info.run_id)
 
 
-def _signature(kind: str) -> ModelSignature:
+def _signature(entry: dict[str, Any], root: Path) -> ModelSignature:
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
@@ -182,12 +187,23 @@ def _signature(kind: str) -> ModelSignature:
     images = Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))])
     probabilities = Schema([TensorSpec(np.dtype(np.float32), (-1, -1))])
     captions = Schema([ColSpec(DataType.string)])
+    features = probabilities  # pooled ones have the same type
+    if entry["kind"] == "captioner" and _looks_at_grid(root / entry["weights"]):
+        features = Schema([TensorSpec(np.dtype(np.float32), (-1, -1, -1))])
     inputs, outputs = {
         "classifier": (images, probabilities),
         "autoencoder": (images, images),
-        "captioner": (probabilities, captions),  # pooled features have the same type
-    }[kind]
+        "captioner": (features, captions),
+    }[entry["kind"]]
     return ModelSignature(inputs=inputs, outputs=outputs)
+
+
+def _looks_at_grid(weights: Path) -> bool:
+    from seesay.models.captioners import CAPTIONERS
+    from seesay.models.checkpoint import load_checkpoint
+
+    architecture = load_checkpoint(weights, kind="captioner").architecture
+    return CAPTIONERS[architecture["name"]].looks_at == "grid"
 
 
 def _training_record(root: Path, entry: dict[str, Any]) -> RunRecord:
@@ -243,7 +259,7 @@ def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
             python_model=str(PACKAGE),
             artifacts=artifacts,
             model_config=config,
-            signature=_signature(entry["kind"]),
+            signature=_signature(entry, root),
             pip_requirements=["seesay"],
             metadata={"cell": entry["cell"], entry["metric"]: str(entry["value"])},
         )

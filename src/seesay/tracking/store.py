@@ -34,8 +34,11 @@ EXPERIMENTS = {
     "fetch_weights": "captioning",
     "extract_features": "captioning",
     "train_captioner": "captioning",
+    "finetune_encoder": "captioning",
     "caption_images": "captioning",
     "score_captions": "captioning",
+    "explain_captioner": "captioning",
+    "compare_captioners": "captioning",
 }
 """The task a stage belongs to; the others (report, gate, register) are about the pipeline as a whole."""
 

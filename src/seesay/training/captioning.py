@@ -1,115 +1,232 @@
-"""What a captioner learns: the next word of human captions, given the image and the words before."""
+"""What a captioner learns: the next word of human captions given the image and the words before, or by reward."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from seesay.compute import Compute
 from seesay.data.caption_batches import (
     CaptionBatch,
-    EncodedCaptions,
+    ImageBatch,
+    Seen,
     encode_captions,
-    ordered_batches,
+    image_batches,
+    images_of,
     shuffled_batches,
 )
 from seesay.data.caption_records import CaptionRecords
 from seesay.data.features import Features
-from seesay.data.vocabulary import PAD, Vocabulary
+from seesay.data.joined_features import JoinedFeatures, require_alike
+from seesay.data.vocabulary import Vocabulary
 from seesay.models.captioner import Captioner
 from seesay.models.checkpoint import Checkpoint, describe_architecture
 from seesay.params.captioning import CaptionerTraining
-from seesay.training.loop import Log, Step, fit
+from seesay.params.experiments import NONE
+from seesay.seeding import numpy_generator, torch_generator
+from seesay.training.caption_validation import Score, greedy_captions, mean_token_loss
+from seesay.training.loop import LOWEST_LOSS, BestBy, Fit, Log, Step, fit
+from seesay.training.scheduled_sampling import share_at, with_own_words
+from seesay.training.self_critical import Reward, self_critical_step
+from seesay.training.teacher_forcing import token_losses
+
+BEST_BY = {"loss": LOWEST_LOSS, "cider_d": BestBy("val/cider_d", highest=True)}
+
+
+class DescribedImages(NamedTuple):
+    """A caption dataset, and what an encoder saw of its images."""
+
+    captions: CaptionRecords
+    features: Features
 
 
 def fit_captioner(
     captioner: Captioner,
-    captions: CaptionRecords,
+    learned: Sequence[DescribedImages],
     vocabulary: Vocabulary,
-    features: Features,
     settings: CaptionerTraining,
     *,
+    score: Score,
+    reward: Reward | None,
     seed: int,
     compute: Compute,
     log: Log,
     resume: Path | None,
-) -> Checkpoint:
-    """Fits `captioner` on the train captions; returns the epoch of the lowest cross-entropy on the val captions.
+) -> tuple[Checkpoint, float]:
+    """Fits `captioner` on the train split of all of `learned`; returns its best epoch by the val split of the first,
+    as `settings.best_by` says, and the core-seconds that all epochs took.
 
     Losses are means per token, <eos> included: train/loss with label smoothing, val/loss without; val/perplexity is
-    exp(val/loss). Raises `InputError` for a split without captions, `TrainingError` where training goes wrong.
+    exp(val/loss). val/cider_d is what `score` gives for greedy captions of the val images; where it does not choose the
+    epoch, it is not computed. With `self_critical` the captions come from the captioner and `reward` judges them:
+    train/reward is their mean, train/unended the share cut at the longest length. A captioner that is built on another
+    keeps that one's scale of features. Raises `InputError` for a split without captions and for features that do not
+    go together, `TrainingError` where training goes wrong.
     """
     assert captioner.vocabulary_size == len(vocabulary), "the captioner was built for another vocabulary"
-    train, val = (
-        encode_captions(captions, split, vocabulary, max_caption_length=settings.max_caption_length)
-        for split in ("train", "val")
-    )
-    captioner.scale.measure(torch.from_numpy(features.pooled[np.unique(train.rows)]))
-    batch_size = settings.training.batch_size
-
-    def batches(epoch: int) -> Iterator[CaptionBatch]:
-        return shuffled_batches(train, features, batch_size=batch_size, seed=seed, epoch=epoch, device=compute.device)
-
-    def compute_step(model: nn.Module, batch: CaptionBatch) -> Step:
-        losses = token_losses(model, batch, label_smoothing=settings.label_smoothing)
-        return Step(losses.mean(), len(losses), {})
-
-    def evaluate(model: nn.Module) -> dict[str, float]:
-        loss = mean_token_loss(model, val, features, batch_size=batch_size, compute=compute)
-        return {"val/loss": loss, "val/perplexity": math.exp(min(loss, 700.0))}  # exp(710) overflows
-
-    best = fit(
+    names = (settings.features, settings.also_features)[: len(learned)]
+    require_alike(names, [one.features for one in learned])
+    rows = JoinedFeatures([one.features for one in learned], captioner.looks_at)
+    datasets = [one.captions for one in learned]
+    if settings.built_on == NONE:
+        train_images = images_of(datasets, "train")
+        captioner.scale.measure(rows.measured(train_images.datasets, train_images.rows))
+    best = teach(
         captioner,
-        settings.training,
-        batches=batches,
-        num_batches=train.num_batches(batch_size),
-        compute_step=compute_step,
-        evaluate=evaluate,
-        expected_first_loss=math.log(len(vocabulary)),
+        datasets,
+        rows,
+        vocabulary,
+        settings,
+        score=score,
+        reward=reward,
         seed=seed,
         compute=compute,
         log=log,
         resume=resume,
     )
-    return Checkpoint(
+    checkpoint = Checkpoint(
         kind="captioner",
         dataset=settings.dataset,
-        dataset_digest=captions.digest,
+        dataset_digest=datasets[0].digest,
         classes=(),
         vocabulary_digest=vocabulary.digest,
         architecture=describe_architecture(settings.architecture),
-        sizes={"vocabulary_size": len(vocabulary), "feature_size": features.num_dimensions},
+        sizes={"vocabulary_size": len(vocabulary), "feature_size": learned[0].features.num_dimensions},
         settings=settings.model_dump(mode="json"),
         normalisation={},
         state_dict=best.state_dict,
         metrics=best.metrics,
     )
+    return checkpoint, best.core_seconds
 
 
-def token_losses(captioner: nn.Module, batch: CaptionBatch, *, label_smoothing: float) -> Tensor:
-    """Cross-entropies, float32, of all targets that are not <pad>, as one vector; only these cost logits."""
-    model = cast(Captioner, captioner)  # or its compiled form
-    targets = batch.targets.flatten()
-    taught = (targets != PAD).nonzero().squeeze(1)
-    hidden = model.hidden(batch.features, batch.inputs).flatten(0, 1).index_select(0, taught)
-    logits = model.logits(hidden).float()
-    return F.cross_entropy(logits, targets[taught], label_smoothing=label_smoothing, reduction="none")
+def teach(
+    captioner: Captioner,
+    datasets: Sequence[CaptionRecords],
+    rows: Seen,
+    vocabulary: Vocabulary,
+    settings: CaptionerTraining,
+    *,
+    score: Score,
+    reward: Reward | None,
+    seed: int,
+    compute: Compute,
+    log: Log,
+    resume: Path | None,
+    rate_scales: Mapping[str, float] | None = None,
+) -> Fit:
+    """Fits `captioner`, whose scale is measured, as `fit_captioner` says; it takes what `rows` has of the datasets'
+    images. `rate_scales`: see `build_optimizer`."""
+    max_length = settings.max_caption_length
+    val = encode_captions(datasets[:1], "val", vocabulary, max_caption_length=max_length)
+    val_images = images_of(datasets[:1], "val")
+    best_by = BEST_BY[settings.best_by]
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        with compute.autocast():
+            loss = mean_token_loss(model, val, rows, device=compute.device)
+            metrics = {"val/loss": loss, "val/perplexity": math.exp(min(loss, 700.0))}  # exp(710) overflows
+            if best_by.metric == "val/cider_d":
+                said = greedy_captions(model, val_images, rows, max_length=max_length, device=compute.device)
+                metrics["val/cider_d"] = score(said)
+        return metrics
+
+    if settings.self_critical is None:
+        lessons = _human_captions(datasets, rows, vocabulary, settings, seed=seed, device=compute.device)
+    else:
+        assert reward is not None, "learning by reward needs one"
+        lessons = _own_captions(datasets, rows, reward, settings, seed=seed, device=compute.device)
+    return fit(
+        captioner,
+        settings.training,
+        batches=lessons.batches,
+        num_batches=lessons.num_batches,
+        compute_step=lessons.compute_step,
+        evaluate=evaluate,
+        expected_first_loss=math.log(len(vocabulary)) if settings.built_on == NONE else None,
+        seed=seed,
+        compute=compute,
+        log=log,
+        resume=resume,
+        rate_scales=rate_scales,
+        best_by=best_by,
+    )
 
 
-def mean_token_loss(
-    captioner: nn.Module, encoded: EncodedCaptions, features: Features, *, batch_size: int, compute: Compute
-) -> float:
-    """Mean cross-entropy per token over all of `encoded`."""
-    totals, num_tokens = 0.0, 0
-    for batch in ordered_batches(encoded, features, batch_size=batch_size, device=compute.device):
-        losses = token_losses(captioner, batch, label_smoothing=0.0)
-        totals += float(losses.detach().double().sum())
-        num_tokens += len(losses)
-    return totals / num_tokens
+Lesson = tuple[CaptionBatch | ImageBatch, torch.Generator, float]
+"""A batch, where chance comes from, and the share of its words to replace."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What `fit` wants to know of batches of some kind."""
+
+    num_batches: int
+    batches: Callable[[int], Iterator[Lesson]]
+    compute_step: Callable[[nn.Module, Lesson], Step]
+
+
+def _human_captions(
+    datasets: Sequence[CaptionRecords],
+    rows: Seen,
+    vocabulary: Vocabulary,
+    settings: CaptionerTraining,
+    *,
+    seed: int,
+    device: torch.device,
+) -> Lessons:
+    """Of human captions."""
+    train = encode_captions(datasets, "train", vocabulary, max_caption_length=settings.max_caption_length)
+    batch_size = settings.training.batch_size
+
+    def batches(epoch: int) -> Iterator[Lesson]:
+        share = share_at(epoch, settings.training.epochs, settings.scheduled_sampling)
+        generator = torch_generator(seed, "scheduled_sampling", epoch, device=device)
+        for batch in shuffled_batches(train, rows, batch_size=batch_size, seed=seed, epoch=epoch, device=device):
+            yield batch, generator, share
+
+    def compute_step(model: nn.Module, lesson: Lesson) -> Step:
+        batch, generator, share = lesson
+        assert isinstance(batch, CaptionBatch)
+        if share > 0.0:
+            batch = with_own_words(model, batch, share=share, generator=generator)
+        losses = token_losses(model, batch, label_smoothing=settings.label_smoothing)
+        return Step(losses.mean(), len(losses), {})
+
+    return Lessons(train.num_batches(batch_size), batches, compute_step)
+
+
+def _own_captions(
+    datasets: Sequence[CaptionRecords],
+    rows: Seen,
+    reward: Reward,
+    settings: CaptionerTraining,
+    *,
+    seed: int,
+    device: torch.device,
+) -> Lessons:
+    """Of images, whose captions the captioner draws itself."""
+    assert settings.self_critical is not None
+    images, batch_size = images_of(datasets, "train"), settings.training.batch_size
+    num_samples, max_length = settings.self_critical.num_samples, settings.max_caption_length
+
+    def batches(epoch: int) -> Iterator[Lesson]:
+        order = numpy_generator(seed, "image_batches", epoch).permutation(len(images))
+        generator = torch_generator(seed, "self_critical", epoch, device=device)
+        for batch in image_batches(images, rows, order, batch_size=batch_size, device=device):
+            yield batch, generator, 0.0
+
+    def compute_step(model: nn.Module, lesson: Lesson) -> Step:
+        batch, generator, _ = lesson
+        assert isinstance(batch, ImageBatch)
+        return self_critical_step(
+            model, batch, num_samples=num_samples, max_length=max_length, reward=reward, generator=generator
+        )
+
+    return Lessons(images.num_batches(batch_size), batches, compute_step)

@@ -1,4 +1,4 @@
-"""How any model is fitted: one loop over epochs that keeps the weights with the lowest validation loss."""
+"""How any model is fitted: one loop over epochs that keeps the weights of the best one."""
 
 from __future__ import annotations
 
@@ -43,6 +43,20 @@ class Step:
 
 
 @dataclass(frozen=True)
+class BestBy:
+    """Which of an epoch's metrics says how good the epoch is, and which way; of equals the earlier is the best."""
+
+    metric: str
+    highest: bool
+
+    def is_better(self, row: Mapping[str, float], best: Mapping[str, float]) -> bool:
+        return row[self.metric] > best[self.metric] if self.highest else row[self.metric] < best[self.metric]
+
+
+LOWEST_LOSS = BestBy("val/loss", highest=False)
+
+
+@dataclass(frozen=True)
 class Fit:
     """The best epoch's weights (averaged ones where a moving average is used), on the CPU, and its metrics.
 
@@ -69,12 +83,14 @@ def fit(
     log: Log,
     resume: Path | None,
     rate_scales: Mapping[str, float] | None = None,
+    best_by: BestBy = LOWEST_LOSS,
 ) -> Fit:
-    """Fits `model` (moved to the device, changed in place) and returns its best epoch, by the lowest `val/loss`.
+    """Fits `model` (moved to the device, changed in place) and returns its best epoch, by which patience counts too.
 
     `batches(epoch)` gives the `num_batches` batches of an epoch (from 1), on the device, by (seed, epoch) alone;
     `compute_step(model, batch)` runs under autocast, in training mode; `evaluate(model)` runs in evaluation mode,
-    without gradients, in float32, and returns `val/loss` at least. `log(metrics, step=epoch)` is told of each epoch.
+    without gradients, in float32, and returns `val/loss` and `best_by.metric` at least. `log(metrics, step=epoch)` is
+    told of each epoch.
     A first loss far from `expected_first_loss` stops (None: no check), and so does a loss that is not finite, both with
     `TrainingError`. `resume` is a folder for the state of a training in progress: a killed one, called again, goes on
     after its last whole epoch, logs the earlier epochs again and ends in the same bytes as one never killed.
@@ -87,7 +103,9 @@ def fit(
     check_optimizer(model, optimizer)
     average = None if training.moving_average is None else MovingAverage(model, training.moving_average)
     resumable = Resumable(resume, model, optimizer, average)
-    described_by = (training.model_dump_json(), str(seed), str(num_batches), str(compute.autocast_dtype))
+    described_by = [training.model_dump_json(), str(seed), str(num_batches), str(compute.autocast_dtype)]
+    if best_by != LOWEST_LOSS:
+        described_by.append(str(best_by))
     course = resumable.load(*described_by, compute.device.type)
     for epoch, row in enumerate(course.history, start=1):
         log(row, step=epoch)
@@ -118,7 +136,7 @@ def fit(
         candidate.eval()
         with torch.no_grad():
             row = {**row, **evaluate(candidate)}
-        _take_in(course, row, candidate)
+        _take_in(course, row, candidate, best_by)
         course.core_seconds += time.process_time() - started
         resumable.save(course)
         progress.finish(epoch, row)
@@ -180,12 +198,13 @@ def _train_epoch(
     return {**means.values(), "learning_rate": rates[-1]}
 
 
-def _take_in(course: Course, row: dict[str, float], candidate: nn.Module) -> None:
+def _take_in(course: Course, row: dict[str, float], candidate: nn.Module, best_by: BestBy) -> None:
     """Adds an epoch's metrics and keeps its weights where they are the best so far (the earlier of equals)."""
-    epoch, loss = course.num_epochs + 1, row["val/loss"]
-    if not math.isfinite(loss):
-        raise TrainingError(f"val/loss is {loss} after epoch {epoch}: lower optimizer.learning_rate")
-    better = not course.history or loss < course.best["val/loss"]
+    epoch = course.num_epochs + 1
+    for name in dict.fromkeys(("val/loss", best_by.metric)):
+        if not math.isfinite(row[name]):
+            raise TrainingError(f"{name} is {row[name]} after epoch {epoch}: lower optimizer.learning_rate")
+    better = not course.history or best_by.is_better(row, course.best)
     course.history.append(row)
     if better:
         course.best_epoch = epoch

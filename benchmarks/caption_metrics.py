@@ -1,0 +1,201 @@
+"""How much faster are our tokenizer, BLEU, ROUGE-L and CIDEr-D than pycocoevalcap's, and do they give the same?
+
+Both score the same files, in turns, in one process: see benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import platform
+import shutil
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seesay.data import tokenizer
+from seesay.errors import InputError
+from seesay.evaluation.bleu import bleu_of, bleu_statistics
+from seesay.evaluation.cider import image_cider_d
+from seesay.evaluation.rouge import image_rouge_l
+from seesay.evaluation.scoring_files import read_references, read_results
+from seesay.files import write_json
+from seesay.stage import guarded
+
+OURS, THEIRS = "seesay", "pycocoevalcap"
+STEPS = ("tokenizer", "bleu", "rouge_l", "cider_d")
+ALLOWED = 1e-9
+"""How far values may lie apart, for each image and the corpus."""
+
+References = Mapping[int, Sequence[str]]
+Results = Mapping[int, str]
+
+
+@dataclass
+class Turn:
+    """One side's scores of one round, and the seconds of each step. `corpus`: bleu1..4, rouge_l, cider_d; `images`:
+    the same by image, (N, 6)."""
+
+    seconds: dict[str, float]
+    corpus: np.ndarray
+    images: np.ndarray
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+
+def score_with_ours(references: References, results: Results) -> Turn:
+    tokenizer.forget()  # what it knows of the words it has seen: each turn begins like the first
+    clock = _Clock()
+    of_images = [[tokenizer.tokenize(text) for text in references[image_id]] for image_id in references]
+    tokens = [tokenizer.tokenize(results[image_id]) for image_id in references]
+    clock.lap("tokenizer")
+    counts = bleu_statistics(tokens, of_images)
+    bleu = bleu_of(counts.sum(axis=0)[None])[0]
+    image_bleu = bleu_of(counts)
+    clock.lap("bleu")
+    rouge = image_rouge_l(tokens, of_images)
+    clock.lap("rouge_l")
+    cider = image_cider_d(tokens, of_images)
+    clock.lap("cider_d")
+    corpus = np.array([*bleu, rouge.mean(), cider.mean()])
+    return Turn(clock.seconds, corpus, np.column_stack([image_bleu, rouge, cider]))
+
+
+def score_with_theirs(references: References, results: Results) -> Turn:
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    said = {image_id: [{"caption": text} for text in texts] for image_id, texts in references.items()}
+    predicted = {image_id: [{"caption": results[image_id]}] for image_id in references}
+    with contextlib.redirect_stdout(io.StringIO()):
+        clock = _Clock()
+        of_images, tokens = PTBTokenizer().tokenize(said), PTBTokenizer().tokenize(predicted)
+        clock.lap("tokenizer")
+        bleu, image_bleu = Bleu(4).compute_score(of_images, tokens, verbose=0)
+        clock.lap("bleu")
+        rouge, image_rouge = Rouge().compute_score(of_images, tokens)
+        clock.lap("rouge_l")
+        cider, image_cider = Cider().compute_score(of_images, tokens)
+        clock.lap("cider_d")
+    return Turn(
+        clock.seconds,
+        np.array([*bleu, rouge, cider]),
+        np.column_stack([*map(np.array, image_bleu), image_rouge, image_cider]),
+    )
+
+
+def differences(ours: Turn, theirs: Turn) -> dict[str, float]:
+    """The largest difference of any metric, over the images and of the corpus."""
+    return {
+        "images": float(np.abs(ours.images - theirs.images).max()),
+        "corpus": float(np.abs(ours.corpus - theirs.corpus).max()),
+    }
+
+
+def compare(references: References, results: Results, *, rounds: int, with_theirs: bool) -> dict[str, Any]:
+    """Medians of the rounds' seconds by side and step; the ratio is the median of the rounds' ratios."""
+    sides = {OURS: score_with_ours, **({THEIRS: score_with_theirs} if with_theirs else {})}
+    turns: dict[str, list[Turn]] = {name: [] for name in sides}
+    if with_theirs:
+        import pycocoevalcap.bleu.bleu  # importing is nobody's turn
+        import pycocoevalcap.cider.cider
+        import pycocoevalcap.rouge.rouge
+        import pycocoevalcap.tokenizer.ptbtokenizer  # noqa: F401
+    for _ in range(rounds):
+        for name, score in sides.items():
+            turns[name].append(score(references, results))
+    found: dict[str, Any] = {
+        "num_images": len(references),
+        "num_captions": len(references) + sum(map(len, references.values())),
+        "seconds": {
+            name: {
+                "total": statistics.median(turn.total for turn in of_side),
+                **{step: statistics.median(turn.seconds[step] for turn in of_side) for step in STEPS},
+            }
+            for name, of_side in turns.items()
+        },
+        "ratio": None,
+    }
+    if with_theirs:
+        pairs = list(zip(turns[OURS], turns[THEIRS], strict=True))
+        ratios = [theirs.total / ours.total for ours, theirs in pairs]
+        found |= {"ratio": statistics.median(ratios), "ratios": ratios, "differences": differences(*pairs[0])}
+    return found
+
+
+def describe(found: Mapping[str, Any]) -> str:
+    lines = [f"{found['num_images']} images, {found['num_captions']} captions; median seconds"]
+    lines.append(f"  {'':14}" + "".join(f"{step:>11}" for step in ("total", *STEPS)))
+    for name, seconds in found["seconds"].items():
+        lines.append(f"  {name:14}" + "".join(f"{seconds[step]:11.3f}" for step in ("total", *STEPS)))
+    if found["ratio"] is None:
+        lines.append(f"  {THEIRS} and Java are not both here: `pip install pycocoevalcap`, and a java on PATH")
+        return "\n".join(lines)
+    rounds = ", ".join(f"{ratio:.1f}" for ratio in found["ratios"])
+    lines.append(f"  ratio: {found['ratio']:.1f} (median of the rounds: {rounds})")
+    apart = found["differences"]
+    lines.append(f"  largest difference: {apart['images']:.1e} for an image, {apart['corpus']:.1e} for all of them")
+    if max(apart.values()) > ALLOWED:
+        lines.append(f"  NOT EQUAL: more than {ALLOWED:g} apart")
+    return "\n".join(lines)
+
+
+def main(root: Path, arguments: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    if options.rounds < 1:
+        raise InputError(f"--rounds: got {options.rounds}: expected 1 or more")
+    references = read_references(options.references)
+    results = read_results(options.predictions, references, references=options.references)
+    found = compare(references, results, rounds=options.rounds, with_theirs=_have_theirs())
+    print(describe(found))
+    if options.out is not None:
+        about = {"machine": platform.machine(), "python": platform.python_version(), "numpy": np.__version__}
+        asked = {
+            "rounds": options.rounds,
+            "references": options.references.name,
+            "predictions": options.predictions.name,
+        }
+        write_json(root / options.out, {"options": asked, "environment": about, **found})
+        print(f"written: {options.out}")
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = now - self._last
+        self._last = now
+
+
+def _have_theirs() -> bool:
+    try:
+        import pycocoevalcap  # noqa: F401
+    except ModuleNotFoundError:
+        return False
+    return shutil.which("java") is not None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="See benchmarks/README.md.")
+    parser.add_argument("references", metavar="REFS.json", type=Path, help="captions as in COCO's annotations")
+    parser.add_argument("predictions", metavar="RESULTS.json", type=Path, help="captions in COCO's results format")
+    parser.add_argument("--rounds", metavar="N", type=int, default=5, help="turns of each side (default: 5)")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="where the figures go, as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    guarded(main, Path())

@@ -1,0 +1,293 @@
+"""How much faster are features extracted than by a plain loop, and what of it is due to what?
+
+Each variant sees the same images in turn, round by round, in one process: see benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor, fx, nn
+from torchvision.transforms import v2
+
+from seesay.compute import Compute, configure
+from seesay.data.caption_records import CaptionImages, open_caption_images, read_caption_records
+from seesay.data.feature_origin import fetched_origin
+from seesay.errors import InputError
+from seesay.files import write_json
+from seesay.models import feature_encoders
+from seesay.models.encoder import IMAGENET_MEAN, IMAGENET_STD, read_torchvision_weights
+from seesay.models.extraction import Images, extract_features, prepare
+from seesay.models.feature_encoders import FeatureEncoder, load_feature_encoder
+from seesay.params.datasets import Features
+from seesay.params.reading import read_section
+from seesay.params.training import Runtime
+from seesay.paths import Paths
+from seesay.stage import guarded
+
+OURS, USUAL = "seesay", "plain loop"
+USUAL_BATCH_SIZE = 32
+
+
+@dataclass
+class KeptRows:
+    """Features in memory instead of on disk: the disk's part is small and depends on the disk."""
+
+    num_done: int = 0
+    batches: list[Mapping[str, np.ndarray]] = field(default_factory=list)
+
+    def write(self, _start: int, features: Mapping[str, np.ndarray]) -> None:
+        self.batches.append({kind: values.astype(np.float16) for kind, values in features.items()})
+
+    def pooled(self) -> np.ndarray:
+        return np.concatenate([batch["pooled"] for batch in self.batches]).astype(np.float32)
+
+
+Variant = Callable[[Images], np.ndarray]
+"""Pooled features of all of the images."""
+
+
+class Contiguous(nn.Module):
+    """A network that gets its images in the default memory layout."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Any:
+        return self.network(images.contiguous())
+
+
+class DefaultLayout(Compute):
+    """Leaves the weights as they are."""
+
+    @property
+    def channels_last(self) -> bool:
+        return False
+
+
+class DecodedByThread:
+    """Images by row in order, decoded ahead by a thread of the same process."""
+
+    def __init__(self, images: Images, *, image_size: int, resize_size: int, ahead: int) -> None:
+        self._images = images
+        self._size = {"image_size": image_size, "resize_size": resize_size}
+        self._ahead = ahead
+        self._pool = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[Image.Image]] = deque()
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, _row: int) -> Image.Image:
+        while self._next < len(self) and len(self._waiting) < self._ahead:
+            self._waiting.append(self._pool.submit(self._decode, self._next))
+            self._next += 1
+        return self._waiting.popleft().result()
+
+    def _decode(self, row: int) -> Image.Image:
+        return Image.fromarray(prepare(self._images[row], **self._size))
+
+
+def plain_loop(network: str, weights: Path, settings: Features, compute: Compute) -> Variant:
+    """PIL, torchvision's transforms image by image, batches of 32, float32, the network as it is."""
+    built = torchvision.models.get_model(network, weights=None).eval()
+    read_torchvision_weights(built, weights, network)
+    name, _head, linear = feature_encoders.find_head(built, network)
+    setattr(built, name, nn.Identity())
+    assert isinstance(linear, nn.Linear)
+    transform = v2.Compose(
+        [
+            v2.Resize(settings.resize_size, antialias=True),
+            v2.CenterCrop(settings.image_size),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        ]
+    )
+
+    def extract(images: Images) -> np.ndarray:
+        torch.set_num_threads(compute.num_threads)
+        found = []
+        with torch.no_grad():
+            for start in range(0, len(images), USUAL_BATCH_SIZE):
+                rows = range(start, min(start + USUAL_BATCH_SIZE, len(images)))
+                found.append(built(torch.stack([transform(images[row]) for row in rows])).numpy())
+        return np.concatenate(found)
+
+    return extract
+
+
+def all_threads_on_one_batch(encoder: FeatureEncoder, settings: Features, compute: Compute) -> Variant:
+    """Ours but for its threads: they share each batch, decoded before in the same process."""
+    encoder = compute.place(encoder)
+
+    def extract(images: Images) -> np.ndarray:
+        torch.set_num_threads(compute.num_threads)
+        found = []
+        size = {"image_size": settings.image_size, "resize_size": settings.resize_size}
+        with torch.inference_mode():
+            for start in range(0, len(images), settings.batch_size):
+                rows = range(start, min(start + settings.batch_size, len(images)))
+                pixels = torch.from_numpy(np.stack([prepare(images[row], **size) for row in rows]))
+                found.append(encoder(pixels.permute(0, 3, 1, 2))["pooled"].numpy())
+        return np.concatenate(found)
+
+    return extract
+
+
+def ours(encoder: FeatureEncoder, settings: Features, compute: Compute, *, by_thread: bool = False) -> Variant:
+    size = {"image_size": settings.image_size, "resize_size": settings.resize_size}
+
+    def extract(images: Images) -> np.ndarray:
+        rows = KeptRows()
+        shown = DecodedByThread(images, **size, ahead=3 * settings.batch_size) if by_thread else images
+        extract_features(
+            encoder,
+            shown,
+            rows,
+            **size,
+            batch_size=settings.batch_size,
+            num_workers=0 if by_thread else settings.num_workers,
+            compute=compute,
+        )
+        return rows.pooled()
+
+    return extract
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """Encoders loaded inside keep their batch norms."""
+    fuse = feature_encoders.fuse_batch_norms
+    feature_encoders.fuse_batch_norms = fx.symbolic_trace
+    try:
+        yield
+    finally:
+        feature_encoders.fuse_batch_norms = fuse
+
+
+def variants(network: str, weights: Path, settings: Features, compute: Compute) -> dict[str, Variant]:
+    """Ours, the plain loop, and ours with one thing changed each."""
+
+    def encoder() -> FeatureEncoder:
+        return load_feature_encoder(network, weights, grid_size=settings.grid_size)
+
+    def changed(**changes: Any) -> Features:
+        return settings.model_copy(update=changes)
+
+    with unfused():
+        with_norms = encoder()
+    contiguous = encoder()
+    contiguous.network = Contiguous(contiguous.network)
+    default_layout = DefaultLayout(**vars(compute))
+    found = {
+        OURS: ours(encoder(), settings, compute),
+        USUAL: plain_loop(network, weights, settings, compute),
+        "batch norms not fused": ours(with_norms, settings, compute),
+        "not channels-last": ours(contiguous, settings, default_layout),
+        "bfloat16": ours(encoder(), settings, replace(compute, autocast_dtype=torch.bfloat16)),
+        "decoding in the main process": ours(encoder(), changed(num_workers=0), compute),
+        "decoding in a thread": ours(encoder(), settings, compute, by_thread=True),
+        "all threads on one batch": all_threads_on_one_batch(encoder(), settings, compute),
+        "one thread": ours(encoder(), settings, replace(compute, num_threads=1)),
+    }
+    if compute.num_threads == 1:
+        del found["all threads on one batch"], found["one thread"]
+    for batch_size in (4, 8, 16, 32, 64):
+        if batch_size != settings.batch_size:
+            found[f"batches of {batch_size}"] = ours(encoder(), changed(batch_size=batch_size), compute)
+    return found
+
+
+def core_seconds() -> float:
+    """Processor time of this process and of its workers that have ended."""
+    uses = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(use.ru_utime + use.ru_stime for use in uses)
+
+
+def compare(found: Mapping[str, Variant], images: Images, *, rounds: int) -> dict[str, Any]:
+    """Images per second, and how far its features are from the plain loop's; the first turn is not measured."""
+    features = {name: extract(images) for name, extract in found.items()}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
+    for _ in range(rounds):
+        for name, extract in found.items():
+            wall, cores = time.perf_counter(), core_seconds()
+            extract(images)
+            seconds[name].append((time.perf_counter() - wall, core_seconds() - cores))
+    exact = features[USUAL]
+    spread = np.linalg.norm(exact - exact.mean(axis=0))
+    result: dict[str, Any] = {}
+    for name, turns in seconds.items():
+        ratios = [usual[0] / one[0] for one, usual in zip(turns, seconds[USUAL], strict=True)]
+        of_ours = [mine[0] / one[0] for one, mine in zip(turns, seconds[OURS], strict=True)]
+        result[name] = {
+            "images_per_second": len(images) / statistics.median(wall for wall, _ in turns),
+            "core_milliseconds_per_image": 1e3 * statistics.median(cores for _, cores in turns) / len(images),
+            "times_plain_loop": statistics.median(ratios),
+            "times_plain_loop_rounds": ratios,
+            "times_ours": statistics.median(of_ours),
+            "error": float(np.linalg.norm(features[name] - exact) / spread),
+        }
+    return result
+
+
+def describe(result: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = [f"{'':30}{'images/s':>9}{'core-ms/image':>15}{'x plain loop':>14}{'x seesay':>10}{'error':>10}"]
+    for name, one in result.items():
+        lines.append(
+            f"{name:30}{one['images_per_second']:9.1f}{one['core_milliseconds_per_image']:15.2f}"
+            f"{one['times_plain_loop']:14.2f}{one['times_ours']:10.2f}{one['error']:10.5f}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cell", default="flickr8k_mobilenet_v2", help="of `features` in params.yaml")
+    parser.add_argument("--images", type=int, default=256, help="the first of the dataset's")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--num-threads", type=int, help="instead of runtime's: 1 on a machine that is busy")
+    parser.add_argument("--only", nargs="*", default=[], help="variants beside seesay and the plain loop; all if empty")
+    parser.add_argument("--root", type=Path, default=Path())
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    settings = read_section(options.root, f"features.{options.cell}", Features)
+    if settings.encoder == "none":
+        raise InputError(f"features.{options.cell}: expected a cell with an encoder, it has a classifier of ours")
+    paths, compute = Paths(options.root), configure(read_section(options.root, "runtime", Runtime).in_float32())
+    if options.num_threads is not None:
+        compute = replace(compute, num_threads=options.num_threads)
+    captions = read_caption_records(paths.captions(settings.dataset))
+    all_images = open_caption_images(captions, paths)
+    images = CaptionImages(all_images.folder, all_images.records[: options.images])
+    weights = fetched_origin(paths.weights(settings.encoder), settings.network).path
+    if weights is None:
+        raise InputError(f"features.{options.cell}: expected an encoder with weights")
+    found = variants(settings.network, weights, settings, compute)
+    kept = {name: one for name, one in found.items() if not options.only or name in (OURS, USUAL, *options.only)}
+    result = compare(kept, images, rounds=options.rounds)
+    about = f"{settings.network} at {settings.image_size} pixels, batches of {settings.batch_size}"
+    print(f"{options.cell}: {len(images)} images, {about}, {compute.num_threads} threads, {options.rounds} rounds")
+    print(describe(result))
+    if options.out is not None:
+        write_json(options.out, {"cell": options.cell, "num_images": len(images), "variants": result})
+
+
+if __name__ == "__main__":
+    guarded(main)

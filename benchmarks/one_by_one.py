@@ -1,0 +1,62 @@
+"""Captions as textbooks search for them: one image at a time, with lists and sorting in Python."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seesay.models.captioner import Captioner
+from seesay.models.decoded import allowed_log_probabilities
+from seesay.models.special_tokens import BOS, EOS
+
+Words = tuple[int, ...]
+
+
+@torch.inference_mode()
+def textbook_greedy(captioner: Captioner, features: Tensor, *, max_length: int) -> Words:
+    """The greedy caption of one image's `features` (1, ...), word by word."""
+    memory = captioner.memory(features)
+    state, token, words = captioner.initial_state(memory), BOS, []
+    for _ in range(max_length):
+        logits, state = captioner.step(torch.tensor([[token]], device=features.device), state, memory)
+        token = int(allowed_log_probabilities(logits[0, 0]).argmax())
+        if token == EOS:
+            break
+        words.append(token)
+    return tuple(words)
+
+
+@torch.inference_mode()
+def textbook_beam(
+    captioner: Captioner, features: Tensor, *, beam_size: int, length_penalty: float, max_length: int
+) -> Words:
+    """The best caption that a beam finds for one image's `features` (1, ...); its beams go as a batch.
+
+    The same search as seesay's: two times `beam_size` extensions, ended ones among the best half are finished.
+    """
+    memory = captioner.memory(features)
+    state = captioner.initial_state(memory)
+    beams: list[tuple[float, Words]] = [(0.0, ())]
+    finished: list[tuple[float, Words]] = []
+    for length in range(1, max_length + 1):
+        last = torch.tensor([[words[-1] if words else BOS for _, words in beams]], device=features.device)
+        logits, state = captioner.step(last, state, memory)
+        candidates: list[tuple[float, int, int]] = []
+        for beam, (total, _) in enumerate(beams):
+            values, tokens = allowed_log_probabilities(logits[0, beam]).topk(min(2 * beam_size, logits.shape[2]))
+            found = zip(values.tolist(), tokens.tolist(), strict=True)
+            candidates += [(total + value, beam, token) for value, token in found if value > -torch.inf]
+        candidates.sort(key=lambda candidate: -candidate[0])
+        candidates = candidates[: 2 * beam_size]
+        for total, beam, token in candidates[:beam_size]:
+            if token == EOS and len(finished) < beam_size:
+                finished.append((total / length**length_penalty, beams[beam][1]))
+        going_on = [candidate for candidate in candidates if candidate[2] != EOS][:beam_size]
+        if len(finished) == beam_size or not going_on:
+            break
+        chosen = torch.tensor([beam for _, beam, _ in going_on], device=features.device)
+        state = tuple(part[:, chosen] for part in state)
+        beams = [(total, (*beams[beam][1], token)) for total, beam, token in going_on]
+    else:
+        finished += [(total / max_length**length_penalty, words) for total, words in beams]
+    return max(finished, key=lambda scored: scored[0])[1]

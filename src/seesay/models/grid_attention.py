@@ -1,0 +1,55 @@
+"""How a captioner looks at a grid: at a glance, and place by place by additive attention, its keys computed once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class GridAttention(nn.Module):
+    """Additive attention (Bahdanau et al. 2015) over a grid of L places.
+
+    A place's features (D) become a value (V) by a linear layer and ReLU, and values are what is summed: a torchvision
+    encoder's 1,280 or 2,048 features a place would cost several times as much at each word. A value becomes a key (A).
+    A place's weight is the softmax over the grid of w . tanh(key + query). Dropout takes a value from all places of an
+    image at once (Tompson et al. 2015): its neighbours know what one place loses, and single draws took a sixth of a
+    training step.
+    """
+
+    def __init__(self, feature_size: int, *, value_size: int, attention_size: int, dropout: float) -> None:
+        super().__init__()
+        self.value = nn.Linear(feature_size, value_size)
+        self.key = nn.Linear(value_size, attention_size)
+        self.score = nn.Linear(attention_size, 1, bias=False)  # a bias would change no weight
+        self.dropout = nn.Dropout(dropout)
+
+    def prepare(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys (N, L, A) and values (N, L, V) of `features` (N, L, D)."""
+        values = self.value(features).relu()
+        if self.training and self.dropout.p > 0.0:
+            values = values * self.dropout(values.new_ones(len(values), 1, values.shape[2]))
+        return self.key(values), values
+
+    def look(self, query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """What B beams of each image see (N, B, V), and with which weights (N, B, L), for `query` (N, B, A)."""
+        scores = self.score(torch.tanh(keys.unsqueeze(1) + query.unsqueeze(2))).squeeze(3)
+        weights = scores.float().softmax(dim=2)
+        return torch.bmm(weights.to(values.dtype), values), weights
+
+
+class Glance(nn.Module):
+    """What a grid (N, L, D) shows at once: its mean over the places, brought to unit variance, as (N, 1, `size`).
+
+    A mean over places varies far less than the places, by which a grid's features are scaled: without the layer norm
+    it takes epochs until the image is heard in it (on Flickr8k a validation perplexity of 60 after one epoch).
+    """
+
+    def __init__(self, feature_size: int, *, size: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(feature_size, elementwise_affine=False)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(feature_size, size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        seen: Tensor = self.linear(self.dropout(self.norm(features.mean(dim=1, keepdim=True))))
+        return seen

@@ -1,0 +1,41 @@
+"""How is a captioner described in a few words: what it sees, how it searches, what it has learned from?"""
+
+from __future__ import annotations
+
+from seesay.params.captioning import Beam, CaptionerTraining, Decoding, DiverseBeam, Nucleus
+from seesay.params.datasets import Features
+from seesay.params.experiments import NONE
+
+
+def describe_decoding(decoding: Decoding) -> str:
+    """`greedy`, `beam 5`, `diverse beam 6 (3 groups)`, `nucleus 0.9 (best of 5)`."""
+    match decoding:
+        case Beam():
+            return f"beam {decoding.beam_size}"
+        case DiverseBeam():
+            return f"diverse beam {decoding.beam_size} ({decoding.num_groups} groups)"
+        case Nucleus():
+            return f"nucleus {decoding.top_p:g} (best of {decoding.num_samples})"
+        case _:
+            return decoding.method
+
+
+def describe_encoder(features: Features) -> str:
+    """`mobilenet_v2`, `our resnet9`; with PCA `mobilenet_v2, PCA 256`."""
+    name = features.network if features.classifier == NONE else f"our {features.classifier}"
+    return name if features.num_components is None else f"{name}, PCA {features.num_components}"
+
+
+def describe_sight(features: Features, looks_at: str) -> str:
+    """`mobilenet_v2, 7x7 grid`, `our resnet9, pooled`; the encoder alone where it is not known what is looked at."""
+    if looks_at == "grid" and features.grid_size is not None:
+        return f"{describe_encoder(features)}, {features.grid_size}×{features.grid_size} grid"
+    return f"{describe_encoder(features)}, pooled" if looks_at == "pooled" else describe_encoder(features)
+
+
+def describe_learning(learning: CaptionerTraining) -> str:
+    """`captions`, `captions, also flickr8k`, `SCST on soft_attention`, `captions, on lstm_coco2017`."""
+    what = "captions" if learning.self_critical is None else "SCST"
+    if learning.built_on != NONE:
+        what += f" on {learning.built_on}" if learning.self_critical is not None else f", on {learning.built_on}"
+    return what if learning.also_dataset == NONE else f"{what}, also {learning.also_dataset}"

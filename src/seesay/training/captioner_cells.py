@@ -1,0 +1,51 @@
+"""What a cell of `captioners` starts from: fresh weights, or those of the captioner it is built on."""
+
+from __future__ import annotations
+
+from seesay.data.vocabulary import Vocabulary
+from seesay.errors import InputError
+from seesay.models.captioner import Captioner
+from seesay.models.captioners import build_captioner
+from seesay.models.checkpoint import Checkpoint, describe_architecture, load_checkpoint
+from seesay.models.construction import load_weights
+from seesay.params.captioning import CaptionerTraining
+from seesay.params.experiments import NONE
+from seesay.paths import Paths
+
+
+def start_captioner(
+    cell: str, settings: CaptionerTraining, vocabulary: Vocabulary, paths: Paths, *, feature_size: int, seed: int
+) -> Captioner:
+    """The captioner before training.
+
+    Raises `InputError` where the captioner that it is built on is missing, or is of another architecture, vocabulary or
+    size of features.
+    """
+    captioner = build_captioner(
+        settings.architecture,
+        vocabulary_size=len(vocabulary),
+        feature_size=feature_size,
+        seed=seed,
+        key=f"captioners.{cell}.learning.architecture",
+    )
+    if settings.built_on != NONE:
+        parent = load_checkpoint(paths.captioner(settings.built_on), kind="captioner")
+        _require_alike(cell, settings, parent, vocabulary, feature_size=feature_size)
+        load_weights(captioner, parent.state_dict)
+    return captioner
+
+
+def _require_alike(
+    cell: str, settings: CaptionerTraining, parent: Checkpoint, vocabulary: Vocabulary, *, feature_size: int
+) -> None:
+    key = f"captioners.{cell}.learning"
+    for name, ours, theirs in (
+        ("vocabulary", vocabulary.digest[:12], parent.vocabulary_digest[:12]),
+        ("architecture", describe_architecture(settings.architecture), parent.architecture),
+        ("features", feature_size, parent.sizes["feature_size"]),
+    ):
+        if ours != theirs:
+            raise InputError(
+                f"{key}.{name}: got {ours}: expected {theirs}, as {settings.built_on} has, which it is built on; "
+                f"change it, or train {settings.built_on} again"
+            )

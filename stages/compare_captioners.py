@@ -1,0 +1,37 @@
+"""Put all captioners side by side: scores with intervals, floors and people, and what each says of the same images."""
+
+from pathlib import Path
+
+from seesay.data.caption_records import open_caption_images
+from seesay.evaluation.caption_comparison import compare_captioners
+from seesay.explain.kept_attention import read_attention
+from seesay.files import write_json
+from seesay.params.captioning import Captioner
+from seesay.params.reading import read_section
+from seesay.params.results import Evaluation
+from seesay.paths import Paths
+from seesay.reporting.captioner_comparison import draw_captioner_comparison
+from seesay.stage import run
+from seesay.tracking.recorder import record_stage
+
+STAGE = "compare_captioners"
+
+
+def main(root: Path = Path()) -> None:
+    captioners = read_section(root, "captioners", dict[str, Captioner])
+    settings = read_section(root, "evaluation", Evaluation)
+    paths = Paths(root)
+    with record_stage(root, STAGE, params=settings) as log:
+        comparison = compare_captioners(captioners, paths, settings)
+        write_json(paths.metrics(STAGE), {"rows": comparison.rows})
+        attention = {cell: read_attention(paths.attention(cell)) for cell in captioners}
+        images = {name: open_caption_images(captions, paths) for name, captions in comparison.captions.items()}
+        for name, captions in comparison.captions.items():
+            log.dataset(name, digest=captions.digest, context="comparison", source=captions.source)
+        draw_captioner_comparison(paths.figures(STAGE), comparison, attention, images, settings=settings)
+        log.artifact(paths.metrics(STAGE))
+        log.artifact(paths.figures(STAGE))
+
+
+if __name__ == "__main__":
+    run(main)

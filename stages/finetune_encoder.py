@@ -1,0 +1,85 @@
+"""Let the encoder of a captioner's features learn on, together with that captioner, from pixels."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from seesay.compute import configure
+from seesay.data.caption_batches import references_of
+from seesay.data.caption_records import open_caption_images, read_caption_records
+from seesay.data.feature_origin import CLASSIFIER, fetched_origin, write_finetuned_origin
+from seesay.data.features import FeaturesIndex, read_features
+from seesay.data.pixel_rows import PixelRows
+from seesay.data.vocabulary import read_vocabulary
+from seesay.evaluation.caption_reward import ValidationScore
+from seesay.files import atomic_directory, file_digest
+from seesay.models.checkpoint import load_checkpoint
+from seesay.models.extraction import decoded_batches
+from seesay.models.trainable_encoders import TrainableEncoder, trainable_classifier, trainable_network
+from seesay.params.finetuning import FinetunedEncoder
+from seesay.params.reading import read_section
+from seesay.params.training import Runtime
+from seesay.paths import Paths
+from seesay.stage import run
+from seesay.tracking.recorder import record_stage
+from seesay.training.encoder_finetuning import finetune_encoder
+
+
+def main(cell: str, root: Path = Path()) -> None:
+    settings = read_section(root, f"finetuned_encoders.{cell}", FinetunedEncoder)
+    seed = read_section(root, "seed", int)
+    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
+    captions = read_caption_records(paths.captions(settings.dataset))
+    vocabulary = read_vocabulary(paths.vocabulary(settings.vocabulary))
+    index = read_features(paths.features(settings.features), captions).index
+    trainable = start_encoder(settings, index, paths)
+    captioner = load_checkpoint(paths.captioner(settings.captioner), kind="captioner")
+    with record_stage(root, "finetune_encoder", cell, params=settings, seed=seed, compute=compute) as log:
+        log.dataset(captions.name, digest=captions.digest, context="training", source=captions.source)
+        digest = file_digest(paths.features(settings.features) / "index.json")
+        log.dataset(index.weights.name, digest=digest, context="initial weights", source=index.weights)
+        scratch, images = log.scratch, open_caption_images(captions, paths)
+        learned = len(captions.rows("train") + captions.rows("val"))  # these lie first: the test split is never seen
+        batches = decoded_batches(
+            replace(images, records=images.records[:learned]),
+            image_size=index.transform["image_size"],
+            resize_size=index.transform["resize_size"],
+            batch_size=settings.training.batch_size,
+            num_workers=settings.num_workers,
+        )
+        best = finetune_encoder(
+            trainable,
+            captioner,
+            captions,
+            PixelRows(scratch, learned, index.transform["image_size"], batches),
+            vocabulary,
+            settings,
+            key=f"finetuned_encoders.{cell}",
+            score=ValidationScore(references_of([captions], "val"), vocabulary),
+            seed=seed,
+            compute=compute,
+            log=log,
+            resume=scratch,
+        )
+        folder, names = paths.finetuned_encoder(cell), {"architecture": index.architecture, "network": index.network}
+        with atomic_directory(folder) as temporary:
+            path = temporary / "encoder.pt"
+            trainable.save(path)
+            write_finetuned_origin(path, cell, index.weights, captions, **names, captioner=settings.captioner)
+        log.summary(best.metrics)
+        log.measurement({"core_seconds": best.core_seconds})  # a time: never in the metrics file
+        log.model(folder / path.name)
+
+
+def start_encoder(settings: FinetunedEncoder, index: FeaturesIndex, paths: Paths) -> TrainableEncoder:
+    """The encoder that made the features."""
+    grid_size = None if index.grid_shape is None else round(index.grid_shape[1] ** 0.5)
+    if index.network == CLASSIFIER:
+        checkpoint = load_checkpoint(paths.classifier(settings.classifier), kind="classifier")
+        return trainable_classifier(checkpoint, settings.classifier, grid_size=grid_size)
+    origin = fetched_origin(paths.weights(settings.encoder), index.network)
+    assert origin.path is not None, "an encoder with weights"
+    return trainable_network(index.network, origin.path, grid_size=grid_size)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,87 @@
+"""Fine-tuned encoders repeat what their captioner and its features say; DVC looks names up inside an entry only."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from seesay.errors import InputError
+from seesay.params.project import load_params
+from seesay.params.reading import read_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CELL = "finetuned_encoders.tuned"
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    content = copy.deepcopy(read_yaml(ROOT / "params.yaml"))
+    del content["captioners"]["soft_attention_coco2017_flickr8k"]  # whose two datasets must be seen alike
+    captioner = content["captioners"]["updown_flickr8k"]["learning"]
+    content["finetuned_encoders"]["tuned"] = {
+        "captioner": "updown_flickr8k",
+        **{name: captioner[name] for name in ("dataset", "vocabulary", "features", "training")},
+        "encoder": "mobilenet_v2",
+        "classifier": "none",
+        "frozen_blocks": 10,
+        "encoder_rate": 0.1,
+        "num_workers": 4,
+    }
+    content["features"]["tuned"] = {
+        **content["features"]["flickr8k_mobilenet_v2"], "encoder": "none", "finetuned": "tuned", "network": "finetuned"
+    }  # fmt: skip
+    return content
+
+
+def load(content: dict[str, Any], root: Path) -> Any:
+    with (root / "params.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(content, file)
+    return load_params(root)
+
+
+def test_a_captioner_may_learn_from_what_was_finetuned_with_another(content: dict[str, Any], tmp_path: Path) -> None:
+    learning = {**content["captioners"]["updown_flickr8k"]["learning"], "features": "tuned"}
+    content["captioners"]["second"] = {**content["captioners"]["updown_flickr8k"], "learning": learning}
+    assert load(content, tmp_path).features["tuned"].finetuned == "tuned"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        (f"{CELL}.captioner", "nobody", "got 'nobody': expected an entry of captioners: "),
+        (f"{CELL}.dataset", "coco2017", "got 'coco2017': expected flickr8k, as captioners.updown_flickr8k says"),
+        (f"{CELL}.vocabulary", "coco2017", "got 'coco2017': expected flickr8k, as captioners.updown_flickr8k says"),
+        (f"{CELL}.features", "flickr8k_resnet9", "expected flickr8k_mobilenet_v2, as captioners.updown_flickr8k says"),
+        (f"{CELL}.encoder", "vgg", "got 'vgg': expected mobilenet_v2, as features.flickr8k_mobilenet_v2 says"),
+        ("features.flickr8k_mobilenet_v2.num_components", 8, "expected features without num_components"),
+        ("encoders.mobilenet_v2.weights", None, "got 'mobilenet_v2': expected an encoder with weights"),
+        ("captioners.updown_flickr8k.learning.features", "tuned", "expected tuned, as captioners.updown_flickr8k says"),
+        ("features.tuned.finetuned", "other", "got 'other': expected an entry of finetuned_encoders: tuned"),
+        ("features.tuned.network", "mobilenet_v2", "expected finetuned with a cell in finetuned, only there"),
+        ("features.tuned.classifier", "resnet9", "expected one of them"),
+        (f"{CELL}.classifier", "resnet9", "expected one of them"),
+        (f"{CELL}.encoder_rate", 0.0, "greater than 0"),
+    ],
+)
+def test_a_name_that_does_not_fit_is_refused_with_key_value_and_what_was_expected(
+    content: dict[str, Any], tmp_path: Path, key: str, value: Any, says: str
+) -> None:
+    *parents, last = key.split(".")
+    section = content
+    for part in parents:
+        section = section[part]
+    section[last] = value
+    with pytest.raises(InputError) as error:
+        load(content, tmp_path)
+    assert says in str(error.value)
+
+
+def test_no_encoder_is_made_of_itself(content: dict[str, Any], tmp_path: Path) -> None:
+    # tuned learns with updown_flickr8k, which is built on a captioner that has tuned's features.
+    updown = content["captioners"]["updown_flickr8k"]
+    content["captioners"]["before"] = {**updown, "learning": {**updown["learning"], "features": "tuned"}}
+    content["captioners"]["updown_flickr8k"] = {**updown, "learning": {**updown["learning"], "built_on": "before"}}
+    with pytest.raises(InputError, match=rf"{CELL}.captioner: .* without fine-tuned features; captioners.before has"):
+        load(content, tmp_path)
