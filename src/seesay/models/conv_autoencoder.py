@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -20,7 +21,8 @@ class ConvAutoencoder(LatentAutoencoder):
 
     The latent map has `latent_channels` x image_size/8 x image_size/8 numbers (16 x 8 x 8 = 1,024 for 64 pixels). The
     decoder enlarges by repeating pixels and convolving, which leaves no checkerboards where transposed convolutions do
-    (Odena et al., "Deconvolution and Checkerboard Artifacts", 2016).
+    (Odena et al., "Deconvolution and Checkerboard Artifacts", 2016). It sees pixels as they are, not normalised: its
+    batch norms do that.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class ConvAutoencoder(LatentAutoencoder):
         latent_channels: Annotated[int, Field(ge=1)],
     ) -> None:
         super().__init__()
+        super().set_normalisation([0.0] * 3, [1.0] * 3)
         if image_size % REDUCTION:
             raise InputError(f"conv_autoencoder needs an image size that {REDUCTION} divides, got {image_size}")
         self._latent_size = latent_channels * (image_size // REDUCTION) ** 2
@@ -54,6 +57,9 @@ class ConvAutoencoder(LatentAutoencoder):
     @property
     def latent_size(self) -> int:
         return self._latent_size
+
+    def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Keeps [0, 1] as it is."""
 
     def encode_normalised(self, images: Tensor) -> Tensor:
         latents: Tensor = self.encoder(images)

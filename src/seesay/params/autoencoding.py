@@ -6,8 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from seesay.params import experiments
 from seesay.params.augmentation import Augmentation
-from seesay.params.experiments import NONE, Architecture
+from seesay.params.experiments import NONE
 from seesay.params.reading import CellName, NaturalInt, NonNegativeFloat, PositiveInt, Settings
 from seesay.params.training import Training
 
@@ -47,7 +48,7 @@ class Masking(Settings):
     evaluation_seed: NaturalInt
 
 
-class Autoencoder(Settings):
+class Autoencoder(experiments.Autoencoder):
     """`built_on` names the classifier whose trained backbone is the encoder; `none`: it starts from random weights.
 
     `backbone_rate` is the backbone's learning rate as a share of the decoder's (absent: 1). Principal components
@@ -55,14 +56,18 @@ class Autoencoder(Settings):
     `masking` is off.
     """
 
-    dataset: CellName
-    architecture: Architecture
+    augmentation: Augmentation | None = None  # type: ignore[assignment]  # principal components have neither
+    training: Training | None = None  # type: ignore[assignment]
     built_on: CellName
-    augmentation: Augmentation | None = None
-    training: Training | None = None
     loss: ReconstructionLoss | None = None
     masking: Masking | None = None
     backbone_rate: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+
+    @model_validator(mode="after")
+    def _images_are_not_mixed(self) -> Autoencoder:
+        if self.augmentation is not None and self.augmentation.mixing is not None:
+            raise ValueError("augmentation.mixing: expected none: an autoencoder has no labels to mix")
+        return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Autoencoder:
@@ -72,8 +77,6 @@ class Autoencoder(Settings):
                 raise ValueError(f"{name}: expected with every architecture but {PCA}, which is not trained")
         if kind == PCA and self.masking is not None:
             raise ValueError(f"masking: expected none for architecture {PCA}, which cannot learn to fill holes")
-        if self.augmentation is not None and self.augmentation.mixing is not None:
-            raise ValueError("augmentation.mixing: expected none: an autoencoder has no labels to mix")
         if self.masking is not None and self.loss is not None and self.loss.ssim:
             raise ValueError(f"loss.ssim: got {self.loss.ssim}: expected 0 with masking: its windows see past a patch")
         self._check_backbone()

@@ -1,4 +1,4 @@
-"""Settings of the experiments on images: architectures, classifiers."""
+"""Settings of the experiments on images: classifiers, autoencoders."""
 
 from __future__ import annotations
 
@@ -97,4 +97,17 @@ class Classifier(Settings):
                 raise ValueError(f"{name}: expected with every architecture but {ENSEMBLE}, which is not trained")
         if kind == ENSEMBLE and self.seeds is not None:
             raise ValueError("seeds: an ensemble is not trained; its members have seeds")
+        return self
+
+
+class Autoencoder(Settings):
+    dataset: CellName
+    architecture: Architecture
+    augmentation: Augmentation
+    training: Training
+
+    @model_validator(mode="after")
+    def _images_are_not_mixed(self) -> Autoencoder:
+        if self.augmentation.mixing is not None:
+            raise ValueError("augmentation.mixing: expected none: an autoencoder has no labels to mix")
         return self
