@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from seesay.errors import InputError
 from seesay.evaluation.autoencoder_measuring import (
@@ -18,7 +19,8 @@ from seesay.evaluation.latents import Latents, encode, standardised_latents
 from seesay.evaluation.linear_probe import INVERSE_STRENGTHS, linear_probe
 from seesay.evaluation.mean_intervals import mean_interval, with_interval
 from seesay.evaluation.neighbours import nearest_neighbours, share_of_same_class
-from seesay.evaluation.reconstruction import mse_where, psnr_of
+from seesay.evaluation.patch_similarity import patch_similarity
+from seesay.evaluation.reconstruction import mean_image_mse, mse_where, psnr_of
 from seesay.models.autoencoders import build_autoencoder
 from seesay.models.checkpoint import save_checkpoint
 from seesay.params.autoencoding import Masking
@@ -52,17 +54,42 @@ class TestInpainting:
 
 class TestCompletion:
     def test_gain_is_the_paired_difference_on_hidden_pixels(self, autoencoder, make_images, compute):
-        completion = complete(autoencoder, MASKING, make_images(), batch_size=5, compute=compute)
+        images = make_images()
+        completion = complete(autoencoder, MASKING, images, batch_size=5, compute=compute)
         ours, theirs = (
             psnr_of(mse_where(one.squared_errors, completion.hidden))
             for one in (completion.drawn, completion.inpainted)
         )
-        metrics = completion_metrics(completion, SETTINGS)
+        metrics = completion_metrics(completion, MASKING, images, SETTINGS)
         assert metrics["test/hidden_psnr"] == pytest.approx(ours.mean())
         assert metrics["test/inpainting_hidden_psnr"] == pytest.approx(theirs.mean())
         assert metrics["test/psnr_over_inpainting"] == pytest.approx((ours - theirs).mean())
         low, high = mean_interval(ours - theirs, num_resamples=200, seed=0)
         assert (metrics["test/psnr_over_inpainting_low"], metrics["test/psnr_over_inpainting_high"]) == (low, high)
+
+    def test_hidden_and_visible_pixels_make_up_the_whole(self, autoencoder, make_images, compute):
+        images = make_images()
+        completion = complete(autoencoder, MASKING, images, batch_size=5, compute=compute)
+        metrics = completion_metrics(completion, MASKING, images, SETTINGS)
+        # a quarter of every image is hidden
+        whole = 0.25 * metrics["test/hidden_mse"] + 0.75 * metrics["test/visible_mse"]
+        assert whole == pytest.approx(completion.drawn.mse.mean(), rel=1e-5)
+        everywhere = np.ones_like(completion.hidden)
+        assert mean_image_mse(images, chosen=everywhere) == pytest.approx(mean_image_mse(images))
+
+    def test_structure_is_compared_where_patches_are_large_enough(self, autoencoder, make_images, compute):
+        images = make_images()
+        of_size = {}
+        for size in (4, 8):
+            masking = MASKING.model_copy(update={"patch_size": size})
+            completion = complete(autoencoder, masking, images, batch_size=5, compute=compute)
+            of_size[size] = completion_metrics(completion, masking, images, SETTINGS)
+        assert not [key for key in of_size[4] if key.endswith("_ssim")]
+        assert {key for key in of_size[8] if key.endswith("_ssim")} == {
+            "test/hidden_ssim",
+            "test/visible_ssim",
+            "test/inpainting_hidden_ssim",
+        }
 
     def test_every_measurement_has_its_place(self, autoencoder, make_images, compute):
         found = measure_autoencoder(autoencoder, MASKING, make_images(), SETTINGS, classifier=None, compute=compute)
@@ -83,6 +110,34 @@ class TestCompletion:
         assert "test/hidden_psnr" not in found.metrics
         with pytest.raises(InputError, match="trained on 3 classes, got 2"):
             load_backbone_classifier(tmp_path / "0.pt", make_images(2))
+
+
+class TestPatchSimilarity:
+    @pytest.fixture
+    def pixels(self):
+        return np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16, 3), dtype=np.uint8)
+
+    def test_is_torchmetrics_own_of_each_patch_by_itself(self, pixels):
+        drawn, images = pixels
+        patches = np.zeros((3, 2, 2), dtype=bool)
+        patches[0, 0, 1] = patches[1, 0, 0] = patches[1, 1, 0] = patches[2, 1, 1] = True
+        places = [[(0, 8)], [(0, 0), (8, 0)], [(8, 8)]]
+
+        def cut(one, y, x):
+            return torch.from_numpy(one[y : y + 8, x : x + 8].transpose(2, 0, 1)[None].copy()).float() / 255
+
+        expected = [
+            np.mean([structural_similarity_index_measure(cut(a, *at), cut(b, *at), data_range=1.0) for at in of_image])
+            for a, b, of_image in zip(drawn, images, places, strict=True)
+        ]
+        assert patch_similarity(drawn, images, patches, batch_size=2) == pytest.approx(expected, abs=1e-5)
+
+    def test_does_not_see_the_patches_that_are_not_chosen(self, pixels):
+        patches = np.zeros((3, 2, 2), dtype=bool)
+        patches[:, 0, 1] = True
+        drawn = pixels[0].copy()
+        drawn[:, :8, 8:] = pixels[1][:, :8, 8:]
+        assert patch_similarity(drawn, pixels[1], patches, batch_size=3) == pytest.approx(np.ones(3))
 
 
 class TestIntervals:

@@ -247,7 +247,8 @@ def autoencoder_metrics(settings):
     if settings.masking is not None:
         for key, value in (("hidden_psnr", 18.0), ("inpainting_hidden_psnr", 17.0), ("psnr_over_inpainting", 1.0)):
             metrics |= {f"test/{key}": value, f"test/{key}_low": value - 0.1, f"test/{key}_high": value + 0.1}
-        metrics["test/visible_psnr"] = 20.0
+        metrics |= {"test/visible_psnr": 20.0, "test/mean_image_hidden_psnr": 12.0, "test/hidden_ssim": 0.5}
+        metrics |= {"test/inpainting_hidden_ssim": 0.4, "test/visible_ssim": 0.7}
     return metrics
 
 
@@ -342,6 +343,8 @@ def build_workspace(root):
         settings = params.autoencoders[cell]
         write_history(paths.table("train_autoencoder", cell, "history"), LOSSES)
         write_json(paths.metrics("evaluate_autoencoder", cell), autoencoder_metrics(settings))
+        agreement = {"num_layers": 8.0, "agreement/layer1": -0.03, "agreement/layer1_shuffled": 0.001}
+        write_json(paths.metrics("explain_autoencoder", cell), agreement)
         if cell == with_all_figures:
             draw_autoencoder(images, paths, cell)
             continue

@@ -26,6 +26,12 @@ MASKED = row("masked", "backbone_autoencoder", 20.0, patch_size=8, share=0.25, s
     "test/psnr_over_inpainting_low": 0.8,
     "test/psnr_over_inpainting_high": 1.0,
     "test/visible_psnr": 15.0,
+    "test/mean_image_hidden_psnr": 12.04,
+    "test/hidden_ssim": 0.31,
+    "test/inpainting_hidden_ssim": 0.29,
+    "agreement/grad_cam": -0.195,
+    "agreement/grad_cam_shuffled": -0.0917,
+    "agreement/layer1": 0.0349,
     "test/probe_top1": 0.41,
     "test/classifier_top1": 0.68,
     "test/neighbours_same_class": 0.3,
@@ -55,6 +61,14 @@ def test_completion_stands_beside_inpainting_with_intervals():
     assert column(table, "hidden, dB") == ["18.00 (17.90 to 18.10)"]
     assert column(table, "inpainting, dB") == ["17.10"]
     assert column(table, "difference, dB") == ["0.90 (0.80 to 1.00)"]
+    assert column(table, "mean image, dB") == ["12.04"]
+    assert (column(table, "hidden, SSIM"), column(table, "inpainting, SSIM")) == (["0.310"], ["0.290"])
+    assert "visible, SSIM" not in table.heads  # nothing is known of it
+
+
+def test_each_map_s_agreement_with_small_errors_stands_beside_that_of_another_image_s_map():
+    table = autoencoder_tables([PCA, MASKED], Footnotes())[3]
+    assert [row[2:] for row in table.rows] == [("Grad-CAM", "-0.195", "-0.092"), ("layer 1", "0.035", "–")]
 
 
 def test_the_probe_stands_beside_the_classifier_it_was_taken_from():

@@ -14,6 +14,7 @@ from seesay.evaluation.latents import Latents, standardised_latents
 from seesay.evaluation.linear_probe import linear_probe
 from seesay.evaluation.mean_intervals import with_interval
 from seesay.evaluation.neighbours import nearest_neighbours, share_of_same_class
+from seesay.evaluation.patch_similarity import SMALLEST_PATCH, patch_similarity
 from seesay.evaluation.predicting import predict_split
 from seesay.evaluation.reconstruction import (
     Reconstructions,
@@ -95,7 +96,7 @@ def measure_autoencoder(
     completion = None
     if masking is not None:
         completion = complete(autoencoder, masking, images, batch_size=batch_size, compute=compute)
-        metrics |= completion_metrics(completion, settings)
+        metrics |= completion_metrics(completion, masking, images, settings)
     return MeasuredAutoencoder(drawn, completion, latents, neighbours, metrics)
 
 
@@ -110,22 +111,38 @@ def complete(
     return Completion(hidden, drawn, compare_drawn(filled, test, batch_size=batch_size))
 
 
-def completion_metrics(completion: Completion, settings: Evaluation) -> dict[str, float]:
-    """`test/hidden_psnr` and `test/visible_psnr` (dB, the means of each image's over those pixels) of what is drawn,
-    `test/inpainting_hidden_psnr`, and `test/psnr_over_inpainting`, the mean paired difference on hidden pixels in dB.
+def completion_metrics(
+    completion: Completion, masking: Masking, images: PackedImages, settings: Evaluation
+) -> dict[str, float]:
+    """Of test's hidden pixels, and where the key says so of the visible ones.
 
-    All but the second have intervals.
+    `hidden_psnr` and `visible_psnr` (dB, the means of each image's over those pixels) with `hidden_mse` and
+    `visible_mse` of what is drawn; `inpainting_hidden_psnr`, and `psnr_over_inpainting`, the mean paired difference in
+    dB; `mean_image_hidden_psnr`. All of PSNR but the second and the last have intervals. `hidden_ssim`, `visible_ssim`
+    and `inpainting_hidden_ssim` are of patches by themselves, where these are large enough.
     """
     hidden = completion.hidden
     ours, theirs = (psnr_of(mse_where(one.squared_errors, hidden)) for one in (completion.drawn, completion.inpainted))
-    visible = psnr_of(mse_where(completion.drawn.squared_errors, ~hidden))
-    return {
+    of_visible = mse_where(completion.drawn.squared_errors, ~hidden)
+    metrics = {
         **_with_interval("test/hidden_psnr", ours, settings),
         "test/hidden_mse": float(np.mean(mse_where(completion.drawn.squared_errors, hidden))),
-        "test/visible_psnr": float(np.mean(visible)),
+        "test/visible_psnr": mean_psnr(of_visible),
+        "test/visible_mse": float(np.mean(of_visible)),
         **_with_interval("test/inpainting_hidden_psnr", theirs, settings),
         **_with_interval("test/psnr_over_inpainting", ours - theirs, settings),
+        "test/mean_image_hidden_psnr": mean_psnr(mean_image_mse(images, chosen=hidden)),
     }
+    if masking.patch_size >= SMALLEST_PATCH:
+        patches, truth = hidden[:, :: masking.patch_size, :: masking.patch_size], np.asarray(images.test.images)
+        for key, drawn, chosen in (
+            ("hidden_ssim", completion.drawn, patches),
+            ("visible_ssim", completion.drawn, ~patches),
+            ("inpainting_hidden_ssim", completion.inpainted, patches),
+        ):
+            found = patch_similarity(drawn.images, truth, chosen, batch_size=settings.batch_size)
+            metrics[f"test/{key}"] = float(np.mean(found))
+    return metrics
 
 
 def load_backbone_classifier(path: Path, images: PackedImages) -> Checkpoint:

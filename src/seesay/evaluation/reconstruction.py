@@ -91,10 +91,14 @@ def mse_where(squared_errors: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return means
 
 
-def mean_image_mse(images: PackedImages) -> np.ndarray:
-    """What always drawing the mean training image would get on each test image, float64 (n,)."""
+def mean_image_mse(images: PackedImages, *, chosen: np.ndarray | None = None) -> np.ndarray:
+    """What always drawing the mean training image would get on each test image, float64 (n,), over all pixels or over
+    those `chosen`, bool (n, S, S)."""
     mean_image = images.train.images.mean(axis=0, dtype=np.float64) / 255.0
-    return np.array([np.square(image / 255.0 - mean_image).mean() for image in images.test.images])
+    errors = (np.square(image / 255.0 - mean_image).mean(axis=2) for image in images.test.images)
+    if chosen is None:
+        return np.array([error.mean() for error in errors])
+    return np.array([error[pixels].mean() for error, pixels in zip(errors, chosen, strict=True)])
 
 
 def psnr_of(mse: np.ndarray) -> np.ndarray:

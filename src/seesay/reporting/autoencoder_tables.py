@@ -10,6 +10,8 @@ from seesay.params.experiments import NONE
 from seesay.reporting.numbers import decimal, percent, percent_with_interval, whole
 from seesay.reporting.table import Footnotes, Table
 
+_AGREEMENT, _SHUFFLED = "agreement/", "_shuffled"
+
 Row = dict[str, Any]
 
 
@@ -24,11 +26,12 @@ def starts_from(settings: Autoencoder) -> str:
 
 
 def autoencoder_tables(rows: Sequence[Row], notes: Footnotes) -> list[Table]:
-    """One of drawing, one of completing, one of latents; rows in the order of params."""
+    """One of drawing, one of completing, one of latents, one of maps; rows in the order of params."""
     return [
         _drawing(rows, notes),
         _completing([row for row in rows if row.get("test/hidden_psnr") is not None], notes),
         _latents([row for row in rows if row.get("test/probe_top1") is not None], notes),
+        _agreements(rows, notes),
     ]
 
 
@@ -74,11 +77,12 @@ def _completing(rows: Sequence[Row], notes: Footnotes) -> Table:
     return Table(
         "Hidden patches",
         "PSNR in dB of the pixels that were hidden, the mean over test images with its 95 % bootstrap interval; the "
-        "same patches for both. Inpainting is OpenCV's (Navier-Stokes), which has learned nothing; the difference is "
-        "paired.",
+        "same patches for all. Inpainting is OpenCV's (Navier-Stokes), which has learned nothing; the difference is "
+        "paired. SSIM is of patches, each by itself.",
         (
             *("autoencoder", "dataset", "hidden"),
-            *("hidden, dB", "inpainting, dB", "difference, dB", "visible pixels, dB"),
+            *("hidden, dB", "inpainting, dB", "difference, dB", "mean image, dB", "visible pixels, dB"),
+            *("hidden, SSIM", "inpainting, SSIM", "visible, SSIM"),
         ),
         tuple(
             (
@@ -88,12 +92,13 @@ def _completing(rows: Sequence[Row], notes: Footnotes) -> Table:
                 interval(row, "test/hidden_psnr"),
                 interval(row, "test/inpainting_hidden_psnr"),
                 interval(row, "test/psnr_over_inpainting"),
-                decimal(row.get("test/visible_psnr"), decimals=2),
+                *(decimal(row.get(f"test/{key}_psnr"), decimals=2) for key in ("mean_image_hidden", "visible")),
+                *(decimal(row.get(f"test/{key}_ssim")) for key in ("hidden", "inpainting_hidden", "visible")),
             )
             for row in rows
         ),
         num_names=3,
-    )
+    ).without_empty_columns()
 
 
 def _latents(rows: Sequence[Row], notes: Footnotes) -> Table:
@@ -119,6 +124,33 @@ def _latents(rows: Sequence[Row], notes: Footnotes) -> Table:
         ),
         num_names=3,
     ).without_empty_columns()
+
+
+def _agreements(rows: Sequence[Row], notes: Footnotes) -> Table:
+    names = dict.fromkeys(
+        key for row in rows for key in row if key.startswith(_AGREEMENT) and not key.endswith(_SHUFFLED)
+    )
+    return Table(
+        "Where encoders look and what is drawn well",
+        "Rank correlation (Spearman), the mean over test images, of a map's height and a small error of "
+        "reconstruction, over the squares of an image, or over the patches that were hidden; beside it that with the "
+        "map of another image. Grad-CAM is of the classifier that the encoder was taken from, layers are its own, "
+        "counted from the image.",
+        ("autoencoder", "dataset", "map", "own map", "another image's map"),
+        tuple(
+            (
+                row["cell"],
+                row["dataset"] + notes.mark(row["substitutes"]),
+                name.removeprefix(_AGREEMENT).replace("grad_cam", "Grad-CAM").replace("layer", "layer "),
+                decimal(row[name]),
+                decimal(row.get(name + _SHUFFLED)),
+            )
+            for row in rows
+            for name in names
+            if row.get(name) is not None
+        ),
+        num_names=3,
+    )
 
 
 def decimal_with_interval(value: float | None, low: float | None, high: float | None) -> str:

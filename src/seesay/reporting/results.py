@@ -139,6 +139,7 @@ def _autoencoder(cell: str, params: Params, paths: Paths) -> Row:
         "starts_from": starts_from(settings),
         **({} if settings.masking is None else settings.masking.model_dump()),
         **_metrics("evaluate_autoencoder", cell, paths, keys),
+        **_metrics("explain_autoencoder", cell, paths, []),
         "substitutes": substituted_files(_report("prepare_images", settings.dataset, paths)),
     }
 
