@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from seesay.files import read_json, write_json
+from seesay.params.autoencoding import Autoencoder
 from seesay.params.captioning import Captioner
-from seesay.params.experiments import Autoencoder, Classifier
+from seesay.params.experiments import Classifier
 from seesay.params.reading import CellName, read_section
 from seesay.params.results import Release
 from seesay.paths import Paths

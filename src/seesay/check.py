@@ -32,6 +32,7 @@ def check_architectures(params: Params) -> None:
     """
     import torch
 
+    from seesay.data.patch_masks import num_hidden
     from seesay.models.autoencoders import build_autoencoder
     from seesay.models.captioners import build_captioner
     from seesay.models.classifiers import build_classifier
@@ -47,6 +48,11 @@ def check_architectures(params: Params) -> None:
             key = f"autoencoders.{name}.architecture"
             size = params.image_datasets[autoencoder.dataset].image_size
             build_autoencoder(autoencoder.architecture, image_size=size, seed=0, key=key)
+            if autoencoder.masking is not None:
+                try:
+                    num_hidden(autoencoder.masking, image_size=size)
+                except InputError as error:
+                    raise InputError(f"{PARAMS_FILE}: autoencoders.{name}.{error}") from None
         for name, captioner in params.captioners.items():
             learning, key = captioner.learning, f"captioners.{name}.learning"
             built = build_captioner(

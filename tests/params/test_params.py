@@ -99,6 +99,30 @@ def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, sou
         ("seed", -1, "got -1: input should be greater than or equal to 0"),
         ("seed", True, "got True: input should be a valid integer"),
         ("sed", 0, "unknown key; allowed here: "),
+        (
+            "autoencoders.finetuned.built_on",
+            "resnet7",
+            "got 'resnet7': expected none or an entry of classifiers: ",
+        ),
+        (
+            "autoencoders.finetuned.built_on",
+            "resnet18",
+            "autoencoders.finetuned.architecture.backbone: got \"{'name': 'resnet9', 'width': 32}\": expected what "
+            "classifiers.resnet18.architecture is: ",
+        ),
+        (
+            "autoencoders.finetuned.built_on",
+            "alexnet_mini",
+            "got 'alexnet_mini': expected a classifier of tiny30; this one is of tiny20",
+        ),
+        ("autoencoders.conv.built_on", "resnet9", "built_on: got resnet9: expected none for architecture conv_"),
+        ("autoencoders.frozen.backbone_rate", 0.1, "expected none where no backbone is fine-tuned"),
+        ("autoencoders.masked.masking.share", 0.0, "masking.share: got 0.0: input should be greater than 0"),
+        ("autoencoders.masked.masking.share", 1.0, "masking.share: got 1.0: input should be less than 1"),
+        ("autoencoders.masked.masking.patch_size", 0, "masking.patch_size: got 0: input should be greater than or"),
+        ("autoencoders.residual.loss.log_l2", 0.0, "l1, l2, log_l2 and ssim: all are 0"),
+        ("autoencoders.residual.loss", None, "loss: expected with every architecture but pca, which is not trained"),
+        ("autoencoders.pca.masking", {"patch_size": 8, "share": 0.25, "evaluation_seed": 0}, "cannot learn to fill"),
         ("classifiers.ResNet", {}, "classifiers.ResNet: got 'ResNet': string should match pattern"),
     ],
 )
@@ -283,6 +307,22 @@ def test_a_source_of_ones_own_goes_with_a_val_fraction_or_a_karpathy_split(
     params = load_params(tmp_path)
     assert params.caption_datasets["flickr8k"].karpathy_split is not None
     assert params.caption_datasets["coco2017"].karpathy_split is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "key", "value", "says"),
+    [
+        ("scratch", "architecture.train_backbone", False, "random weights have to learn"),
+        ("masked", "loss.ssim", 0.1, "expected 0 with masking: its windows see past a patch"),
+    ],
+)
+def test_settings_of_an_autoencoder_that_contradict_each_other_are_named(
+    content: dict[str, Any], tmp_path: Path, cell: str, key: str, value: Any, says: str
+) -> None:
+    put(content, f"autoencoders.{cell}.{key}", value)
+    message = refusal(content, tmp_path)
+    assert f"autoencoders.{cell}: {key}: got " in message
+    assert says in message
 
 
 def test_a_missing_key_is_named(content: dict[str, Any], tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ CELLS = {
     "evaluate_classifier": ["mlp", "plain_cnn", "ensemble"],
     "explain_classifier": ["mlp", "plain_cnn", "ensemble"],
     "compare_classifiers": [],
-    "train_autoencoder": ["conv"],
-    "evaluate_autoencoder": ["conv"],
+    "train_autoencoder": ["pca", "conv", "masked"],
+    "evaluate_autoencoder": ["pca", "conv", "masked"],
+    "explain_autoencoder": ["pca", "conv", "masked"],
     "fetch_captions": ["scenes"],
     "prepare_captions": ["scenes"],
     "build_vocabulary": ["scenes"],
@@ -39,7 +40,10 @@ def cells(*stages: str) -> set[str]:
 
 LAST = cells("report", "gate", "register")
 CLASSIFIERS = ("train_classifier", "evaluate_classifier", "explain_classifier")
-IMAGE_MODELS = cells(*CLASSIFIERS, "compare_classifiers", "train_autoencoder", "evaluate_autoencoder")
+AUTOENCODERS = ("train_autoencoder", "evaluate_autoencoder", "explain_autoencoder")
+IMAGE_MODELS = cells(*CLASSIFIERS, *AUTOENCODERS, "compare_classifiers")
+# Built on the backbone of the plain network.
+MASKED = {f"{stage}@masked" for stage in AUTOENCODERS}
 # The ensemble is built on the multi-layer perceptron's two seeds.
 PERCEPTRONS = {f"{stage}@{cell}" for stage in CLASSIFIERS for cell in ("mlp", "ensemble")}
 # One captioner goes on from the other.
@@ -65,8 +69,9 @@ IMAGE_CHANGES = [
     ("classifiers.mlp.training.optimizer.learning_rate", 2e-3,
      PERCEPTRONS | cells("compare_classifiers") | LAST),
     ("classifiers.plain_cnn.label_smoothing", 0.2,
-     {f"{stage}@plain_cnn" for stage in CLASSIFIERS} | cells("compare_classifiers") | LAST),
-    ("autoencoders.conv.training.epochs", 1, cells("train_autoencoder", "evaluate_autoencoder") | LAST),
+     {f"{stage}@plain_cnn" for stage in CLASSIFIERS} | MASKED | cells("compare_classifiers") | LAST),
+    ("autoencoders.conv.training.epochs", 1, {f"{stage}@conv" for stage in AUTOENCODERS} | LAST),
+    ("autoencoders.masked.masking.share", 0.5, MASKED | LAST),
     ("image_datasets.scenes10.split_seed", 1, cells("prepare_images") | IMAGE_MODELS | LAST),
     ("image_sources.scenes.seed", 1, cells("fetch_images", "prepare_images") | IMAGE_MODELS | LAST),
 ]  # fmt: skip
@@ -88,8 +93,8 @@ SAME_WITH_ANY_SEED = {f"{stage}_classifier@{cell}" for stage in ("evaluate", "ex
 
 SHARED_CHANGES = [
     ("evaluation.panel_images", 3,
-     cells("evaluate_classifier", "explain_classifier", "evaluate_autoencoder", "score_captions",
-           "explain_captioner", "compare_captioners", "report")),
+     cells("evaluate_classifier", "explain_classifier", *AUTOENCODERS[1:], "score_captions", "explain_captioner",
+           "compare_captioners", "report")),
     ("seed", 1, (IMAGE_MODELS | CAPTIONED | LAST) - SAME_WITH_ANY_SEED),
 ]  # fmt: skip
 

@@ -6,6 +6,7 @@ import shutil
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +27,8 @@ from seesay.reporting.caption_figures import draw_captions
 from seesay.reporting.captioner_comparison import draw_captioner_comparison
 from seesay.reporting.classification_figures import draw_classification
 from seesay.reporting.comparison_figures import draw_comparison
+from seesay.reporting.encoder_map_figures import draw_encoder_maps
+from seesay.reporting.latent_figures import choose_pairs, draw_interpolations, draw_latents, draw_neighbours
 from seesay.reporting.reconstruction_figures import draw_reconstructions
 
 REPOSITORY = Path(__file__).parents[2]
@@ -102,6 +105,7 @@ def make_predictions(images):
 class Reconstructed:
     def __init__(self, images):
         self.images = (images // 2 + 60).astype(np.uint8)
+        self.squared_errors = (np.square(self.images / 255.0 - images / 255.0)).mean(axis=3)
 
 
 def make_captions(name, num_images=24):
@@ -234,6 +238,45 @@ def classifier_metrics(cell):
     }
 
 
+def autoencoder_metrics(settings):
+    metrics = {"test/mse": 0.0075, "test/psnr": 21.9, "test/mean_image_psnr": 12.3, "test/ssim": 0.71}
+    metrics |= {"test/psnr_low": 21.8, "test/psnr_high": 22.0, "latent_size": 1024, "test/neighbours_same_class": 0.1}
+    metrics |= {"test/probe_top1": 0.3, "test/probe_top1_low": 0.28, "test/probe_top1_high": 0.32}
+    if settings.built_on != "none":
+        metrics["test/classifier_top1"] = 0.68
+    if settings.masking is not None:
+        for key, value in (("hidden_psnr", 18.0), ("inpainting_hidden_psnr", 17.0), ("psnr_over_inpainting", 1.0)):
+            metrics |= {f"test/{key}": value, f"test/{key}_low": value - 0.1, f"test/{key}_high": value + 0.1}
+        metrics |= {"test/visible_psnr": 20.0, "test/mean_image_hidden_psnr": 12.0, "test/hidden_ssim": 0.5}
+        metrics |= {"test/inpainting_hidden_ssim": 0.4, "test/visible_ssim": 0.7}
+    return metrics
+
+
+def draw_autoencoder(images, paths, cell):
+    """Every figure of the stages `evaluate_autoencoder` and `explain_autoencoder`, of one that completes images."""
+    pixels = images.test.images
+    random = np.random.default_rng(2)
+    made, heights = Reconstructed(pixels), random.random(pixels.shape[:3])
+    hidden, of_image = heights < 0.25, heights[:, 0, 0]
+    completion = SimpleNamespace(hidden=hidden, drawn=made, inpainted=made)
+    folder = paths.figures("evaluate_autoencoder", cell)
+    folder.mkdir(parents=True)
+    draw_reconstructions(folder, made, completion, images.test, paths, cell=cell, settings=SETTINGS)
+    neighbours = random.integers(0, len(pixels), (len(pixels), 5))
+    draw_neighbours(folder / "neighbours.webp", neighbours, images, cell=cell, settings=SETTINGS)
+    pairs = choose_pairs(images.test.labels, SETTINGS)
+    strips = pixels[: 4 * 7].reshape(4, 7, 64, 64, 3)
+    draw_interpolations(folder / "interpolations.webp", strips, pairs, images, cell=cell)
+    draw_latents(folder / "latents.svg", random.normal(size=(len(pixels), 10)), images, cell=cell)
+    layers = [SimpleNamespace(number=number, num_layers=3, strongest=heights) for number in (1, 2, 3)]
+    agreements = [
+        SimpleNamespace(name=name, correlations=of_image, shuffled=-of_image) for name in ("grad_cam", "layer1")
+    ]
+    explanation = SimpleNamespace(layers=layers, class_maps=heights, agreements=agreements)
+    folder = paths.figures("explain_autoencoder", cell)
+    draw_encoder_maps(folder, explanation, made, images, hidden=hidden, cell=cell, settings=SETTINGS)
+
+
 def write_history(path, metrics, epochs=8):
     """`metrics`: name -> function of the epoch."""
     text = io.StringIO()
@@ -295,13 +338,19 @@ def build_workspace(root):
     settings = params.comparison.model_copy(update={"samples_per_class": 2})
     figures = paths.figures("compare_classifiers")
     draw_comparison(figures, rows, datasets, params.classifiers, paths, settings=settings)
-    for cell in params.autoencoders:
+    with_all_figures = next(cell for cell, one in params.autoencoders.items() if one.masking is not None)
+    for cell in sorted(params.autoencoders, key=lambda cell: cell != with_all_figures):
+        settings = params.autoencoders[cell]
         write_history(paths.table("train_autoencoder", cell, "history"), LOSSES)
-        metrics = {"test/mse": 0.0075, "test/psnr": 21.9, "test/mean_image_psnr": 12.3}
-        write_json(paths.metrics("evaluate_autoencoder", cell), metrics)
-        figures = paths.figures("evaluate_autoencoder", cell)
-        made = Reconstructed(images.test.images)
-        draw_reconstructions(figures, made, images.test, paths, cell=cell, settings=SETTINGS)
+        write_json(paths.metrics("evaluate_autoencoder", cell), autoencoder_metrics(settings))
+        agreement = {"num_layers": 8.0, "agreement/layer1": -0.03, "agreement/layer1_shuffled": 0.001}
+        write_json(paths.metrics("explain_autoencoder", cell), agreement)
+        if cell == with_all_figures:
+            draw_autoencoder(images, paths, cell)
+            continue
+        for stage in ("evaluate_autoencoder", "explain_autoencoder"):  # drawing takes seconds
+            shutil.copytree(paths.figures(stage, with_all_figures), paths.figures(stage, cell))
+        (paths.figures("evaluate_autoencoder", cell) / "completions.webp").unlink()
     for name in params.caption_datasets:
         write_json(paths.data_report("prepare_captions", name), caption_report(name))
     for name in params.features:

@@ -49,6 +49,7 @@ def test_files_of_cells_that_are_not_in_params_do_not_count(full_workspace):
         ("evaluate_classifier", "resnet9"),
         ("train_classifier", "mlp"),
         ("evaluate_autoencoder", "conv"),
+        ("explain_autoencoder", "masked"),
         ("score_captions", "lstm_flickr8k"),
         ("compare_classifiers", None),
         ("compare_captioners", None),

@@ -1,4 +1,4 @@
-"""Classifiers and autoencoders trained on a handful of images."""
+"""Classifiers trained on a handful of images."""
 
 from __future__ import annotations
 
@@ -14,21 +14,17 @@ from seesay.data.sources import SourceNote
 from seesay.errors import InputError
 from seesay.evaluation.classification import classification_metrics
 from seesay.evaluation.predicting import predict_classes
-from seesay.evaluation.reconstruction import mean_psnr, reconstruct
-from seesay.models.autoencoders import build_autoencoder, restore_autoencoder
 from seesay.models.checkpoint import save_checkpoint
 from seesay.models.classifiers import build_classifier, restore_classifier
 from seesay.models.flops import count_flops
 from seesay.params.experiments import (
     Architecture,
     Augmentation,
-    Autoencoder,
     Classifier,
     Distillation,
     ProgressiveResizing,
 )
 from seesay.training.classification import fit_classifier, image_size_at
-from seesay.training.reconstruction import fit_autoencoder
 
 SIZE, NUM_CLASSES = 16, 6
 
@@ -198,33 +194,6 @@ def test_the_distillation_loss_is_the_weighted_sum_it_says_it_is():
     hard = math.log1p(math.exp(-2))
     soft = math.log1p(math.exp(-1)) + math.e / (1 + math.e)
     assert step.loss.item() == pytest.approx(0.25 * hard + 0.75 * 4 * soft, rel=1e-5)
-
-
-def test_an_autoencoder_learns_and_its_checkpoint_gives_the_same_psnr(images, training, adamw, compute):
-    architecture = Architecture(name="conv_autoencoder", width=4, latent_channels=8)
-    learning = training.model_copy(update={"epochs": 8, "optimizer": adamw, "moving_average": None})
-    settings = Autoencoder(
-        dataset="squares",
-        architecture=architecture,
-        augmentation=Augmentation(flip=True, crop_padding=0, cutout=0.0),
-        training=learning,
-    )
-    autoencoder = build_autoencoder(architecture, image_size=SIZE, seed=0, key="x")
-    rows = []
-    best = fit_autoencoder(
-        autoencoder,
-        images,
-        settings,
-        seed=0,
-        compute=compute,
-        log=lambda metrics, *, step: rows.append(metrics),
-        resume=None,
-    )
-    assert set(rows[0]) == {"train/loss", "val/loss", "val/mse", "val/psnr", "learning_rate"}
-    assert rows[-1]["val/psnr"] > rows[0]["val/psnr"] + 2.0
-    assert best.metrics["val/loss"] == best.metrics["val/mse"]
-    drawn = reconstruct(restore_autoencoder(best), images.val, batch_size=5, compute=compute)
-    assert mean_psnr(drawn.mse) == pytest.approx(best.metrics["val/psnr"], abs=1e-3)
 
 
 def test_labels_tied_with_larger_logits_count_as_right_within_k():

@@ -1,4 +1,4 @@
-"""How well an autoencoder draws images again."""
+"""How well an autoencoder draws images again, and what was hidden from it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from seesay.compute import Compute
 from seesay.data.image_batches import load_images, ordered_batches
 from seesay.data.packed_images import ImageSplit, PackedImages
+from seesay.data.patch_masks import draw_hidden, hidden_pixels
+from seesay.models.latent_autoencoder import LatentAutoencoder
+from seesay.models.structural_similarity import structural_similarity
+from seesay.params.autoencoding import Masking
+from seesay.seeding import torch_generator
 
 SMALLEST_MSE = 1e-10
 """Caps the PSNR of a perfect image at 100 dB."""
@@ -18,42 +23,90 @@ SMALLEST_MSE = 1e-10
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """Of n images in the split's order: uint8 (n, S, S, 3) to look at, and each one's mean squared error, float64 (n,).
+    """Of n images in the split's order: uint8 (n, S, S, 3) to look at, each one's mean squared error and SSIM, float64
+    (n,), and the squared error of each pixel, the mean of its channels, float32 (n, S, S).
 
     Errors are of [0, 1] pixels, measured before rounding to uint8.
     """
 
     images: np.ndarray
     mse: np.ndarray
+    ssim: np.ndarray
+    squared_errors: np.ndarray
 
 
-def reconstruct(autoencoder: nn.Module, split: ImageSplit, *, batch_size: int, compute: Compute) -> Reconstructions:
-    """Every image of `split` drawn again, in float32."""
+def reconstruct(
+    autoencoder: LatentAutoencoder,
+    split: ImageSplit,
+    *,
+    batch_size: int,
+    compute: Compute,
+    hidden: np.ndarray | None = None,
+) -> Reconstructions:
+    """Every image of `split` drawn again, in float32; pixels where `hidden`, bool (n, S, S), are not shown."""
     autoencoder = compute.place(autoencoder).eval()
     loaded = load_images(split, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), device=compute.device)
-    drawn, errors = [], []
+    masks = None if hidden is None else torch.from_numpy(hidden)[:, None].to(compute.device)
+    parts = []
     with torch.inference_mode():
-        for images, _ in ordered_batches(loaded, batch_size=batch_size):
-            outputs = autoencoder(images).float()
-            errors.append((outputs - images).square().mean(dim=(1, 2, 3)).cpu().numpy().astype(np.float64))
-            pixels = outputs.clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8)
-            drawn.append(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
-    return Reconstructions(np.concatenate(drawn), np.concatenate(errors))
+        for number, (images, _) in enumerate(ordered_batches(loaded, batch_size=batch_size)):
+            rows = None if masks is None else masks[number * batch_size :][: len(images)]
+            parts.append(_compared(autoencoder(images, rows).float(), images))
+    drawn, ssim, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Reconstructions(drawn, errors.mean(axis=(1, 2), dtype=np.float64), ssim.astype(np.float64), errors)
 
 
-def reconstruction_metrics(reconstructions: Reconstructions, images: PackedImages) -> dict[str, float]:
-    """`test/mse` (of [0, 1] pixels), `test/psnr` (dB: the mean of each image's -10 log10(mse), not that of the mean
-    mse) and `test/mean_image_psnr`, what always drawing the mean training image would get.
-    """
+def compare_drawn(drawn: np.ndarray, split: ImageSplit, *, batch_size: int) -> Reconstructions:
+    """The same of images that something else has drawn, uint8 (n, S, S, 3)."""
+    parts = []
+    for start in range(0, len(split), batch_size):
+        chosen = slice(start, start + batch_size)
+        parts.append(_compared(*(_as_floats(one[chosen]) for one in (drawn, split.images))))
+    shown, ssim, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Reconstructions(shown, errors.mean(axis=(1, 2), dtype=np.float64), ssim.astype(np.float64), errors)
+
+
+def _compared(drawn: Tensor, images: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pictures, SSIM and squared errors of one batch."""
+    errors = (drawn - images).square().mean(dim=1)
+    pixels = drawn.clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return pixels.cpu().numpy(), structural_similarity(drawn, images).cpu().numpy(), errors.cpu().numpy()
+
+
+def _as_floats(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255.0
+
+
+def evaluation_masks(masking: Masking, split_name: str, num_images: int, *, image_size: int) -> np.ndarray:
+    """bool (num_images, image_size, image_size): which pixels of the images of `split_name` are hidden."""
+    generator = torch_generator(masking.evaluation_seed, "hidden", split_name)
+    patches = draw_hidden(num_images, masking, image_size=image_size, generator=generator)
+    return hidden_pixels(patches, patch_size=masking.patch_size)[:, 0].numpy()
+
+
+def mse_where(squared_errors: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Each image's mean squared error, float64 (n,), over the pixels `chosen`, bool (n, S, S)."""
+    sums: np.ndarray = np.where(chosen, squared_errors, 0.0).sum(axis=(1, 2), dtype=np.float64)
+    means: np.ndarray = sums / chosen.sum(axis=(1, 2))
+    return means
+
+
+def mean_image_mse(images: PackedImages, *, chosen: np.ndarray | None = None) -> np.ndarray:
+    """What always drawing the mean training image would get on each test image, float64 (n,), over all pixels or over
+    those `chosen`, bool (n, S, S)."""
     mean_image = images.train.images.mean(axis=0, dtype=np.float64) / 255.0
-    errors = [float(np.mean(np.square(image / 255.0 - mean_image))) for image in images.test.images]
-    return {
-        "test/mse": float(np.mean(reconstructions.mse)),
-        "test/psnr": mean_psnr(reconstructions.mse),
-        "test/mean_image_psnr": mean_psnr(np.array(errors)),
-    }
+    errors = (np.square(image / 255.0 - mean_image).mean(axis=2) for image in images.test.images)
+    if chosen is None:
+        return np.array([error.mean() for error in errors])
+    return np.array([error[pixels].mean() for error, pixels in zip(errors, chosen, strict=True)])
+
+
+def psnr_of(mse: np.ndarray) -> np.ndarray:
+    """The peak signal-to-noise ratio in dB of images with these mean squared errors of [0, 1] pixels, (n,)."""
+    values: np.ndarray = -10.0 * np.log10(np.maximum(mse, SMALLEST_MSE))
+    return values
 
 
 def mean_psnr(mse: np.ndarray) -> float:
-    """The mean peak signal-to-noise ratio in dB of images with these mean squared errors of [0, 1] pixels."""
-    return float(np.mean(-10.0 * np.log10(np.maximum(mse, SMALLEST_MSE))))
+    """The mean over images of their PSNR in dB, which is not the PSNR of their mean error."""
+    return float(np.mean(psnr_of(mse)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from seesay.params.autoencoding import Autoencoder
 from seesay.params.captioning import CaptionerTraining
 from seesay.params.datasets import CaptionDataset, Features, Vocabulary
 from seesay.params.experiments import NONE, Classifier
@@ -27,7 +28,7 @@ def misfits(params: Params) -> Misfits:
     for name, classifier in params.classifiers.items():
         yield from _misfits_of_classifier(name, classifier, params)
     for name, autoencoder in params.autoencoders.items():
-        yield from _one_of(f"autoencoders.{name}.dataset", autoencoder.dataset, "image_datasets", params.image_datasets)
+        yield from _misfits_of_autoencoder(name, autoencoder, params)
     for name, captions in params.caption_datasets.items():
         yield from _misfits_of_captions(name, captions, params)
     for name, vocabulary in params.vocabularies.items():
@@ -71,6 +72,22 @@ def _misfits_of_classifier(name: str, classifier: Classifier, params: Params) ->
     elif params.classifiers[parent].dataset != classifier.dataset:
         yield key, parent, f"a classifier of {classifier.dataset}; this one is of {params.classifiers[parent].dataset}"
     yield from _endless_line(name, "classifiers", key, {cell: one.built_on for cell, one in params.classifiers.items()})
+
+
+def _misfits_of_autoencoder(name: str, autoencoder: Autoencoder, params: Params) -> Misfits:
+    key, parent = f"autoencoders.{name}", autoencoder.built_on
+    yield from _one_of(f"{key}.dataset", autoencoder.dataset, "image_datasets", params.image_datasets)
+    if parent == NONE:
+        return
+    if parent not in params.classifiers:
+        yield f"{key}.built_on", parent, f"{NONE} or an entry of classifiers: {', '.join(params.classifiers)}"
+    classifier = params.classifiers[parent]
+    if classifier.dataset != autoencoder.dataset:
+        yield f"{key}.built_on", parent, f"a classifier of {autoencoder.dataset}; this one is of {classifier.dataset}"
+    backbone = autoencoder.architecture.arguments.get("backbone")
+    theirs = {"name": classifier.architecture.name, **classifier.architecture.arguments}
+    if backbone != theirs:
+        yield f"{key}.architecture.backbone", str(backbone), f"what classifiers.{parent}.architecture is: {theirs}"
 
 
 def _endless_line(name: str, section: str, key: str, parents: Mapping[str, str]) -> Misfits:

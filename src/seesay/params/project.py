@@ -6,6 +6,7 @@ from pathlib import Path
 
 from seesay.errors import InputError
 from seesay.params.agreement import misfits
+from seesay.params.autoencoding import Autoencoder
 from seesay.params.captioning import Captioner
 from seesay.params.datasets import (
     CaptionDataset,
@@ -16,7 +17,7 @@ from seesay.params.datasets import (
     ImageSource,
     Vocabulary,
 )
-from seesay.params.experiments import Autoencoder, Classifier
+from seesay.params.experiments import Classifier
 from seesay.params.finetuning import FinetunedEncoder
 from seesay.params.reading import PARAMS_FILE, CellName, NaturalInt, Settings, read_yaml, validate
 from seesay.params.results import Comparison, Evaluation, Release, Report, Tracking

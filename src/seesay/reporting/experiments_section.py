@@ -28,6 +28,20 @@ _REASONS = (
     ("activations.webp", "What becomes of a test image on its way through the network"),
 )
 
+_DRAWN = (
+    ("reconstructions.webp", "Test images, their reconstructions and the error"),
+    ("completions.webp", "Test images of which patches were hidden, completed by the autoencoder and by inpainting"),
+)
+_LATENTS = (
+    ("latents.svg", "Latents of test images along their two strongest components, each class's mean named"),
+    ("neighbours.webp", "Test images and the training images nearest to them among the latents"),
+    ("interpolations.webp", "What is drawn on the way from one test image's latents to another's"),
+)
+_MAPS = (
+    ("maps.webp", "Test images, what was drawn and where it is wrong, beside Grad-CAM and the encoder's maps"),
+    ("agreement.svg", "How a map's height goes with a small error of reconstruction, beside maps of other images"),
+)
+
 
 @dataclass(frozen=True)
 class Example:
@@ -71,8 +85,9 @@ def collect_figures(params: Params, paths: Paths, results: Results, *, max_bytes
 
     Comparisons, curves, the figures of autoencoders and captioners and examples of each dataset's best captioner are
     always there. What room they leave goes to what each dataset's best classifier gets right and wrong, then to samples
-    of the data and to why the best ones answer so, then to the released classifiers, then to the others from the best
-    down. Best by val; all captioners' examples are on a page of their own.
+    of the data and to why the best ones answer so, then to what autoencoders complete, look at and know of classes,
+    then to the released classifiers, then to the others from the best down. Best by val; all captioners' examples are
+    on a page of their own.
     """
     folder = paths.figures("compare_classifiers")
     datasets = list(dict.fromkeys(classifier.dataset for classifier in params.classifiers.values()))
@@ -89,6 +104,7 @@ def collect_figures(params: Params, paths: Paths, results: Results, *, max_bytes
     room = _Room(max_bytes - used)
     best, rest = _by_importance(params, results.classification)
     by_cell = {one.cell: one for one in classifiers}
+    autoencoders = [one for one in cells if one.task == "autoencoder"]
     for cell in best:
         by_cell[cell].is_open = True
         room.add(by_cell[cell], paths.figures("evaluate_classifier", cell), _ANSWERS, paths)
@@ -100,6 +116,11 @@ def collect_figures(params: Params, paths: Paths, results: Results, *, max_bytes
     for cell in best:
         for reason in _REASONS:
             room.add(by_cell[cell], paths.figures("explain_classifier", cell), [reason], paths)
+    for one in autoencoders:  # what they draw and look at, before what their latents say
+        room.add(one, paths.figures("evaluate_autoencoder", one.cell), _DRAWN[1:], paths)
+        room.add(one, paths.figures("explain_autoencoder", one.cell), _MAPS, paths)
+    for one in autoencoders:
+        room.add(one, paths.figures("evaluate_autoencoder", one.cell), _LATENTS, paths)
     for cell in rest:  # why it answers so means little without what it answers
         for stage, names in (("evaluate_classifier", _ANSWERS), ("explain_classifier", _REASONS)):
             room.add(by_cell[cell], paths.figures(stage, cell), names, paths)
@@ -152,10 +173,9 @@ def _classifier(cell: str, paths: Paths) -> CellFigures:
 
 
 def _autoencoders(params: Params, paths: Paths) -> Iterable[CellFigures]:
-    reconstructions = ("reconstructions.webp", "Test images, their reconstructions and the error")
     for cell in params.autoencoders:
         folder = paths.figures("evaluate_autoencoder", cell)
-        yield CellFigures(cell, "autoencoder", _pictures(folder, [_CURVES, reconstructions]))
+        yield CellFigures(cell, "autoencoder", _pictures(folder, [_CURVES, *_DRAWN[:1]]))
 
 
 def _captioners(params: Params, paths: Paths, rows: Sequence[Row]) -> Iterable[CellFigures]:

@@ -24,6 +24,7 @@ SECTIONS = {
     "evaluate_classifier": "classifiers",
     "train_autoencoder": "autoencoders",
     "evaluate_autoencoder": "autoencoders",
+    "explain_autoencoder": "autoencoders",
     "prepare_captions": "caption_datasets",
     "build_vocabulary": "vocabularies",
     "extract_features": "features",

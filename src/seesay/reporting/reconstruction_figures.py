@@ -2,58 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seesay.files import atomic_directory
 from seesay.params.results import Evaluation
 from seesay.paths import Paths
 from seesay.reporting.curves import draw_curves, read_history
 from seesay.reporting.panels import Tile, draw_panel, from_array
+from seesay.reporting.small_pictures import make_small
 from seesay.seeding import numpy_generator
 
 if TYPE_CHECKING:
     from seesay.data.packed_images import ImageSplit
+    from seesay.evaluation.autoencoder_measuring import Completion
     from seesay.evaluation.reconstruction import Reconstructions
 
 _ERROR_GAIN = 4
 _COLUMNS = 6
+_SIDE = 96
+_HIDDEN_COLOUR = 128
 
 
 def draw_reconstructions(
-    folder: Path, reconstructions: Reconstructions, split: ImageSplit, paths: Paths, *, cell: str, settings: Evaluation
+    folder: Path,
+    reconstructions: Reconstructions,
+    completion: Completion | None,
+    split: ImageSplit,
+    paths: Paths,
+    *,
+    cell: str,
+    settings: Evaluation,
 ) -> None:
-    """Fills `folder` with `curves.svg` and `reconstructions.webp`, all or nothing."""
+    """Fills `folder` with `curves.svg`, `reconstructions.webp` and, where images are completed, `completions.webp`."""
     history = read_history(paths.table("train_autoencoder", cell, "history"))
-    random = numpy_generator(settings.panel_seed, "panel")
-    count = min(settings.panel_images, len(split.images))
-    chosen = np.sort(random.permutation(len(split.images))[:count])
-    with atomic_directory(folder) as new:
-        draw_curves(new / "curves.svg", history, title=cell)
-        _draw_rows(
-            new / "reconstructions.webp",
-            np.asarray(split.images[chosen]),
-            np.asarray(reconstructions.images[chosen]),
-            title=f"{cell}: test images drawn at random (seed {settings.panel_seed})",
+    chosen = choose_at_random(len(split.images), settings)
+    inputs, which = np.asarray(split.images[chosen]), f"test images drawn at random (seed {settings.panel_seed})"
+    draw_curves(folder / "curves.svg", history, title=cell)
+    outputs = np.asarray(reconstructions.images[chosen])
+    rows = {
+        "input": inputs,
+        "output": outputs,
+        f"error ×{_ERROR_GAIN}": absolute_error(inputs, outputs, gain=_ERROR_GAIN),
+    }
+    draw_rows(folder / "reconstructions.webp", rows, title=f"{cell}: {which}")
+    if completion is not None:
+        hidden = completion.hidden[chosen]
+        completed, inpainted = (
+            np.where(hidden[..., None], one.images[chosen], inputs) for one in (completion.drawn, completion.inpainted)
         )
+        rows = {
+            "image": inputs,
+            "shown": without_hidden(inputs, hidden),
+            "completed": completed,
+            "inpainted": inpainted,
+        }
+        title = (
+            f"{cell}: {which}; the hidden patches as the autoencoder draws them, and as OpenCV's inpainting fills them"
+        )
+        draw_rows(folder / "completions.webp", rows, title=title)
 
 
-def _draw_rows(path: Path, inputs: np.ndarray, outputs: np.ndarray, *, title: str) -> None:
-    """Three rows per group of columns: input, reconstruction, absolute error made brighter."""
-    errors = absolute_error(inputs, outputs, gain=_ERROR_GAIN)
-    columns = min(_COLUMNS, len(inputs))
+def choose_at_random(num_images: int, settings: Evaluation) -> np.ndarray:
+    """The test images that panels show, in the split's order."""
+    random = numpy_generator(settings.panel_seed, "panel")
+    chosen: np.ndarray = np.sort(random.permutation(num_images)[: min(settings.panel_images, num_images)])
+    return chosen
+
+
+def without_hidden(images: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """`images` (n, S, S, 3) with grey where `hidden` (n, S, S)."""
+    shown: np.ndarray = np.where(hidden[..., None], np.uint8(_HIDDEN_COLOUR), images)
+    return shown
+
+
+def draw_rows(path: Path, rows: Mapping[str, np.ndarray], *, title: str) -> None:
+    """Pictures, uint8 (n, S, S, 3) under each name: a row of each name for every group of columns."""
+    first = next(iter(rows.values()))
+    columns = min(_COLUMNS, len(first))
     tiles: list[Tile] = []
     names: list[str] = []
-    for start in range(0, len(inputs), columns):
-        group = slice(start, start + columns)
-        missing = columns - len(inputs[group])
-        for name, pictures in (("input", inputs), ("output", outputs), (f"error ×{_ERROR_GAIN}", errors)):
-            tiles += [Tile(from_array(picture), ()) for picture in pictures[group]]
-            tiles += [Tile(from_array(np.full_like(inputs[0], 255)), ())] * missing
+    for start in range(0, len(first), columns):
+        for name, pictures in rows.items():
+            group = pictures[start : start + columns]
+            tiles += [Tile(from_array(picture), ()) for picture in group]
+            tiles += [Tile(from_array(np.full_like(first[0], 255)), ())] * (columns - len(group))
             names.append(name)
-    draw_panel(path, tiles, title=title, columns=columns, side=160, row_names=names)
+    draw_panel(path, tiles, title=title, columns=columns, side=_SIDE, row_names=names)
+    make_small(path)
 
 
 def absolute_error(inputs: np.ndarray, outputs: np.ndarray, *, gain: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from seesay.params.captioning import CaptionerTraining
 from seesay.params.experiments import NONE
 from seesay.params.project import Params
 from seesay.paths import Paths, cell_name
+from seesay.reporting.autoencoder_tables import starts_from
 from seesay.reporting.captioner_names import describe_decoding, describe_learning, describe_sight
 
 CHANCE = "chance"
@@ -135,7 +136,10 @@ def _autoencoder(cell: str, params: Params, paths: Paths) -> Row:
         "cell": cell,
         "dataset": settings.dataset,
         "architecture": settings.architecture.name,
+        "starts_from": starts_from(settings),
+        **({} if settings.masking is None else settings.masking.model_dump()),
         **_metrics("evaluate_autoencoder", cell, paths, keys),
+        **_metrics("explain_autoencoder", cell, paths, []),
         "substitutes": substituted_files(_report("prepare_images", settings.dataset, paths)),
     }
 

@@ -70,6 +70,7 @@ def stage_instances(params: Params) -> list[tuple[str, str | None]]:
         ("compare_classifiers", [None]),
         ("train_autoencoder", params.autoencoders),
         ("evaluate_autoencoder", params.autoencoders),
+        ("explain_autoencoder", params.autoencoders),
         ("fetch_captions", params.caption_sources),
         ("prepare_captions", params.caption_datasets),
         ("build_vocabulary", params.vocabularies),

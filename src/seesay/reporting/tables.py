@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from seesay.reporting.autoencoder_tables import autoencoder_tables
 from seesay.reporting.caption_tables import caption_tables
 from seesay.reporting.classifier_tables import classifier_tables
-from seesay.reporting.numbers import decimal, whole
+from seesay.reporting.numbers import whole
 from seesay.reporting.results import Results, Row
 from seesay.reporting.runs import Measured
 from seesay.reporting.table import Footnotes, Table
@@ -20,7 +21,7 @@ def results_tables(results: Results, measured: Measured) -> tuple[list[Table], l
     notes = Footnotes()
     tables = [
         *classifier_tables(results.classification, measured, notes),
-        _autoencoders(results.autoencoders, notes),
+        *autoencoder_tables(results.autoencoders, notes),
         *caption_tables(results.captions, measured, notes),
         _datasets(results.datasets, notes),
     ]
@@ -35,25 +36,6 @@ def results_markdown(results: Results, *, title: str, note: str, provenance: str
         parts += [f"## {table.title}", table.note, table.markdown()]
     parts += footnotes
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _autoencoders(rows: Sequence[Row], notes: Footnotes) -> Table:
-    return Table(
-        "Autoencoders",
-        "On the test split, pixels in 0 to 1. The mean image is what a network that ignores its input could give.",
-        ("autoencoder", "dataset", "MSE", "PSNR, dB", "mean image's PSNR, dB"),
-        tuple(
-            (
-                row["cell"],
-                row["dataset"] + notes.mark(row["substitutes"]),
-                decimal(row.get("test/mse"), decimals=5),
-                decimal(row.get("test/psnr"), decimals=2),
-                decimal(row.get("test/mean_image_psnr"), decimals=2),
-            )
-            for row in rows
-        ),
-        num_names=2,
-    )
 
 
 def _datasets(rows: Sequence[Row], notes: Footnotes) -> Table:

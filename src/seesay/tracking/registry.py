@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from seesay.data.sources import SourceNote
 from seesay.errors import InputError
 from seesay.files import file_digest, read_json
+from seesay.params.autoencoding import Autoencoder
 from seesay.params.captioning import Captioner
-from seesay.params.experiments import NONE, Autoencoder, Classifier
+from seesay.params.experiments import NONE, Classifier
 from seesay.params.results import Release
 from seesay.paths import Paths
 from seesay.tracking.records import RunRecord, read_record

@@ -27,6 +27,7 @@ EXPERIMENTS = {
     "compare_classifiers": "classification",
     "train_autoencoder": "autoencoder",
     "evaluate_autoencoder": "autoencoder",
+    "explain_autoencoder": "autoencoder",
     "fetch_captions": "captioning",
     "prepare_captions": "captioning",
     "build_vocabulary": "captioning",

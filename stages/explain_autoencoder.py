@@ -1,0 +1,56 @@
+"""Show what one autoencoder's encoder looks at beside what is drawn, and whether the two agree."""
+
+from pathlib import Path
+
+from seesay.compute import configure
+from seesay.data.packed_images import read_packed_images
+from seesay.evaluation.autoencoder_measuring import load_backbone_classifier
+from seesay.evaluation.reconstruction import evaluation_masks, reconstruct
+from seesay.explain.autoencoder_explanation import explain_autoencoder
+from seesay.models.autoencoders import autoencoder_settings, restore_autoencoder
+from seesay.models.checkpoint import load_checkpoint
+from seesay.models.classifiers import restore_classifier
+from seesay.params.experiments import NONE
+from seesay.params.reading import read_section
+from seesay.params.results import Evaluation
+from seesay.params.training import Runtime
+from seesay.paths import Paths
+from seesay.reporting.encoder_map_figures import draw_encoder_maps
+from seesay.stage import run
+from seesay.tracking.recorder import record_stage
+
+STAGE = "explain_autoencoder"
+
+
+def main(cell: str, root: Path = Path()) -> None:
+    settings = read_section(root, "evaluation", Evaluation)
+    paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime).in_float32())
+    checkpoint = load_checkpoint(paths.autoencoder(cell), kind="autoencoder")
+    learned, autoencoder = autoencoder_settings(checkpoint), restore_autoencoder(checkpoint)
+    images = read_packed_images(paths.images(checkpoint.dataset))
+    parent, masking, batch_size, hidden = learned.built_on, learned.masking, settings.batch_size, None
+    classifier = None if parent == NONE else load_backbone_classifier(paths.classifier(parent), images)
+    if masking is not None:
+        hidden = evaluation_masks(masking, "test", len(images.test), image_size=images.image_size)
+    with record_stage(root, STAGE, cell, params=settings, compute=compute) as log:
+        log.dataset(checkpoint.dataset, digest=images.digest, context="explanation", source=images.source)
+        drawn = reconstruct(autoencoder, images.test, batch_size=batch_size, compute=compute, hidden=hidden)
+        explanation = explain_autoencoder(
+            autoencoder,
+            None if classifier is None else restore_classifier(classifier),
+            images,
+            drawn.squared_errors,
+            hidden=hidden,
+            masking=masking,
+            seed=settings.panel_seed,
+            batch_size=batch_size,
+            compute=compute,
+        )
+        folder = paths.figures(STAGE, cell)
+        draw_encoder_maps(folder, explanation, drawn, images, hidden=hidden, cell=cell, settings=settings)
+        log.summary(explanation.metrics())
+        log.artifact(folder)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,42 @@
+import pytest
+import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from seesay.errors import InputError
+from seesay.models.structural_similarity import structural_similarity
+
+
+@pytest.fixture
+def pair():
+    generator = torch.Generator().manual_seed(0)
+    ramp = torch.linspace(0, 1, 24).expand(3, 3, 20, 24)
+    return ramp.contiguous(), (ramp + 0.2 * torch.randn(3, 3, 20, 24, generator=generator)).clamp(0, 1)
+
+
+def test_is_torchmetrics_own(pair):
+    expected = structural_similarity_index_measure(*pair, data_range=1.0, reduction="none")
+    assert torch.allclose(structural_similarity(*pair), expected, atol=1e-5)
+
+
+def test_of_hand_made_images_is_torchmetrics_own():
+    """Black against white, a checkerboard against its opposite, and an edge against itself moved by one pixel."""
+    board = (torch.arange(16)[:, None] + torch.arange(16)) % 2
+    edge = (torch.arange(16) > 7).float().expand(16, 16)
+    first = torch.stack([torch.zeros(16, 16), board.float(), edge])[:, None].repeat(1, 3, 1, 1)
+    second = torch.stack([torch.ones(16, 16), 1.0 - board, edge.roll(1, 1)])[:, None].repeat(1, 3, 1, 1)
+    expected = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
+    found = structural_similarity(first, second)
+    assert torch.allclose(found, expected, atol=1e-5)
+    # Black and white share no structure: only the constants are left, C1 / (1 + C1) of brightness and 1 of structure.
+    assert found[0].item() == pytest.approx(1e-4 / (1 + 1e-4), rel=1e-3)
+    assert found[1].item() < -0.9
+
+
+def test_equal_images_are_wholly_alike_and_the_order_does_not_matter(pair):
+    assert torch.allclose(structural_similarity(pair[0], pair[0]), torch.ones(3))
+    assert torch.allclose(structural_similarity(*pair), structural_similarity(*reversed(pair)))
+
+
+def test_an_image_too_small_to_be_reflected_is_refused():
+    with pytest.raises(InputError, match=r"\(5, 16\) pixels: expected more than 5 a side"):
+        structural_similarity(torch.zeros(1, 3, 5, 16), torch.zeros(1, 3, 5, 16))
