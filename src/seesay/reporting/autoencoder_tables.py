@@ -5,24 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from seesay.params.autoencoding import PCA, Autoencoder
-from seesay.params.experiments import NONE
+from seesay.params.autoencoding import PCA
 from seesay.reporting.numbers import decimal, percent, percent_with_interval, whole
 from seesay.reporting.table import Footnotes, Table
 
 _AGREEMENT, _SHUFFLED = "agreement/", "_shuffled"
 
 Row = dict[str, Any]
-
-
-def starts_from(settings: Autoencoder) -> str:
-    """In words, what an autoencoder's encoder is before it learns."""
-    if settings.architecture.name == PCA:
-        return "computed"
-    if settings.built_on == NONE:
-        return "random weights"
-    stays = settings.architecture.arguments.get("train_backbone") is False
-    return f"{settings.built_on}, {'frozen' if stays else 'fine-tuned'}"
 
 
 def autoencoder_tables(rows: Sequence[Row], notes: Footnotes) -> list[Table]:

@@ -14,7 +14,7 @@ from seesay.params.captioning import CaptionerTraining
 from seesay.params.experiments import NONE
 from seesay.params.project import Params
 from seesay.paths import Paths, cell_name
-from seesay.reporting.autoencoder_tables import starts_from
+from seesay.reporting.autoencoder_names import starts_from
 from seesay.reporting.captioner_names import describe_decoding, describe_learning, describe_sight
 
 CHANCE = "chance"
