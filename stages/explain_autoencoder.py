@@ -11,8 +11,8 @@ from seesay.models.autoencoders import autoencoder_settings, restore_autoencoder
 from seesay.models.checkpoint import load_checkpoint
 from seesay.models.classifiers import restore_classifier
 from seesay.params.experiments import NONE
-from seesay.params.reading import read_section
-from seesay.params.results import Evaluation
+from seesay.params.explaining import EncoderMaps
+from seesay.params.reading import PositiveInt, read_section
 from seesay.params.training import Runtime
 from seesay.paths import Paths
 from seesay.reporting.encoder_map_figures import draw_encoder_maps
@@ -23,12 +23,13 @@ STAGE = "explain_autoencoder"
 
 
 def main(cell: str, root: Path = Path()) -> None:
-    settings = read_section(root, "evaluation", Evaluation)
+    batch_size = read_section(root, "evaluation.batch_size", PositiveInt)
+    settings = read_section(root, "encoder_maps", EncoderMaps)
     paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime).in_float32())
     checkpoint = load_checkpoint(paths.autoencoder(cell), kind="autoencoder")
     learned, autoencoder = autoencoder_settings(checkpoint), restore_autoencoder(checkpoint)
     images = read_packed_images(paths.images(checkpoint.dataset))
-    parent, masking, batch_size, hidden = learned.built_on, learned.masking, settings.batch_size, None
+    parent, masking, hidden = learned.built_on, learned.masking, None
     classifier = None if parent == NONE else load_backbone_classifier(paths.classifier(parent), images)
     if masking is not None:
         hidden = evaluation_masks(masking, "test", len(images.test), image_size=images.image_size)
@@ -40,9 +41,9 @@ def main(cell: str, root: Path = Path()) -> None:
             None if classifier is None else restore_classifier(classifier),
             images,
             drawn.squared_errors,
+            settings,
             hidden=hidden,
             masking=masking,
-            seed=settings.panel_seed,
             batch_size=batch_size,
             compute=compute,
         )

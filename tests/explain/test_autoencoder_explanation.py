@@ -10,10 +10,11 @@ from seesay.data.packed_images import ImageClass, ImageSplit, PackedImages
 from seesay.data.sources import SourceNote
 from seesay.explain.agreement import agreement, num_cells, per_cell, rank_correlation
 from seesay.explain.autoencoder_explanation import explain_autoencoder
-from seesay.explain.encoder_maps import encoder_maps
+from seesay.explain.encoder_maps import encoder_maps, layer_at
 from seesay.models.autoencoders import build_autoencoder
 from seesay.models.classifiers import build_classifier
 from seesay.params.experiments import Architecture
+from seesay.params.explaining import EncoderMaps
 from seesay.params.training import Runtime
 
 
@@ -44,9 +45,17 @@ def autoencoder():
     return build_autoencoder(architecture, image_size=32, seed=0, key="x").eval()
 
 
+DEPTHS = (0.0, 0.5, 1.0)
+SHOWN = EncoderMaps(depths=DEPTHS, num_images=2, seed=0)
+
+
 class TestEncoderMaps:
-    def test_are_of_three_depths_of_the_encoder_alone_as_large_as_the_image(self, autoencoder, images, compute):
-        layers = encoder_maps(autoencoder, images.test, batch_size=3, compute=compute)
+    def test_depths_go_from_the_first_layer_to_the_last(self):
+        assert [layer_at(depth, 8) for depth in (0.0, 0.05, 0.5, 0.9, 1.0)] == [0, 0, 4, 6, 7]
+        assert [layer_at(depth, 1) for depth in (0.0, 0.5, 1.0)] == [0, 0, 0]
+
+    def test_are_of_the_chosen_depths_of_the_encoder_alone_as_large_as_the_image(self, autoencoder, images, compute):
+        layers = encoder_maps(autoencoder, images.test, DEPTHS, batch_size=3, compute=compute)
         # four convolutions of the backbone; that into latents only mixes, those of the decoder are not the encoder's
         assert [(one.number, one.num_layers, one.side) for one in layers] == [(1, 4, 16), (3, 4, 8), (4, 4, 8)]
         for one in layers:
@@ -58,16 +67,16 @@ class TestEncoderMaps:
     def test_do_not_depend_on_the_batch_size_nor_on_hidden_pixels(self, autoencoder, images, compute):
         hidden = np.zeros((7, 32, 32), dtype=bool)
         hidden[:, :8, :8] = True
-        first = encoder_maps(autoencoder, images.test, batch_size=3, compute=compute, hidden=hidden)
+        first = encoder_maps(autoencoder, images.test, DEPTHS, batch_size=3, compute=compute, hidden=hidden)
         other = np.where(hidden[..., None], 255 - images.test.images, images.test.images)
         split = ImageSplit(other, images.test.labels, images.test.ids)
-        second = encoder_maps(autoencoder, split, batch_size=7, compute=compute, hidden=hidden)
+        second = encoder_maps(autoencoder, split, DEPTHS, batch_size=7, compute=compute, hidden=hidden)
         for one, two in zip(first, second, strict=True):
             assert one.strength == pytest.approx(two.strength, abs=1e-5)
 
     def test_an_encoder_without_convolutions_has_none(self, images, compute):
         linear = build_autoencoder(Architecture(name="pca", num_components=4), image_size=32, seed=0, key="x")
-        assert encoder_maps(linear, images.test, batch_size=3, compute=compute) == []
+        assert encoder_maps(linear, images.test, DEPTHS, batch_size=3, compute=compute) == []
 
 
 class TestAgreement:
@@ -122,13 +131,13 @@ class TestAgreement:
 
 def test_an_explanation_has_grad_cam_only_with_a_classifier(autoencoder, images, compute):
     errors = np.random.default_rng(0).random((7, 32, 32)).astype(np.float32)
-    arguments = {"hidden": None, "masking": None, "seed": 0, "batch_size": 3, "compute": compute}
-    alone = explain_autoencoder(autoencoder, None, images, errors, **arguments)
+    arguments = {"hidden": None, "masking": None, "batch_size": 3, "compute": compute}
+    alone = explain_autoencoder(autoencoder, None, images, errors, SHOWN, **arguments)
     assert alone.class_maps is None
     assert [one.name for one in alone.agreements] == ["layer1", "layer3", "layer4"]
     architecture = Architecture(name="plain_cnn", widths=[4, 6], dropout=0.0)
     torch.manual_seed(0)
     classifier = build_classifier(architecture, num_classes=2, image_size=32, seed=0, key="x").eval()
-    explained = explain_autoencoder(autoencoder, classifier, images, errors, **arguments)
+    explained = explain_autoencoder(autoencoder, classifier, images, errors, SHOWN, **arguments)
     assert explained.class_maps.shape == (7, 32, 32)
     assert {"agreement/grad_cam", "agreement/grad_cam_shuffled", "num_layers"} <= set(explained.metrics())

@@ -22,7 +22,7 @@ CELLS = {
     "prepare_captions": ["scenes"],
     "build_vocabulary": ["scenes"],
     "fetch_weights": ["small_cnn"],
-    "extract_features": ["scenes_small_cnn"],
+    "extract_features": ["scenes_small_cnn", "scenes_views"],
     "train_captioner": ["attention_scenes", "reward_scenes"],
     "caption_images": ["attention_scenes", "reward_scenes"],
     "score_captions": ["attention_scenes", "reward_scenes"],
@@ -72,6 +72,7 @@ IMAGE_CHANGES = [
      {f"{stage}@plain_cnn" for stage in CLASSIFIERS} | MASKED | cells("compare_classifiers") | LAST),
     ("autoencoders.conv.training.epochs", 1, {f"{stage}@conv" for stage in AUTOENCODERS} | LAST),
     ("autoencoders.masked.masking.share", 0.5, MASKED | LAST),
+    ("encoder_maps.num_images", 3, cells("explain_autoencoder", "report")),
     ("image_datasets.scenes10.split_seed", 1, cells("prepare_images") | IMAGE_MODELS | LAST),
     ("image_sources.scenes.seed", 1, cells("fetch_images", "prepare_images") | IMAGE_MODELS | LAST),
 ]  # fmt: skip
@@ -82,7 +83,10 @@ CAPTION_CHANGES = [
      {f"{stage}@reward_scenes" for stage in CAPTIONERS} | cells("compare_captioners") | LAST),
     ("captioners.attention_scenes.learning.training.epochs", 1, CAPTIONED | LAST),
     ("vocabularies.scenes.min_count", 6, cells("build_vocabulary") | CAPTIONED | LAST),
-    ("features.scenes_small_cnn.image_size", 32, cells("extract_features") | CAPTIONED | LAST),
+    ("features.scenes_small_cnn.image_size", 32, {"extract_features@scenes_small_cnn"} | CAPTIONED | LAST),
+    ("features.scenes_views.views.count", 1,
+     {"extract_features@scenes_views"} | {f"{stage}@reward_scenes" for stage in CAPTIONERS}
+     | cells("compare_captioners") | LAST),
     ("caption_datasets.scenes.split_seed", 1,
      cells("prepare_captions", "build_vocabulary", "extract_features") | CAPTIONED | LAST),
     ("caption_sources.scenes.seed", 1,
@@ -93,7 +97,7 @@ SAME_WITH_ANY_SEED = {f"{stage}_classifier@{cell}" for stage in ("evaluate", "ex
 
 SHARED_CHANGES = [
     ("evaluation.panel_images", 3,
-     cells("evaluate_classifier", "explain_classifier", *AUTOENCODERS[1:], "score_captions", "explain_captioner",
+     cells("evaluate_classifier", "explain_classifier", "evaluate_autoencoder", "score_captions", "explain_captioner",
            "compare_captioners", "report")),
     ("seed", 1, (IMAGE_MODELS | CAPTIONED | LAST) - SAME_WITH_ANY_SEED),
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from seesay.evaluation.caption_comparison import Captioned, Comparison, ScoredCa
 from seesay.evaluation.class_predictions import ClassPredictions, SplitPredictions
 from seesay.explain.kept_attention import KeptAttention
 from seesay.files import write_json, write_text
+from seesay.params.explaining import EncoderMaps
 from seesay.params.project import load_params
 from seesay.params.results import Evaluation
 from seesay.paths import Paths
@@ -274,7 +275,15 @@ def draw_autoencoder(images, paths, cell):
     ]
     explanation = SimpleNamespace(layers=layers, class_maps=heights, agreements=agreements)
     folder = paths.figures("explain_autoencoder", cell)
-    draw_encoder_maps(folder, explanation, made, images, hidden=hidden, cell=cell, settings=SETTINGS)
+    draw_encoder_maps(
+        folder,
+        explanation,
+        made,
+        images,
+        hidden=hidden,
+        cell=cell,
+        settings=EncoderMaps(depths=(0.0,), num_images=6, seed=0),
+    )
 
 
 def write_history(path, metrics, epochs=8):

@@ -20,10 +20,10 @@ def test_of_one_class_there_are_no_pairs():
 
 
 def test_panels_show_the_same_images_of_every_autoencoder():
-    chosen = choose_at_random(100, SETTINGS)
-    assert np.array_equal(chosen, choose_at_random(100, SETTINGS))
+    chosen = choose_at_random(100, count=6, seed=0)
+    assert np.array_equal(chosen, choose_at_random(100, count=6, seed=0))
     assert len(np.unique(chosen)) == 6
-    assert len(choose_at_random(4, SETTINGS)) == 4
+    assert len(choose_at_random(4, count=6, seed=0)) == 4
 
 
 def test_hidden_pixels_are_grey():

@@ -16,6 +16,7 @@ from seesay.explain.class_maps import class_maps
 from seesay.explain.encoder_maps import EncoderMaps, encoder_maps
 from seesay.models.latent_autoencoder import LatentAutoencoder
 from seesay.params.autoencoding import Masking
+from seesay.params.explaining import EncoderMaps as EncoderMapsSettings
 
 GRAD_CAM = "grad_cam"
 
@@ -43,10 +44,10 @@ def explain_autoencoder(
     classifier: nn.Module | None,
     images: PackedImages,
     squared_errors: np.ndarray,
+    settings: EncoderMapsSettings,
     *,
     hidden: np.ndarray | None,
     masking: Masking | None,
-    seed: int,
     batch_size: int,
     compute: Compute,
 ) -> AutoencoderExplanation:
@@ -55,13 +56,17 @@ def explain_autoencoder(
     patches = None
     if hidden is not None and masking is not None:
         patches = hidden[:, :: masking.patch_size, :: masking.patch_size]
-    layers = encoder_maps(autoencoder, images.test, batch_size=batch_size, compute=compute, hidden=hidden)
+    layers = encoder_maps(
+        autoencoder, images.test, settings.depths, batch_size=batch_size, compute=compute, hidden=hidden
+    )
     of_class = None
     if classifier is not None:
         of_class = predicted_class_maps(classifier, images, batch_size=batch_size, compute=compute)
     compared = {} if of_class is None else {GRAD_CAM: of_class}
     compared |= {f"layer{layer.number}": layer.strength for layer in layers}
-    found = [agreement(name, maps, squared_errors, patches=patches, seed=seed) for name, maps in compared.items()]
+    found = [
+        agreement(name, maps, squared_errors, patches=patches, seed=settings.seed) for name, maps in compared.items()
+    ]
     return AutoencoderExplanation(layers, of_class, [one for one in found if one is not None])
 
 

@@ -1,7 +1,9 @@
-"""Where in an image an autoencoder's encoder answers most: its maps at three depths."""
+"""Where in an image an autoencoder's encoder answers most: its maps at chosen depths."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,12 +52,14 @@ class EncoderMaps:
 def encoder_maps(
     autoencoder: LatentAutoencoder,
     split: ImageSplit,
+    depths: Sequence[float],
     *,
     batch_size: int,
     compute: Compute,
     hidden: np.ndarray | None = None,
 ) -> list[EncoderMaps]:
-    """At the first, the middle and the last convolution that makes a map; none for an encoder without convolutions.
+    """Of the convolutions that make a map those at `depths`, from 0, the first, to 1, the last; none for an encoder
+    without convolutions.
 
     The last is not the one that only mixes channels into latents where a backbone comes before it, but the backbone's.
     Pixels where `hidden`, bool (n, S, S), are not shown.
@@ -63,7 +67,7 @@ def encoder_maps(
     encoder = Encoder(compute.place(autoencoder).eval())
     loaded = load_images(split, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), device=compute.device)
     batch_size = min(batch_size, MAX_BATCH)
-    depths: list[int] = []
+    chosen: list[int] = []
     parts: list[list[tuple[np.ndarray, np.ndarray]]] = []
     sides: list[int] = []
     num_layers = 0
@@ -75,15 +79,20 @@ def encoder_maps(
             return []
         if not parts:
             num_layers = len(found)
-            depths = sorted({0, num_layers // 2, num_layers - 1})
-            parts = [[] for _ in depths]
-            sides = [found[depth].maps.shape[-1] for depth in depths]
-        for column, depth in zip(parts, depths, strict=True):
-            column.append(_of_layer(found[depth].maps, size=split.images.shape[1]))
+            chosen = sorted({layer_at(depth, num_layers) for depth in depths})
+            parts = [[] for _ in chosen]
+            sides = [found[layer].maps.shape[-1] for layer in chosen]
+        for column, layer in zip(parts, chosen, strict=True):
+            column.append(_of_layer(found[layer].maps, size=split.images.shape[1]))
     return [
-        EncoderMaps(depth + 1, num_layers, side, *(np.concatenate(one) for one in zip(*column, strict=True)))
-        for depth, side, column in zip(depths, sides, parts, strict=True)
+        EncoderMaps(layer + 1, num_layers, side, *(np.concatenate(one) for one in zip(*column, strict=True)))
+        for layer, side, column in zip(chosen, sides, parts, strict=True)
     ]
+
+
+def layer_at(depth: float, num_layers: int) -> int:
+    """Which of `num_layers` layers, from 0, lies nearest to `depth`, 0 to 1; of two as near the deeper."""
+    return math.floor(depth * (num_layers - 1) + 0.5)
 
 
 def _of_layer(maps: Tensor, *, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from seesay.params.datasets import (
     Vocabulary,
 )
 from seesay.params.experiments import Classifier
+from seesay.params.explaining import EncoderMaps
 from seesay.params.finetuning import FinetunedEncoder
 from seesay.params.reading import PARAMS_FILE, CellName, NaturalInt, Settings, read_yaml, validate
 from seesay.params.results import Comparison, Evaluation, Release, Report, Tracking
@@ -40,6 +41,7 @@ class Params(Settings):
     captioners: dict[CellName, Captioner]
     finetuned_encoders: dict[CellName, FinetunedEncoder]
     evaluation: Evaluation
+    encoder_maps: EncoderMaps
     comparison: Comparison
     report: Report
     release: Release

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seesay.files import atomic_directory
-from seesay.params.results import Evaluation
+from seesay.params.explaining import EncoderMaps
 from seesay.reporting.drawing import BLUE, GREY, drawn
 from seesay.reporting.explanation_figures import heat, overlaid
 from seesay.reporting.panels import Tile, draw_panel, from_array
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _SIDE = 104
 _NAMES = {"grad_cam": "Grad-CAM"}
-_MAX_IMAGES = 6
 _LARGEST_ERROR = 0.25
 """Root of the mean squared error of a pixel that is shown as the brightest."""
 
@@ -36,7 +35,7 @@ def draw_encoder_maps(
     *,
     hidden: np.ndarray | None,
     cell: str,
-    settings: Evaluation,
+    settings: EncoderMaps,
 ) -> None:
     """Fills `folder` with `maps.webp` and, where there are maps, `agreement.svg`; all or nothing."""
     with atomic_directory(folder) as new:
@@ -53,10 +52,10 @@ def _draw_panel(
     *,
     hidden: np.ndarray | None,
     cell: str,
-    settings: Evaluation,
+    settings: EncoderMaps,
 ) -> None:
     """A row for each image: itself, what was shown of it, what was drawn, the error, then the maps."""
-    chosen = choose_at_random(len(images.test), settings)[:_MAX_IMAGES]
+    chosen = choose_at_random(len(images.test), count=settings.num_images, seed=settings.seed)
     heads: list[str] = []
     tiles: list[Tile] = []
     for number, row in enumerate(chosen):
@@ -83,7 +82,7 @@ def _draw_panel(
         "Grad-CAM is of the classifier that it is built on, for the class it predicts. " if "Grad-CAM" in heads else ""
     )
     title = (
-        f"{cell}: test images drawn at random (seed {settings.panel_seed}). Error: root of the mean square over "
+        f"{cell}: test images drawn at random (seed {settings.seed}). Error: root of the mean square over "
         f"colours, yellow is {_LARGEST_ERROR} and more. {which}Layers: the encoder's map of most contrast, each on "
         "a scale of its own."
     )

@@ -38,7 +38,7 @@ def draw_reconstructions(
 ) -> None:
     """Fills `folder` with `curves.svg`, `reconstructions.webp` and, where images are completed, `completions.webp`."""
     history = read_history(paths.table("train_autoencoder", cell, "history"))
-    chosen = choose_at_random(len(split.images), settings)
+    chosen = choose_at_random(len(split.images), count=settings.panel_images, seed=settings.panel_seed)
     inputs, which = np.asarray(split.images[chosen]), f"test images drawn at random (seed {settings.panel_seed})"
     draw_curves(folder / "curves.svg", history, title=cell)
     outputs = np.asarray(reconstructions.images[chosen])
@@ -65,10 +65,10 @@ def draw_reconstructions(
         draw_rows(folder / "completions.webp", rows, title=title)
 
 
-def choose_at_random(num_images: int, settings: Evaluation) -> np.ndarray:
-    """The test images that panels show, in the split's order."""
-    random = numpy_generator(settings.panel_seed, "panel")
-    chosen: np.ndarray = np.sort(random.permutation(num_images)[: min(settings.panel_images, num_images)])
+def choose_at_random(num_images: int, *, count: int, seed: int) -> np.ndarray:
+    """The test images that a panel shows, `count` or all, in the split's order."""
+    random = numpy_generator(seed, "panel")
+    chosen: np.ndarray = np.sort(random.permutation(num_images)[:count])
     return chosen
 
 
