@@ -34,6 +34,8 @@ def test_features_of_ours_and_projected_ones_are_named_so(built_once):
     assert describe_encoder(ours) == "our resnet9"
     assert describe_sight(fetched, "grid") == "mobilenet_v2, 7×7 grid"
     assert describe_sight(fetched, "pooled") == "mobilenet_v2, pooled"
+    views = {"views": features["flickr8k_views"].views}
+    assert describe_sight(fetched.model_copy(update=views), "grid") == "mobilenet_v2, 7×7 grid, 4 views"
     assert describe_encoder(fetched.model_copy(update={"num_components": 256})) == "mobilenet_v2, PCA 256"
 
 

@@ -32,7 +32,8 @@ _NOTE = (
     "the next captioner's, and p of a paired bootstrap over the same images. Shuffled: each image is captioned from "
     "another one's features; a captioner that does not look loses nothing there, and scores like the floors. Length in "
     "words; words: distinct ones it used; distinct-2: share of distinct pairs of words; novel: not a training caption. "
-    "From nothing: with the training of the captioner it is built on, but without the encoder's."
+    "From nothing: with the training of the captioner it is built on, but without the encoder's. "
+    "Views: other windows of each training image, which it learned from as well."
 )
 _VAL_NOTE = "On the validation images, by which the best epoch was chosen: not to be compared with test."
 

@@ -27,10 +27,14 @@ def describe_encoder(features: Features) -> str:
 
 
 def describe_sight(features: Features, looks_at: str) -> str:
-    """`mobilenet_v2, 7x7 grid`, `our resnet9, pooled`; the encoder alone where it is not known what is looked at."""
+    """`mobilenet_v2, 7x7 grid`, `our resnet9, pooled`; the encoder alone where it is not known what is looked at. With
+    views of the training images `mobilenet_v2, 7x7 grid, 4 views`."""
+    what = describe_encoder(features)
     if looks_at == "grid" and features.grid_size is not None:
-        return f"{describe_encoder(features)}, {features.grid_size}×{features.grid_size} grid"
-    return f"{describe_encoder(features)}, pooled" if looks_at == "pooled" else describe_encoder(features)
+        what += f", {features.grid_size}×{features.grid_size} grid"
+    elif looks_at == "pooled":
+        what += ", pooled"
+    return what if features.views is None else f"{what}, {features.views.count} views"
 
 
 def describe_learning(learning: CaptionerTraining) -> str:
