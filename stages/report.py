@@ -1,10 +1,10 @@
-"""Render the results: a file of tables, and two pages that open offline."""
+"""Render the results: a file of tables, and pages that open offline."""
 
 from pathlib import Path
 
 from seesay.params.project import load_params
 from seesay.paths import Paths
-from seesay.reporting.page import render_views
+from seesay.reporting.page import autoencoders_page, render_views
 from seesay.reporting.results import collect_results, write_results
 from seesay.stage import run
 from seesay.tracking.recorder import record_stage
@@ -18,6 +18,7 @@ def main(root: Path = Path()) -> None:
         render_views(results, params, paths)
         log.artifact(paths.results)
         log.artifact(paths.report)
+        log.artifact(autoencoders_page(paths))
         log.artifact(paths.captions_page)
 
 

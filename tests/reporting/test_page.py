@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,13 +11,14 @@ import pytest
 from seesay.files import read_json, write_json, write_text
 from seesay.params.project import load_params
 from seesay.paths import Paths
+from seesay.reporting.autoencoders_page import DRAWN, LATENTS, MAPS, collect_autoencoders
 from seesay.reporting.experiments_section import collect_figures
 from seesay.reporting.gate import judge_workspace, write_verdict
-from seesay.reporting.page import refresh_views
+from seesay.reporting.page import autoencoders_page, refresh_views
 from seesay.reporting.results import collect_results, write_results
 from seesay.reporting.runs import read_runs, stage_instances
 
-PAGES = ("index.html", "captions.html")
+PAGES = ("index.html", "autoencoders.html", "captions.html")
 """What lies beside each other, and may be linked."""
 
 
@@ -63,7 +65,9 @@ def test_the_page_asks_for_nothing_from_outside(page):
         assert tag not in ("script", "link", "iframe", "object", "embed", "base"), tag
         for name in ("src", "href", "srcset", "poster", "data", "action"):
             value = attributes.get(name) or "#"
-            assert value.startswith(("#", "data:image/")) or value in PAGES, f"{tag} {name}={value[:60]}"
+            assert value.startswith(("#", "data:image/")) or value.partition("#")[0] in PAGES, (
+                f"{tag} {name}={value[:60]}"
+            )
         assert not [name for name in attributes if name.startswith("on")], attributes
     css = page[page.index("<style>") : page.index("</style>")]
     assert "url(" not in css
@@ -115,6 +119,32 @@ def test_every_experiment_has_its_curves_and_the_best_of_each_dataset_its_detail
     assert sum(alt.startswith("Classifiers of") for alt in alts) == len(datasets)
     captioned = {captioner.learning.dataset for captioner in params.captioners.values()}
     assert sum(alt.startswith("Captioners of") for alt in alts) == len(captioned)
+
+
+def test_the_autoencoders_page_has_what_each_draws_and_looks_at_and_opens_offline(page, built_once):
+    params, paths = load_params(built_once), Paths(built_once)
+    elements = Elements(autoencoders_page(paths).read_text())
+    assert not elements.open
+    pictures = [attributes for tag, attributes in elements.found if tag == "img"]
+    assert all(attributes["src"].startswith("data:") for attributes in pictures)
+    kinds = Counter(attributes["alt"] for attributes in pictures)
+    assert all(kinds[description] == len(params.autoencoders) for _, description in (DRAWN[0], *MAPS))
+    assert kinds[DRAWN[1][1]] == sum(one.masking is not None for one in params.autoencoders.values())
+    for cell in params.autoencoders:
+        assert ("section", {"id": cell}) in elements.found
+        assert f'href="autoencoders.html#{cell}"' in page
+
+
+def test_what_autoencoders_draw_comes_before_what_their_latents_say(built_once):
+    params, paths = load_params(built_once), Paths(built_once)
+    whole = collect_autoencoders(params, paths, max_bytes=10**9)
+    assert all(not one.left_out for one in whole)
+    assert all(len(one.details) >= 1 + len(MAPS) + len(LATENTS) for one in whole)
+    of_drawing = {text for _, text in DRAWN}
+    drawn = [picture for one in whole for picture in one.details if picture.description in of_drawing]
+    tight = collect_autoencoders(params, paths, max_bytes=sum(len(picture.source) for picture in drawn))
+    assert [picture for one in tight for picture in one.details] == drawn
+    assert all(one.left_out[0] == f"reports/figures/explain_autoencoder/{one.cell}" for one in tight)
 
 
 def test_the_page_is_small_enough_to_mail(page):

@@ -28,20 +28,6 @@ _REASONS = (
     ("activations.webp", "What becomes of a test image on its way through the network"),
 )
 
-_DRAWN = (
-    ("reconstructions.webp", "Test images, their reconstructions and the error"),
-    ("completions.webp", "Test images of which patches were hidden, completed by the autoencoder and by inpainting"),
-)
-_LATENTS = (
-    ("latents.svg", "Latents of test images along their two strongest components, each class's mean named"),
-    ("neighbours.webp", "Test images and the training images nearest to them among the latents"),
-    ("interpolations.webp", "What is drawn on the way from one test image's latents to another's"),
-)
-_MAPS = (
-    ("maps.webp", "Test images, what was drawn and where it is wrong, beside Grad-CAM and the encoder's maps"),
-    ("agreement.svg", "How a map's height goes with a small error of reconstruction, beside maps of other images"),
-)
-
 
 @dataclass(frozen=True)
 class Example:
@@ -83,28 +69,26 @@ class Figures:
 def collect_figures(params: Params, paths: Paths, results: Results, *, max_bytes: int) -> Figures:
     """The figures that the workspace has, up to `max_bytes` of them.
 
-    Comparisons, curves, the figures of autoencoders and captioners and examples of each dataset's best captioner are
-    always there. What room they leave goes to what each dataset's best classifier gets right and wrong, then to samples
-    of the data and to why the best ones answer so, then to what autoencoders complete, look at and know of classes,
-    then to the released classifiers, then to the others from the best down. Best by val; all captioners' examples are
-    on a page of their own.
+    Comparisons, curves, the figures of captioners and examples of each dataset's best captioner are always there. What
+    room they leave goes to what each dataset's best classifier gets right and wrong, then to samples of the data and to
+    why the best ones answer so, then to the released classifiers, then to the others from the best down. Best by val.
+    What autoencoders draw and all captioners' examples are on pages of their own.
     """
     folder = paths.figures("compare_classifiers")
     datasets = list(dict.fromkeys(classifier.dataset for classifier in params.classifiers.values()))
-    comparison = _pictures(folder, [pair for name in datasets for pair in _of_dataset(name)])
-    comparison += _pictures(folder, [("overfitting.svg", "Accuracy on train and val per epoch, side by side")])
+    comparison = pictures_of(folder, [pair for name in datasets for pair in _of_dataset(name)])
+    comparison += pictures_of(folder, [("overfitting.svg", "Accuracy on train and val per epoch, side by side")])
     classifiers = [_classifier(cell, paths) for cell in params.classifiers]
     cells = [*classifiers, *_autoencoders(params, paths), *_captioners(params, paths, results.captions)]
     of_captions = dict.fromkeys(captioner.learning.dataset for captioner in params.captioners.values())
     rankings = [(f"ranking_{name}.svg", f"Captioners of {name} by CIDEr-D, beside floors") for name in of_captions]
-    captioners = _pictures(paths.figures("compare_captioners"), rankings)
+    captioners = pictures_of(paths.figures("compare_captioners"), rankings)
     used = sum(len(picture.source) for picture in (*comparison, *captioners))
     used += sum(len(picture.source) for cell in cells for picture in cell.pictures)
     used += sum(len(example.picture or "") for cell in cells for example in cell.examples)
-    room = _Room(max_bytes - used)
+    room = Room(max_bytes - used)
     best, rest = _by_importance(params, results.classification)
     by_cell = {one.cell: one for one in classifiers}
-    autoencoders = [one for one in cells if one.task == "autoencoder"]
     for cell in best:
         by_cell[cell].is_open = True
         room.add(by_cell[cell], paths.figures("evaluate_classifier", cell), _ANSWERS, paths)
@@ -116,11 +100,6 @@ def collect_figures(params: Params, paths: Paths, results: Results, *, max_bytes
     for cell in best:
         for reason in _REASONS:
             room.add(by_cell[cell], paths.figures("explain_classifier", cell), [reason], paths)
-    for one in autoencoders:  # what they draw and look at, before what their latents say
-        room.add(one, paths.figures("evaluate_autoencoder", one.cell), _DRAWN[1:], paths)
-        room.add(one, paths.figures("explain_autoencoder", one.cell), _MAPS, paths)
-    for one in autoencoders:
-        room.add(one, paths.figures("evaluate_autoencoder", one.cell), _LATENTS, paths)
     for cell in rest:  # why it answers so means little without what it answers
         for stage, names in (("evaluate_classifier", _ANSWERS), ("explain_classifier", _REASONS)):
             room.add(by_cell[cell], paths.figures(stage, cell), names, paths)
@@ -128,7 +107,7 @@ def collect_figures(params: Params, paths: Paths, results: Results, *, max_bytes
 
 
 @dataclass
-class _Room:
+class Room:
     """How many bytes are left."""
 
     num_bytes: int
@@ -141,7 +120,7 @@ class _Room:
 
     def add(self, of: CellFigures, folder: Path, names: Sequence[tuple[str, str]], paths: Paths) -> None:
         """Adds all the pictures of one kind to a cell's details, or none of them."""
-        pictures = _pictures(folder, names)
+        pictures = pictures_of(folder, names)
         if not pictures:
             return
         if not of.left_out and self.take(pictures):
@@ -169,13 +148,13 @@ def _of_dataset(name: str) -> list[tuple[str, str]]:
 
 
 def _classifier(cell: str, paths: Paths) -> CellFigures:
-    return CellFigures(cell, "classifier", _pictures(paths.figures("evaluate_classifier", cell), [_CURVES]))
+    return CellFigures(cell, "classifier", pictures_of(paths.figures("evaluate_classifier", cell), [_CURVES]))
 
 
 def _autoencoders(params: Params, paths: Paths) -> Iterable[CellFigures]:
     for cell in params.autoencoders:
         folder = paths.figures("evaluate_autoencoder", cell)
-        yield CellFigures(cell, "autoencoder", _pictures(folder, [_CURVES, *_DRAWN[:1]]))
+        yield CellFigures(cell, "autoencoder", pictures_of(folder, [_CURVES]))
 
 
 def _captioners(params: Params, paths: Paths, rows: Sequence[Row]) -> Iterable[CellFigures]:
@@ -183,7 +162,7 @@ def _captioners(params: Params, paths: Paths, rows: Sequence[Row]) -> Iterable[C
     shown = best_captioners(rows)
     for cell in params.captioners:
         folder = paths.figures("score_captions", cell)
-        figures = CellFigures(cell, "captioner", _pictures(folder, [_CURVES, scores]))
+        figures = CellFigures(cell, "captioner", pictures_of(folder, [_CURVES, scores]))
         panel = folder / "captions.json"
         if cell in shown and panel.is_file():
             content: Any = read_stage_json(panel, "score_captions", cell)
@@ -210,6 +189,6 @@ def _example(case: Mapping[str, Any], folder: Path) -> Example:
     )
 
 
-def _pictures(folder: Path, names: Sequence[tuple[str, str]]) -> list[Picture]:
+def pictures_of(folder: Path, names: Sequence[tuple[str, str]]) -> list[Picture]:
     found = (read_picture(folder / name, description) for name, description in names)
     return [picture for picture in found if picture is not None]

@@ -1,6 +1,7 @@
-"""What does a person look at? reports/results.md, and two pages that open offline: index.html and captions.html.
+"""What does a person look at? reports/results.md, and pages that open offline.
 
-All are views, not DVC outputs: they say when, on what and from which commit the results were made.
+Those are index.html, autoencoders.html and captions.html. All are views, not DVC outputs: they say when, on what and
+from which commit the results were made.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import jinja2
 from seesay.files import write_text
 from seesay.params.project import Params, load_params
 from seesay.paths import Paths
+from seesay.reporting.autoencoders_page import collect_autoencoders
 from seesay.reporting.captions_page import read_shared_cases
 from seesay.reporting.data_section import read_data_reports
 from seesay.reporting.experiments_section import collect_figures
@@ -57,8 +59,17 @@ def render_views(results: Results, params: Params, paths: Paths, *, ledger: Iter
     cases = read_shared_cases(paths, list(captioned))
     captions = _template("captions.html").render(title=title, provenance=made, datasets=cases)
     write_text(paths.results, markdown)
+    autoencoders = collect_autoencoders(params, paths)
+    drawings = _template("autoencoders.html").render(
+        title=title, provenance=made, cells=[one for one in autoencoders if one.details or one.left_out]
+    )
+    write_text(autoencoders_page(paths), drawings)
     write_text(paths.captions_page, captions)
     write_text(paths.report, page)
+
+
+def autoencoders_page(paths: Paths) -> Path:
+    return paths.report.with_name("autoencoders.html")
 
 
 def refresh_views(root: Path, ledger: Iterable[LedgerLine] | None = None) -> None:
