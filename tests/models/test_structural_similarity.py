@@ -1,5 +1,6 @@
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from seesay.errors import InputError
@@ -13,9 +14,26 @@ def pair():
     return ramp.contiguous(), (ramp + 0.2 * torch.randn(3, 3, 20, 24, generator=generator)).clamp(0, 1)
 
 
-def test_is_torchmetrics_own(pair):
-    expected = structural_similarity_index_measure(*pair, data_range=1.0, reduction="none")
-    assert torch.allclose(structural_similarity(*pair), expected, atol=1e-5)
+def test_is_that_of_a_gaussian_window_over_mirrored_images(pair):
+    first, second = (one.double().numpy() for one in pair)
+
+    def blurred(values):
+        return gaussian_filter(values, 1.5, mode="mirror", radius=5, axes=(2, 3))
+
+    mean1, mean2 = blurred(first), blurred(second)
+    variance1, variance2 = blurred(first**2) - mean1**2, blurred(second**2) - mean2**2
+    covariance = blurred(first * second) - mean1 * mean2
+    brightness = (2 * mean1 * mean2 + 1e-4) / (mean1**2 + mean2**2 + 1e-4)
+    structure = (2 * covariance + 9e-4) / (variance1 + variance2 + 9e-4)
+    expected = (brightness * structure).mean(axis=(1, 2, 3))
+    assert structural_similarity(*pair).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    assert structural_similarity(pair[0][:1], pair[1][:1]).shape == (1,)
+
+
+def test_what_is_drawn_can_learn_from_it(pair):
+    drawn = pair[1].clone().requires_grad_()
+    structural_similarity(drawn, pair[0]).sum().backward()
+    assert drawn.grad.abs().amax(dim=(1, 2, 3)).min() > 0
 
 
 def test_of_hand_made_images_is_torchmetrics_own():
