@@ -19,6 +19,7 @@ CELL = "finetuned_encoders.tuned"
 def content() -> dict[str, Any]:
     content = copy.deepcopy(read_yaml(ROOT / "params.yaml"))
     del content["captioners"]["soft_attention_coco2017_flickr8k"]  # whose two datasets must be seen alike
+    content["release"]["captioners"] = ["updown_flickr8k"]
     captioner = content["captioners"]["updown_flickr8k"]["learning"]
     content["finetuned_encoders"]["tuned"] = {
         "captioner": "updown_flickr8k",

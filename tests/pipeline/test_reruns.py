@@ -160,13 +160,14 @@ class TestCaptionHalf:
 
         params = read_yaml(workspace.root / "params.yaml")
         workspace.change("encoders", {"other": params["encoders"]["small_cnn"]})
-        workspace.change("features.scenes_small_cnn.encoder", "other")
+        for cell in CELLS["extract_features"]:
+            workspace.change(f"features.{cell}.encoder", "other")
         done = workspace.repro()
         assert done.status == 0, done.output
         # The features' index names the encoder, so what learns from them runs again; it finds the same, so the metrics
         # stay and there is nothing for the gate to judge.
         unjudged = cells(*CAPTIONERS, "report", "register")
-        expected = {"fetch_weights@other", "extract_features@scenes_small_cnn"} | unjudged
+        expected = {"fetch_weights@other"} | cells("extract_features") | unjudged
         # It says which weights stand in for official ones, and so depends on the folder of all of them.
         expected |= cells("compare_classifiers")
         assert done.ran == expected
