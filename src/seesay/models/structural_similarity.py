@@ -22,7 +22,8 @@ def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
     reach = WINDOW // 2
     if min(first.shape[-2:]) <= reach:
         raise InputError(f"SSIM: got images of {tuple(first.shape[-2:])} pixels: expected more than {reach} a side")
-    found: Tensor = structural_similarity_index_measure(
+    found = structural_similarity_index_measure(
         first, second, gaussian_kernel=True, sigma=1.5, kernel_size=WINDOW, data_range=1.0, reduction="none"
     )
+    assert isinstance(found, Tensor)  # a pair of them only where the whole map is asked for too
     return found
