@@ -37,3 +37,19 @@ def test_dropout_takes_a_value_from_all_places_of_an_image():
     dropped = values.eq(0).all(dim=1) & alive
     assert 0.35 < dropped.sum() / alive.sum() < 0.65
     torch.testing.assert_close(values, torch.where(dropped.unsqueeze(1), 0.0, 2 * kept))
+
+
+def test_without_gradients_images_are_looked_at_in_parts_and_nothing_else_changes(monkeypatch):
+    grid = grid_attention()
+    draw = torch.Generator().manual_seed(1)
+    query, keys, values = (torch.randn(7, length, size, generator=draw) for length, size in ((3, 2), (9, 2), (9, 5)))
+    whole = grid.look(query, keys, values)
+    parts = []
+    scores = grid._scores
+    monkeypatch.setattr(grid, "_scores", lambda query, keys: parts.append(len(keys)) or scores(query, keys))
+    monkeypatch.setattr("seesay.models.grid_attention.IN_CACHE", 2 * 3 * 9 * 2)  # two images' beams
+    with torch.no_grad():
+        found = grid.look(query, keys, values)
+    assert parts == [2, 2, 2, 1]
+    for ours, expected in zip(found, whole, strict=True):
+        torch.testing.assert_close(ours, expected.detach())

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from seesay.models.captioner import Captioner, Memory, Share, Size, State
 from seesay.models.feature_scale import FeatureScale
 from seesay.models.grid_attention import Glance, GridAttention
+from seesay.models.linear import Linear
 from seesay.models.recurrence import unroll
 from seesay.models.words import Words
 
@@ -48,11 +49,11 @@ class Att2InCaptioner(Captioner):
             embedding_dropout=embedding_dropout,
             tie_weights=tie_weights,
         )
-        self.from_words = nn.Linear(embedding_size, 5 * hidden_size)  # three gates, two candidates
+        self.from_words = Linear(embedding_size, 5 * hidden_size)  # three gates, two candidates
         self.sizes_from_hidden = (5 * hidden_size, attention_size)
-        self.from_hidden = nn.Linear(hidden_size, sum(self.sizes_from_hidden))
+        self.from_hidden = Linear(hidden_size, sum(self.sizes_from_hidden))
         self.first_state = Glance(feature_size, size=2 * hidden_size, dropout=dropout)
-        self.from_seen = nn.Linear(hidden_size, 2 * hidden_size, bias=False)
+        self.from_seen = Linear(hidden_size, 2 * hidden_size, bias=False)
         self.dropout = nn.Dropout(dropout)
 
     def hidden(self, features: Tensor, tokens: Tensor) -> Tensor:

@@ -5,6 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from seesay.models.linear import Linear
+
+IN_CACHE = 1_000_000
+"""How many sums of a key's and a query's entries a CPU makes at a time where no gradient is asked for: those of a whole
+batch's beams are tens of megabytes at each word, and to fetch them took a quarter of the time."""
+
 
 class GridAttention(nn.Module):
     """Additive attention (Bahdanau et al. 2015) over a grid of L places.
@@ -18,8 +24,8 @@ class GridAttention(nn.Module):
 
     def __init__(self, feature_size: int, *, value_size: int, attention_size: int, dropout: float) -> None:
         super().__init__()
-        self.value = nn.Linear(feature_size, value_size)
-        self.key = nn.Linear(value_size, attention_size)
+        self.value = Linear(feature_size, value_size)
+        self.key = Linear(value_size, attention_size)
         self.score = nn.Linear(attention_size, 1, bias=False)  # a bias would change no weight
         self.dropout = nn.Dropout(dropout)
 
@@ -32,9 +38,22 @@ class GridAttention(nn.Module):
 
     def look(self, query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """What B beams of each image see (N, B, V), and with which weights (N, B, L), for `query` (N, B, A)."""
-        scores = self.score(torch.tanh(keys.unsqueeze(1) + query.unsqueeze(2))).squeeze(3)
+        parts = _parts(query, keys)
+        scores = torch.cat([self._scores(*part) for part in parts]) if len(parts) > 1 else self._scores(query, keys)
         weights = scores.float().softmax(dim=2)
         return torch.bmm(weights.to(values.dtype), values), weights
+
+    def _scores(self, query: Tensor, keys: Tensor) -> Tensor:
+        scores: Tensor = self.score((keys.unsqueeze(1) + query.unsqueeze(2)).tanh_()).squeeze(3)
+        return scores
+
+
+def _parts(query: Tensor, keys: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """`query` and `keys` of as many images at a time as a cache holds the sums of."""
+    if torch.is_grad_enabled() or keys.device.type != "cpu":
+        return [(query, keys)]
+    images = max(1, IN_CACHE // (query.shape[1] * keys.shape[1:].numel()))
+    return list(zip(torch.split(query, images), torch.split(keys, images), strict=True))
 
 
 class Glance(nn.Module):
@@ -48,7 +67,7 @@ class Glance(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(feature_size, elementwise_affine=False)
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(feature_size, size)
+        self.linear = Linear(feature_size, size)
 
     def forward(self, features: Tensor) -> Tensor:
         seen: Tensor = self.linear(self.dropout(self.norm(features.mean(dim=1, keepdim=True))))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from seesay.models.captioner import Captioner, ImageEnters, Memory, Share, Size, State
 from seesay.models.feature_scale import FeatureScale
+from seesay.models.linear import Linear
 from seesay.models.words import Words
 
 
@@ -37,7 +38,7 @@ class LSTMCaptioner(Captioner):
         self.vocabulary_size = vocabulary_size
         self.is_first_word = image_enters == "first_word"
         self.scale = FeatureScale(feature_size)
-        self.image = nn.Linear(feature_size, embedding_size if self.is_first_word else 2 * hidden_size)
+        self.image = Linear(feature_size, embedding_size if self.is_first_word else 2 * hidden_size)
         self.words = Words(
             vocabulary_size,
             embedding_size=embedding_size,

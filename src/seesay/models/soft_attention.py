@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from seesay.models.captioner import Captioner, Memory, Share, Size, State
 from seesay.models.feature_scale import FeatureScale
 from seesay.models.grid_attention import Glance, GridAttention
+from seesay.models.linear import Linear
 from seesay.models.recurrence import lstm_cell, unroll
 from seesay.models.words import Words
 
@@ -49,11 +50,11 @@ class SoftAttentionCaptioner(Captioner):
             tie_weights=tie_weights,
         )
         self.first_state = Glance(feature_size, size=2 * hidden_size, dropout=dropout)
-        self.from_words = nn.Linear(embedding_size, 4 * hidden_size)
+        self.from_words = Linear(embedding_size, 4 * hidden_size)
         self.sizes_from_hidden = (4 * hidden_size, attention_size, 1)  # gates, query, beta
-        self.from_hidden = nn.Linear(hidden_size, sum(self.sizes_from_hidden))
-        self.from_seen = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
-        self.deep_output = nn.Linear(2 * hidden_size, embedding_size)
+        self.from_hidden = Linear(hidden_size, sum(self.sizes_from_hidden))
+        self.from_seen = Linear(hidden_size, 4 * hidden_size, bias=False)
+        self.deep_output = Linear(2 * hidden_size, embedding_size)
         self.dropout = nn.Dropout(dropout)
 
     def hidden(self, features: Tensor, tokens: Tensor) -> Tensor:

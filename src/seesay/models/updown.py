@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from seesay.models.captioner import Captioner, Memory, Share, Size, State
 from seesay.models.feature_scale import FeatureScale
 from seesay.models.grid_attention import Glance, GridAttention
+from seesay.models.linear import Linear
 from seesay.models.recurrence import lstm_cell, unroll
 from seesay.models.words import Words
 
@@ -49,12 +50,12 @@ class UpDownCaptioner(Captioner):
             embedding_dropout=embedding_dropout,
             tie_weights=tie_weights,
         )
-        self.from_words = nn.Linear(embedding_size, 4 * hidden_size)
+        self.from_words = Linear(embedding_size, 4 * hidden_size)
         self.from_mean = Glance(feature_size, size=4 * hidden_size, dropout=dropout)
         self.first_state = Glance(feature_size, size=2 * hidden_size, dropout=dropout)
-        self.attention_lstm = nn.Linear(2 * hidden_size, 4 * hidden_size, bias=False)
-        self.query = nn.Linear(hidden_size, attention_size, bias=False)
-        self.language_lstm = nn.Linear(3 * hidden_size, 4 * hidden_size)
+        self.attention_lstm = Linear(2 * hidden_size, 4 * hidden_size, bias=False)
+        self.query = Linear(hidden_size, attention_size, bias=False)
+        self.language_lstm = Linear(3 * hidden_size, 4 * hidden_size)
         self.dropout = nn.Dropout(dropout)
 
     def hidden(self, features: Tensor, tokens: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from seesay.models.linear import Linear, linear
 from seesay.models.special_tokens import PAD
 
 _VECTOR_STD = 0.1
@@ -38,14 +38,14 @@ class Words(nn.Module):
             self.vectors.weight.mul_(_VECTOR_STD)
         self.dropout = nn.Dropout(dropout)
         self.embedding_dropout = nn.Dropout(embedding_dropout)
-        self.head: nn.Linear | None = None
-        self.projection: nn.Linear | None = None
+        self.head: Linear | None = None
+        self.projection: Linear | None = None
         if tie_weights:
             self.bias = nn.Parameter(torch.zeros(vocabulary_size))
             if hidden_size != embedding_size:
-                self.projection = nn.Linear(hidden_size, embedding_size, bias=False)
+                self.projection = Linear(hidden_size, embedding_size, bias=False)
         else:
-            self.head = nn.Linear(hidden_size, vocabulary_size)
+            self.head = Linear(hidden_size, vocabulary_size)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Vectors (..., E) of `tokens` (...)."""
@@ -62,4 +62,4 @@ class Words(nn.Module):
             return logits
         if self.projection is not None:
             hidden = self.projection(hidden)
-        return F.linear(hidden, self.vectors.weight, self.bias)
+        return linear(hidden, self.vectors.weight, self.bias)
