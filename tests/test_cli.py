@@ -61,6 +61,18 @@ def test_a_baseline_that_cannot_be_read_is_no_verdict(copy: Path, monkeypatch: p
     assert ended.value.code == 2
 
 
+@pytest.mark.parametrize("rules", ["baseline: null\nrules: [{metric: nonsense, min: 1}]\n", "rules: [", None])
+def test_rules_that_cannot_be_read_are_no_verdict(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rules: str | None
+) -> None:
+    (copy / "gates.yaml").unlink() if rules is None else (copy / "gates.yaml").write_text(rules)
+    monkeypatch.chdir(copy)
+    with pytest.raises(SystemExit) as ended:
+        main(["gate"])
+    assert ended.value.code == 2
+    assert "gates.yaml" in capsys.readouterr().err
+
+
 def test_check_accepts_what_is_committed_and_builds_every_network() -> None:
     check_architectures(check_workspace(ROOT))
 

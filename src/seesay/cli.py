@@ -104,7 +104,11 @@ def sync(root: Path, _options: argparse.Namespace) -> int:
 def gate(root: Path, options: argparse.Namespace) -> int:
     from seesay.reporting.gate import judge_workspace, write_verdict
 
-    verdict = judge_workspace(root, gates=options.gates, baseline=options.baseline)
+    try:
+        verdict = judge_workspace(root, gates=options.gates, baseline=options.baseline)
+    except InputError as error:  # a worse model exits with 1, and this is none
+        print(f"seesay: error: {error}", file=sys.stderr)
+        return 2
     folder = root / options.out
     write_verdict(verdict, json_path=folder / "gate.json", markdown_path=folder / "gate.md")
     print(f"{verdict.summary()} ({options.out / 'gate.md'})")

@@ -14,7 +14,10 @@ DRAWN = (
     ("completions.webp", "Test images of which patches were hidden, completed by the autoencoder and by inpainting"),
 )
 LATENTS = (
-    ("latents.svg", "Latents of test images along their two strongest components, each class's mean named"),
+    (
+        "latents.svg",
+        "Latents of test images along their two strongest components, each class in a colour, its mean named",
+    ),
     ("interpolations.webp", "What is drawn on the way from one test image's latents to another's"),
     ("neighbours.webp", "Test images and the training images nearest to them among the latents"),
 )

@@ -35,6 +35,9 @@ _NOTE = (
     "From nothing: with the training of the captioner it is built on, but without the encoder's. "
     "Views: other windows of each training image, which it learned from as well."
 )
+_LATER_NOTE = (
+    "As above. How many images there were is under Data: scores of a part of a dataset are not those of all of it."
+)
 _VAL_NOTE = "On the validation images, by which the best epoch was chosen: not to be compared with test."
 
 
@@ -44,19 +47,23 @@ def caption_tables(rows: Sequence[Row], measured: Measured, notes: Footnotes) ->
     costs = _costs(rows, measured)
     tables = [
         _ranking([row for row in rows if row["dataset"] == name], name, costs, notes, note=note)
-        for name, note in zip(datasets, (_NOTE, *["As above."] * len(datasets)), strict=False)
+        for name, note in zip(datasets, (_NOTE, *[_LATER_NOTE] * len(datasets)), strict=False)
     ]
     return [table.without_empty_columns() for table in (*tables, _val(rows, notes)) if table.rows]
 
 
 def beside_rows(rows: Sequence[Row]) -> list[tuple[str, Row]]:
-    """(name, row) of each floor and of people for one dataset, once each; the nearest neighbour once per features."""
-    found: dict[tuple[str, str], tuple[str, Row]] = {}
+    """(name, row) of each floor and of people for one dataset, once each.
+
+    The nearest neighbour comes once per features, and once for features whose neighbours score the same: views of
+    images leave the images' own rows as they are.
+    """
+    found: dict[tuple[str, object], tuple[str, Row]] = {}
     for name, label in BESIDE.items():
         for row in rows:
             if row["set"] == name:
-                seen = str(row.get("features", "")) if name == "floor_nearest" else ""
-                found.setdefault((name, seen), (label, row))
+                known = row.get("cider_d") if name == "floor_nearest" else None
+                found.setdefault((name, known), (label, row))
     return list(found.values())
 
 

@@ -114,5 +114,5 @@ def draw_agreements(path: Path, agreements: list[Agreement], *, title: str) -> N
             axes.set_title(_NAMES.get(one.name, one.name.replace("layer", "layer ")))
             axes.set_xlabel("rank correlation with low error")
             axes.set_ylabel("test images, percent")
-            axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend
+            axes.set_ylim(top=1.5 * axes.get_ylim()[1])  # room for the legend
             axes.legend(loc="upper left", fontsize=7)

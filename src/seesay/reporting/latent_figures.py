@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.patches import Rectangle
 from sklearn.decomposition import PCA
 
 from seesay.params.results import Evaluation
@@ -84,25 +85,29 @@ def choose_pairs(labels: np.ndarray, settings: Evaluation) -> np.ndarray:
 
 
 def draw_latents(path: Path, latents: np.ndarray, images: PackedImages, *, cell: str) -> None:
-    """The test images' standardised latents along their two strongest principal components: grey points, each class's
-    mean by its word; the view is of the means."""
+    """The test images' standardised latents along their two strongest principal components, each class in a colour:
+    every image, and beside it the classes' means alone, which lie much closer together."""
     labels = np.asarray(images.test.labels)
     components = PCA(2, svd_solver="covariance_eigh").fit(latents)
     places = components.transform(latents)
     shares = 100 * components.explained_variance_ratio_
-    with drawn(path, width=7.6, height=5.6) as figure:
-        axes = figure.subplots()
-        axes.scatter(places[:, 0], places[:, 1], s=4, color=GREY, alpha=0.25, linewidths=0)
-        present = np.unique(labels)
-        means = np.stack([places[labels == index].mean(axis=0) for index in present])
+    present = np.unique(labels)
+    means = np.stack([places[labels == index].mean(axis=0) for index in present])
+    colours = [PALETTE[index % len(PALETTE)] for index in range(len(images.classes))]
+    with drawn(path, width=13.0, height=5.6) as figure:
+        every, of_classes = figure.subplots(1, 2)
+        # Points as pixels: thousands of shapes would weigh more than the rest of the page.
+        every.scatter(places[:, 0], places[:, 1], s=9, c=[colours[label] for label in labels], alpha=0.6, linewidths=0,
+                      rasterized=True)  # fmt: skip
+        corner, opposite = means.min(axis=0), means.max(axis=0)
+        every.add_patch(Rectangle(tuple(corner), *(opposite - corner), fill=False, edgecolor="black", linewidth=1))
+        every.set_title(f"{cell}: latents of all test images")
         for index, (x, y) in zip(present, means, strict=True):
-            colour, word = PALETTE[index % len(PALETTE)], images.classes[index].label
-            axes.plot(x, y, "o", color=colour, markersize=4)
-            axes.annotate(word, (x, y), xytext=(3, 3), textcoords="offset points", fontsize=7, color=colour)
-        # Where the means are: single images lie much farther apart.
-        for limits, values in ((axes.set_xlim, means[:, 0]), (axes.set_ylim, means[:, 1])):
-            margin = 0.15 * max(np.ptp(values), 1e-6)
-            limits(values.min() - margin, values.max() + margin)
-        axes.set_title(f"{cell}: latents of test images; each class's mean is named")
-        axes.set_xlabel(f"first component ({shares[0]:.1f} % of the variance)")
-        axes.set_ylabel(f"second component ({shares[1]:.1f} %)")
+            of_classes.plot(x, y, "o", color=colours[index], markersize=4)
+            of_classes.annotate(images.classes[index].label, (x, y), xytext=(3, 3), textcoords="offset points",
+                                fontsize=7, color=colours[index])  # fmt: skip
+        of_classes.margins(0.12)
+        of_classes.set_title("each class's mean (the box on the left)")
+        for axes in (every, of_classes):
+            axes.set_xlabel(f"first component ({shares[0]:.1f} % of the variance)")
+            axes.set_ylabel(f"second component ({shares[1]:.1f} %)")
