@@ -24,7 +24,7 @@ TILE = 112
 """Pixels a side, a multiple of the usual grids' 7 and 14 places."""
 
 _GAP, _COLUMNS, _TEXT_SIZE, _LINE = 6, 7, 14, 20
-_DARK = 0.25  # of its brightness is left where nothing is looked at
+_DARK = 0.42  # of its brightness is left where nothing is looked at
 _GROUND, _WORD, _QUIET = "#16181b", "#e6e8ea", "#a4abb3"  # dark, so that it suits a light page and a dark one
 _QUALITY = 44  # of WebP: a page has many of these
 
