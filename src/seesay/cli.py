@@ -107,7 +107,8 @@ def gate(root: Path, options: argparse.Namespace) -> int:
     try:
         verdict = judge_workspace(root, gates=options.gates, baseline=options.baseline)
     except InputError as error:  # a worse model exits with 1, and this is none
-        print(f"seesay: error: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"seesay: error: {line}", file=sys.stderr)
         return 2
     folder = root / options.out
     write_verdict(verdict, json_path=folder / "gate.json", markdown_path=folder / "gate.md")
