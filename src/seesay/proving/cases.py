@@ -1,0 +1,385 @@
+"""The tiny runs that a proof records, by kind and architecture: settings as in params.yaml, and nothing else.
+
+The runs of one architecture turn on, together, every switch that its trainings have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+Section = dict[str, Any]
+
+
+class Proof(NamedTuple):
+    """Sections of params.yaml, and which stages run on which of their entries, in order.
+
+    `classifiers` (architectures by name), `weights` (torchvision's networks) and `finetuned` (encoders that were made of
+    one of them) lie there before, with random weights.
+    """
+
+    params: Mapping[str, Section]
+    steps: tuple[tuple[str, str], ...]
+    classifiers: Mapping[str, Section] = {}  # noqa: RUF012
+    weights: tuple[str, ...] = ()
+    finetuned: Mapping[str, str] = {}  # noqa: RUF012
+
+
+RECORDED = {
+    "classifiers": "train_classifier",
+    "autoencoders": "train_autoencoder",
+    "features": "extract_features",
+    "captioners": "train_captioner",
+    "encoders": "finetune_encoder",
+}
+"""By kind, the stage whose runs its proofs record; other stages make what that one starts from."""
+
+COMMON: Section = {
+    "seed": 0,
+    "runtime": {"device": "cpu", "precision": "float32", "num_threads": 1, "deterministic": True, "compile": False},
+}
+
+# ---------------------------------------------------------------- training
+
+SGD = {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 0.05}
+PLAIN_SGD = {**SGD, "nesterov": False, "weight_decay": 0.0}
+ADAMW = {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.1, "beta1": 0.9, "beta2": 0.99}
+
+LINEAR = {"decay": "linear", "warmup_fraction": 0.25}
+COSINE = {"decay": "cosine", "warmup_fraction": 0.25}
+ONE_CYCLE = {"decay": "one_cycle", "warmup_fraction": 0.4}
+STEP = {"decay": "step", "warmup_fraction": 0.0, "milestones": [0.4, 0.8], "factor": 0.3}
+CONSTANT = {"decay": "constant", "warmup_fraction": 0.0}
+
+# Its ramp, 2/11 and 3/12, passes a decay of 0.2 at the second update: both are seen.
+AVERAGE = {"decay": 0.2, "every_steps": 2}
+
+
+def _training(optimizer: Section, schedule: Section, **others: Any) -> Section:
+    off = {"moving_average": None, "max_gradient_norm": None, "patience": None}
+    return {"epochs": 3, "batch_size": 8, "optimizer": optimizer, "schedule": schedule, **off, **others}
+
+
+CLIPPED_AND_AVERAGED = _training(SGD, LINEAR, moving_average=AVERAGE, max_gradient_norm=0.5)
+BY_ADAMW = _training(ADAMW, COSINE, max_gradient_norm=1.0)
+IN_STEPS = _training(PLAIN_SGD, STEP, accumulate_batches=2)
+IN_ONE_CYCLE = _training(ADAMW, ONE_CYCLE)
+IMPATIENT = _training({**PLAIN_SGD, "learning_rate": 0.02}, CONSTANT, epochs=4, batch_size=12, patience=1)
+
+# ---------------------------------------------------------------- images
+
+NO_AUGMENTATION = {"flip": False, "crop_padding": 0, "cutout": 0.0}
+PICKED = {"flip": True, "crop_padding": 3, "cutout": 0.3}  # pixels picked, none computed
+JITTER = {"brightness": 0.3, "contrast": 0.4, "saturation": 0.5}
+RESHAPED = {
+    **NO_AUGMENTATION,
+    "flip": True,
+    "resized_crop": {"min_area": 0.4, "max_area": 1.0, "max_aspect": 1.3},
+    "affine": {"rotation": 20.0, "translation": 0.1, "shear": 10.0, "zoom": 0.2},
+    "colour_jitter": JITTER,
+    "trivial_augment": True,
+}
+MIXED = {**RESHAPED, "mixing": {"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "probability": 0.7}}
+BLENDED = {**PICKED, "affine": RESHAPED["affine"], "mixing": {**MIXED["mixing"], "cutmix_alpha": 0.0}}
+CUT = {**NO_AUGMENTATION, "mixing": {**MIXED["mixing"], "mixup_alpha": 0.0}}
+
+MLP = {"name": "mlp", "hidden_sizes": [12, 8], "dropout": 0.3}
+PLAIN_CNN = {"name": "plain_cnn", "widths": [4, 8], "dropout": 0.3}
+RESNET9 = {"name": "resnet9", "width": 4}
+RESNET18 = {"name": "resnet18", "stem_stride": 4, "dropout": 0.2}
+ALEXNET = {"name": "alexnet", "dense_size": 64, "dropout": 0.3}
+ALEXNET_MINI = {"name": "alexnet_mini", "dropout": 0.3}
+PRETRAINED = {"name": "pretrained", "network": "mobilenet_v2", "input_size": 64, "dropout": 0.2}
+FINETUNED = {**PRETRAINED, "train_backbone": True, "freeze_batch_norms": True}
+PROBED = {**PRETRAINED, "network": "shufflenet_v2_x0_5", "train_backbone": False, "freeze_batch_norms": False}
+
+_IMAGES: Section = {"dataset": "tiny", "initial_weights": "none", "built_on": "none"}
+_TAUGHT: Section = {"built_on": "teacher", "distillation": {"weight": 0.7, "temperature": 2.0}}
+_GROWING: Section = {"progressive_resizing": {"start_size": 16, "until": 0.6}}
+_CLASSIFIER_CASES: dict[str, Section] = {
+    "linear": {"augmentation": PICKED, "label_smoothing": 0.1, "training": CLIPPED_AND_AVERAGED, "seeds": [3, 4]},
+    "cosine": {"augmentation": MIXED, "label_smoothing": 0.1, "training": BY_ADAMW},
+    "step": {"augmentation": PICKED, "training": IN_STEPS, **_TAUGHT},
+    "one_cycle": {"augmentation": BLENDED, "training": IN_ONE_CYCLE},
+    "constant": {"augmentation": CUT, "training": IMPATIENT, "dataset": "misleading"},
+}
+
+
+def _classifier(
+    first: Section, second: Section, *, grows: bool, each: Section | None = None, **of_case: Section
+) -> Proof:
+    """Cases of one architecture in two forms by turns; `each` and `of_case` add settings. One whose head takes all
+    places cannot grow."""
+    cells = {}
+    for index, (case, settings) in enumerate(_CLASSIFIER_CASES.items()):
+        more = {**(_GROWING if grows and case in ("step", "cosine") else {}), **(each or {}), **of_case.get(case, {})}
+        cells[case] = {**_IMAGES, "architecture": (first, second)[index % 2], **settings, **more}
+    used = {str(cell["initial_weights"]) for cell in cells.values()} - {"none"}
+    steps = tuple(("train_classifier", case) for case in cells)
+    return Proof({"classifiers": cells}, steps, {"teacher": PLAIN_CNN}, tuple(sorted(used)))
+
+
+_MOBILENET: Section = {"initial_weights": "mobilenet_v2"}
+_SHUFFLENET: Section = {"initial_weights": "shufflenet_v2_x0_5"}
+_ENSEMBLE: Section = {"dataset": "tiny", "architecture": {"name": "ensemble"}, "initial_weights": "none"}
+
+CLASSIFIERS = {
+    "mlp": _classifier(MLP, {**MLP, "hidden_sizes": [8]}, grows=False),
+    "plain_cnn": _classifier(PLAIN_CNN, {**PLAIN_CNN, "widths": [4, 6, 8]}, grows=True),
+    "alexnet_mini": _classifier(
+        {**ALEXNET_MINI, "normalisation": "local_response"}, {**ALEXNET_MINI, "normalisation": "batch"}, grows=False
+    ),
+    "alexnet": _classifier({**ALEXNET, "batch_norm": False}, {**ALEXNET, "batch_norm": True}, grows=False),
+    "resnet9": _classifier(RESNET9, {**RESNET9, "width": 6}, grows=True),
+    "resnet18": _classifier(RESNET18, {**RESNET18, "stem_stride": 2}, grows=True),
+    "pretrained": _classifier(
+        FINETUNED,
+        PROBED,
+        grows=True,
+        linear={**_MOBILENET, "layer_decay": 0.8},
+        cosine=_SHUFFLENET,
+        step=_MOBILENET,
+        one_cycle=_SHUFFLENET,
+        constant={**_MOBILENET, "architecture": {**FINETUNED, "freeze_batch_norms": False}},
+    ),
+    "ensemble": Proof(
+        {"classifiers": {"ensemble": {**_ENSEMBLE, "built_on": "members"}}},
+        (("train_classifier", "ensemble"),),
+        {"members": PLAIN_CNN},
+    ),
+}
+
+# ----------------------------------------------------------- autoencoders
+
+L2 = {"l1": 0.0, "l2": 1.0, "log_l2": 0.0, "ssim": 0.0}
+LOG_L2 = {**L2, "l2": 0.0, "log_l2": 1.0}
+ALL_LOSSES = {"l1": 0.5, "l2": 1.0, "log_l2": 0.2, "ssim": 0.5}
+MASKING = {"patch_size": 8, "share": 0.4, "evaluation_seed": 7}
+
+FASTER = {**SGD, "learning_rate": 0.5}  # the gradients of a mean over pixels are small
+
+_DRAWN: Section = {"dataset": "tiny", "built_on": "none"}
+_AUTOENCODER_CASES: dict[str, Section] = {
+    "linear": {
+        "augmentation": PICKED,
+        "loss": L2,
+        "training": {**CLIPPED_AND_AVERAGED, "optimizer": FASTER, "max_gradient_norm": 0.02},
+    },
+    "cosine": {"augmentation": RESHAPED, "loss": ALL_LOSSES, "training": BY_ADAMW},
+    "step": {"augmentation": PICKED, "loss": {**LOG_L2, "l1": 1.0}, "training": IN_STEPS, "masking": MASKING},
+    "one_cycle": {"augmentation": NO_AUGMENTATION, "loss": LOG_L2, "training": IN_ONE_CYCLE},
+    "constant": {"augmentation": NO_AUGMENTATION, "loss": L2, "training": {**IMPATIENT, "optimizer": FASTER}},
+}
+_CONV = {"name": "conv_autoencoder", "width": 4, "latent_channels": 3}
+_RESIDUAL = {"name": "residual_autoencoder", "width": 6, "blocks": 2, "latent_channels": 3}
+_DECODER: Section = {"latent_channels": 4, "decoder_blocks": 2}
+_ON_BACKBONE: Section = {"name": "backbone_autoencoder", "train_backbone": True, **_DECODER}
+
+
+def _autoencoder(architecture: Section, classifiers: Mapping[str, Section] | None = None, **of_case: Section) -> Proof:
+    cells = {
+        case: {**_DRAWN, "architecture": architecture, **settings, **of_case.get(case, {})}
+        for case, settings in _AUTOENCODER_CASES.items()
+    }
+    steps = tuple(("train_autoencoder", case) for case in cells)
+    return Proof({"autoencoders": cells}, steps, classifiers or {})
+
+
+def _backbone(classifier: Section, widths: list[int], *, trains: bool = True) -> Section:
+    return {**_ON_BACKBONE, "backbone": classifier, "train_backbone": trains, "decoder_widths": widths}
+
+
+_RESNET_INSIDE = {**FINETUNED, "network": "resnet18", "input_size": 32}
+
+AUTOENCODERS = {
+    "pca": Proof(
+        {"autoencoders": {"pca": {**_DRAWN, "architecture": {"name": "pca", "num_components": 6}}}},
+        (("train_autoencoder", "pca"),),
+    ),
+    "conv_autoencoder": _autoencoder(_CONV),
+    "residual_autoencoder": _autoencoder({**_RESIDUAL, "decoder_widths": [8, 6, 4], "decoder_blocks": 2}),
+    "backbone_autoencoder": _autoencoder(
+        {},
+        {"plain_cnn": PLAIN_CNN, "resnet9": RESNET9, "resnet18": RESNET18, "pretrained": FINETUNED},
+        linear={"architecture": _backbone(PLAIN_CNN, [8, 6, 4])},
+        cosine={"architecture": _backbone(RESNET9, [8, 6, 4, 4], trains=False), "built_on": "resnet9"},
+        step={"architecture": _backbone(RESNET18, [8, 6, 4, 4, 4]), "built_on": "resnet18", "backbone_rate": 0.2},
+        one_cycle={"architecture": _backbone(FINETUNED, [8, 6, 4, 4]), "built_on": "pretrained", "backbone_rate": 0.5},
+        constant={"architecture": _backbone(_RESNET_INSIDE, [8, 6, 4, 4, 4])},
+    ),
+}
+
+# ---------------------------------------------------------------- features
+
+_VIEWS = {"count": 2, "crop": {"min_area": 0.4, "max_area": 0.9, "max_aspect": 1.4}, "flip": True, "seed": 1}
+_SEEN: Section = {
+    "dataset": "dots",
+    "encoder": "none",
+    "classifier": "none",
+    "finetuned": "none",
+    "resize_size": 40,
+    "image_size": 36,
+    "grid_size": 2,
+    "num_components": None,
+    "batch_size": 5,
+    "num_workers": 0,
+}
+
+
+def _features(network: str, cases: Mapping[str, Section], **given: Any) -> Proof:
+    cells = {case: {**_SEEN, "network": network, **settings} for case, settings in cases.items()}
+    return Proof({"features": cells}, tuple(("extract_features", case) for case in cells), **given)
+
+
+def _published(network: str, **others: Any) -> Section:
+    return {"encoder": network, "network": network, **others}
+
+
+_BACKBONES = {
+    "plain_cnn": PLAIN_CNN,
+    "alexnet_mini": {**ALEXNET_MINI, "normalisation": "local_response"},
+    "resnet9": RESNET9,
+    "resnet18": RESNET18,
+    "pretrained": FINETUNED,
+}
+_TUNED: Section = {"captioner": "first", "dataset": "dots", "vocabulary": "dots", "num_workers": 0}
+
+FEATURES = {
+    "small_cnn": _features(
+        "small_cnn",
+        {
+            "places": {"encoder": "small_cnn", "views": _VIEWS},
+            "components": {"encoder": "small_cnn", "grid_size": None, "num_components": 4},
+            "enlarged": {"encoder": "small_cnn", "grid_size": 5, "num_workers": 1},
+        },
+        weights=("small_cnn",),
+    ),
+    "torchvision": _features(
+        "",
+        {
+            "convolutions": _published("mobilenet_v2", views=_VIEWS, image_size=96, resize_size=100),
+            "components": _published("shufflenet_v2_x0_5", num_components=4),
+            "without_pooling": _published("squeezenet1_1", image_size=64, resize_size=64),
+        },
+        weights=("mobilenet_v2", "shufflenet_v2_x0_5", "squeezenet1_1"),
+    ),
+    "classifier": _features(
+        "classifier",
+        {
+            name: {"classifier": name, "views": {**_VIEWS, "flip": False} if name == "resnet9" else None}
+            for name in _BACKBONES
+        },
+        classifiers=_BACKBONES,
+    ),
+    "finetuned": _features(
+        "finetuned",
+        {
+            "of_network": {"finetuned": "of_network", "image_size": 64, "resize_size": 72},
+            "of_classifier": {"finetuned": "of_classifier", "views": _VIEWS},
+        },
+        classifiers={"cnn": PLAIN_CNN},
+        weights=("shufflenet_v2_x0_5",),
+        finetuned={"of_network": "shufflenet_v2_x0_5", "of_classifier": "cnn"},
+    ),
+}
+
+# -------------------------------------------------------------- captioners
+
+_WORDS: Section = {"embedding_size": 6, "hidden_size": 8, "dropout": 0.2, "embedding_dropout": 0.2}
+_LESSONS: Section = {
+    "dataset": "dots",
+    "vocabulary": "both",
+    "features": "dots",
+    "also_dataset": "none",
+    "also_features": "none",
+    "built_on": "none",
+    "label_smoothing": 0.0,
+    "max_caption_length": 6,
+    "best_by": "loss",
+}
+_ALSO: Section = {"also_dataset": "lines", "also_features": "lines"}
+_CAPTIONER_CASES: dict[str, Section] = {
+    "human": {
+        "features": "dots_views",
+        "label_smoothing": 0.1,
+        "best_by": "cider_d",
+        "scheduled_sampling": {"max_share": 0.5},
+        "training": {**CLIPPED_AND_AVERAGED, "batch_size": 4, "optimizer": {**ADAMW, "learning_rate": 0.05}},
+    },
+    "two_datasets": {**_ALSO, "training": _training({**ADAMW, "learning_rate": 0.02}, COSINE, accumulate_batches=2)},
+    "one_cycle": {"training": _training({**SGD, "learning_rate": 1.0}, ONE_CYCLE, max_gradient_norm=0.5)},
+    "step": {"training": _training({**PLAIN_SGD, "learning_rate": 0.5}, STEP)},
+    "reward": {
+        "features": "dots_views",
+        "built_on": "human",
+        "best_by": "cider_d",
+        "self_critical": {"num_samples": 3},
+        "training": {**IMPATIENT, "batch_size": 4, "optimizer": {**ADAMW, "learning_rate": 0.02}},
+    },
+}
+
+
+def _captioner(architecture: Section, variants: tuple[Section, Section]) -> Proof:
+    """Cases by turns with weights that are tied and that are not, and in two variants; one goes on from the first."""
+    tied = {"human": True, "two_datasets": True, "one_cycle": False, "step": False, "reward": True}
+    which = {"human": 0, "two_datasets": 1, "one_cycle": 1, "step": 0, "reward": 0}
+    cells = {}
+    for case, settings in _CAPTIONER_CASES.items():
+        described = {**architecture, **variants[which[case]], "tie_weights": tied[case]}
+        cells[case] = {"learning": {**_LESSONS, "architecture": described, **settings}}
+    return Proof({"captioners": cells}, tuple(("train_captioner", case) for case in cells))
+
+
+_SQUARE = {"embedding_size": 8}  # as many as hidden ones: tied weights need no projection then
+_POOLED = ({**_WORDS, "image_enters": "initial_state"}, {**_WORDS, **_SQUARE, "image_enters": "first_word"})
+_GRID = ({**_WORDS, "attention_size": 5}, {**_WORDS, **_SQUARE, "attention_size": 5})
+
+CAPTIONERS = {
+    "lstm": _captioner({"name": "lstm"}, _POOLED),
+    "gru": _captioner({"name": "gru"}, _POOLED),
+    "soft_attention": _captioner({"name": "soft_attention"}, _GRID),
+    "att2in": _captioner({"name": "att2in"}, _GRID),
+    "updown": _captioner({"name": "updown"}, _GRID),
+}
+
+# ---------------------------------------------------------------- encoders
+
+
+def _finetuned(named: Section, first: Section, captioner: Section, **given: Any) -> Proof:
+    """From features to a captioner to the encoder that learns on with it."""
+    by_adamw = _training({**ADAMW, "learning_rate": 0.02}, CONSTANT)
+    learning = {**_LESSONS, "vocabulary": "dots", "features": "first", "architecture": captioner, "training": by_adamw}
+    tuned = {"encoder": "none", "classifier": "none", **named, "features": "first", **_TUNED}
+    del tuned["network"]
+    cells = {
+        "averaged": {**tuned, "frozen_blocks": 1, "encoder_rate": 0.5, "training": CLIPPED_AND_AVERAGED},
+        "warmed_up": {**tuned, "frozen_blocks": 0, "encoder_rate": 0.1, "training": BY_ADAMW},
+    }
+    params = {
+        "features": {"first": {**_SEEN, **named, **first}},
+        "captioners": {"first": {"learning": {**learning, "best_by": "cider_d"}}},
+        "finetuned_encoders": cells,
+    }
+    before = (("extract_features", "first"), ("train_captioner", "first"))
+    return Proof(params, (*before, *(("finetune_encoder", cell) for cell in cells)), **given)
+
+
+_LSTM = {"name": "lstm", **_POOLED[0], "tie_weights": False}
+_SOFT_ATTENTION = {"name": "soft_attention", **_GRID[0], "tie_weights": False}
+_OF_NETWORK: Section = {"encoder": "shufflenet_v2_x0_5", "network": "shufflenet_v2_x0_5"}
+_OF_CLASSIFIER: Section = {"classifier": "cnn", "network": "classifier"}
+
+ENCODERS = {
+    "torchvision": _finetuned(
+        _OF_NETWORK, {"image_size": 64, "resize_size": 72}, _SOFT_ATTENTION, weights=("shufflenet_v2_x0_5",)
+    ),
+    "classifier": _finetuned(_OF_CLASSIFIER, {"grid_size": None}, _LSTM, classifiers={"cnn": PLAIN_CNN}),
+}
+
+PROOFS: dict[str, Mapping[str, Proof]] = {
+    "classifiers": CLASSIFIERS,
+    "autoencoders": AUTOENCODERS,
+    "features": FEATURES,
+    "captioners": CAPTIONERS,
+    "encoders": ENCODERS,
+}

@@ -1,0 +1,216 @@
+"""The generated data and random weights that tiny runs start from, written as the pipeline writes them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+
+from seesay.data.caption_records import CaptionRecord, CaptionRecords, collect_records, write_caption_records
+from seesay.data.feature_origin import CLASSIFIER, Origin, write_finetuned_origin
+from seesay.data.features import num_rows_with_views, write_features
+from seesay.data.packed_images import (
+    ImageClass,
+    ImageSplit,
+    PackedImages,
+    channel_statistics,
+    dataset_digest,
+    split_digest,
+    write_packed_images,
+)
+from seesay.data.sources import SourceFile, SourceNote, read_source, write_source
+from seesay.data.vocabulary import build_vocabulary, write_vocabulary
+from seesay.files import file_digest, write_array
+from seesay.models.checkpoint import Checkpoint, describe_architecture, load_checkpoint, save_checkpoint
+from seesay.models.classifiers import build_classifier
+from seesay.models.trainable_encoders import trainable_classifier, trainable_network
+from seesay.params.datasets import Features
+from seesay.params.experiments import Architecture
+from seesay.params.reading import validate
+from seesay.paths import Paths
+from seesay.seeding import numpy_generator, seed_torch
+
+NUM_CLASSES, IMAGE_SIZE = 6, 32
+NUM_IMAGES = {"train": 24, "val": 10, "test": 1}
+NUM_CAPTIONED = {"train": 8, "val": 4, "test": 1}
+FEATURE_SIZE, NUM_PLACES = 10, 4
+
+COLOURS = ((190, 40, 40), (40, 170, 60), (50, 60, 200), (180, 170, 40), (150, 60, 160), (90, 90, 90))
+NAMES = ("red", "green", "blue", "yellow", "purple", "grey")
+
+
+def write_images(paths: Paths, name: str, *, val_shift: int = 0) -> PackedImages:
+    """Coloured discs of six classes on noise; returns the dataset as it was packed.
+
+    With `val_shift` val calls each class by another name: the better train is learned, the worse is val, so that
+    patience ends.
+    """
+    splits = {split: _image_split(split, count) for split, count in NUM_IMAGES.items()}
+    splits["val"] = replace(splits["val"], labels=(splits["val"].labels + val_shift) % NUM_CLASSES)
+    mean, std = channel_statistics(splits["train"].images)
+    classes = tuple(ImageClass(f"n{index}", label) for index, label in enumerate(NAMES))
+    packed = PackedImages(
+        **splits,
+        classes=classes,
+        image_size=IMAGE_SIZE,
+        channel_mean=mean,
+        channel_std=std,
+        name=name,
+        digest=dataset_digest(classes, {split: split_digest(part) for split, part in splits.items()}),
+        source=SourceNote(name, ()),
+    )
+    write_packed_images(paths.images(name), packed)
+    return packed
+
+
+def write_classifier(paths: Paths, cell: str, architecture: Architecture, images: PackedImages) -> None:
+    """Two classifiers of random weights, as if they had been trained on `images`."""
+    for seed in (1, 2):
+        network = build_classifier(
+            architecture, num_classes=images.num_classes, image_size=IMAGE_SIZE, seed=seed, key=cell
+        )
+        checkpoint = Checkpoint(
+            kind="classifier",
+            dataset=images.name,
+            dataset_digest=images.digest,
+            classes=tuple(one.wnid for one in images.classes),
+            vocabulary_digest="",
+            architecture=describe_architecture(architecture),
+            sizes={"num_classes": images.num_classes, "image_size": IMAGE_SIZE},
+            settings={},
+            normalisation={"mean": list(images.channel_mean), "std": list(images.channel_std)},
+            state_dict=_with_statistics(network, IMAGE_SIZE).state_dict(),
+            metrics={},
+        )
+        save_checkpoint(paths.classifier(cell, seed - 1), checkpoint)
+
+
+def write_weights(paths: Paths, network: str) -> None:
+    """Random weights of torchvision's network of that name; of any other name only the note that there are none."""
+    folder = paths.weights(network)
+    folder.mkdir(parents=True)
+    if network not in torchvision.models.list_models():
+        write_source(folder, SourceNote(network, ()))
+        return
+    seed_torch(0, "tiny_data", network)
+    built = torchvision.models.get_model(network, weights=None)
+    torch.save(_with_statistics(built, 96).state_dict(), folder / "weights.pth")
+    write_source(folder, SourceNote(network, (_source_file(folder / "weights.pth"),)))
+
+
+def write_captions(paths: Paths, name: str) -> CaptionRecords:
+    """Images of coloured discs, most of them not square, and what they show; returns their records."""
+    folder, random = paths.raw_captions(name), numpy_generator(0, "tiny_data", name)
+    folder.mkdir(parents=True)
+    thing = name.removesuffix("s")
+    records = []
+    splits = [split for split, count in NUM_CAPTIONED.items() for _ in range(count)]
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        for number, split in enumerate(splits):
+            width, height = ((44, 44), (52, 40), (40, 56))[number % 3]
+            label, other = number % 6, int(random.integers(6))
+            buffer = io.BytesIO()
+            Image.fromarray(_disc(label, width, height, random)).save(buffer, "PNG")
+            archive.writestr(f"{number}.png", buffer.getvalue())
+            captions = (
+                f"a {NAMES[label]} {thing}",
+                f"a {thing} that is {NAMES[label]} beside a {NAMES[other]} one"[: None if number % 2 else 22],
+                f"one {NAMES[label]} {thing} number {number}",
+            )
+            records.append(CaptionRecord(number, f"{number}.png", "images.zip", split, captions, width, height))
+    captioned = collect_records(name, records, SourceNote(name, (_source_file(folder / "images.zip"),)))
+    write_caption_records(paths.captions(name), captioned)
+    return captioned
+
+
+def write_vocabularies(paths: Paths, first: CaptionRecords, second: CaptionRecords) -> None:
+    """Of the first dataset alone, under its name, and of `both`; numbers are too rare to be in it."""
+    write_vocabulary(paths.vocabulary(first.name), build_vocabulary(first, min_count=2))
+    write_vocabulary(paths.vocabulary("both"), build_vocabulary(first, second, min_count=2))
+
+
+def write_random_features(paths: Paths, cell: str, captions: CaptionRecords, *, num_views: int = 0) -> None:
+    """Features of `captions` that no encoder saw: a vector for each colour, and noise."""
+    views = {
+        "count": num_views,
+        "crop": {"min_area": 0.5, "max_area": 1.0, "max_aspect": 1.0},
+        "flip": False,
+        "seed": 0,
+    }
+    described = {
+        "dataset": captions.name, "encoder": "drawn", "classifier": "none", "finetuned": "none", "network": "drawn",
+        "image_size": 32, "resize_size": 32, "grid_size": 2, "num_components": None, "batch_size": 1, "num_workers": 0,
+        "views": views if num_views else None,
+    }  # fmt: skip
+    settings: Features = validate(described, Features, where="tiny_data")
+    random = numpy_generator(0, "tiny_data", "features")
+    of_colour = random.normal(1.0, 2.0, (len(NAMES), NUM_PLACES, FEATURE_SIZE))
+    train = captions.rows("train")
+    rows = np.array([*range(len(captions)), *train * num_views])
+    assert len(rows) == num_rows_with_views(captions, settings)
+    colours = np.array([record.image_id for record in captions.records])[rows] % 6
+    grid = (of_colour[colours] + random.normal(0.0, 0.5, (len(rows), NUM_PLACES, FEATURE_SIZE))).astype(np.float16)
+    folder = paths.scratch / cell
+    arrays = {"pooled": folder / "pooled.npy", "grid": folder / "grid.npy"}
+    write_array(arrays["pooled"], grid.mean(axis=1))
+    write_array(arrays["grid"], grid)
+    origin = Origin("drawn", SourceNote("drawn", ()), None, "", None, "drawn")
+    write_features(paths.features(cell), arrays, captions, settings, origin, {"mean": [0.0] * 3, "std": [1.0] * 3})
+
+
+def write_finetuned_encoder(paths: Paths, cell: str, made_of: str, captions: CaptionRecords) -> None:
+    """An encoder that has learned nothing since it was the weights or the classifier called `made_of`."""
+    path = paths.finetuned_encoder(cell) / "encoder.pt"
+    path.parent.mkdir(parents=True)
+    if paths.weights(made_of).exists():
+        before, architecture, network = read_source(paths.weights(made_of)), made_of, made_of
+        trainable_network(made_of, paths.weights(made_of) / "weights.pth", grid_size=None).save(path)
+    else:
+        checkpoint = load_checkpoint(paths.classifier(made_of), kind="classifier")
+        before, architecture, network = SourceNote(made_of, ()), str(checkpoint.architecture["name"]), CLASSIFIER
+        trainable_classifier(checkpoint, made_of, grid_size=None).save(path)
+    write_finetuned_origin(path, cell, before, captions, architecture=architecture, network=network, captioner="first")
+
+
+def _image_split(split: str, count: int) -> ImageSplit:
+    random = numpy_generator(0, "tiny_data", split)
+    labels = np.arange(count) % NUM_CLASSES
+    pixels = np.stack([_disc(int(label), IMAGE_SIZE, IMAGE_SIZE, random) for label in labels])
+    return ImageSplit(pixels, labels, tuple(f"{split}{number}" for number in range(count)))
+
+
+def _disc(label: int, width: int, height: int, random: np.random.Generator) -> np.ndarray:
+    """uint8 (height, width, 3). All values are odd: those that an augmentation cuts off at a power of two lie far from
+    it, so that rounding decides nothing."""
+    pixels = random.integers(20, 120, (height, width, 3)) + 60 * (random.random((1, 1, 3)) - 0.5)
+    down, across = np.mgrid[:height, :width]
+    centre, radius = random.uniform(0.35, 0.65, 2), random.uniform(0.2, 0.35) * min(width, height)
+    inside = np.hypot(down - centre[0] * height, across - centre[1] * width) < radius
+    pixels[inside] = np.array(COLOURS[label]) + random.integers(-20, 20, (int(inside.sum()), 3))
+    return pixels.clip(0, 254).astype(np.uint8) | np.uint8(1)
+
+
+def _with_statistics(network: torch.nn.Module, image_size: int) -> torch.nn.Module:
+    """`network` with batch norms' statistics as after training: with the first ones nothing is left of an image."""
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    images = torch.randn(16, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        network.train()(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return network.eval()
+
+
+def _source_file(path: Path) -> SourceFile:
+    return SourceFile(
+        path.name, f"generated:{path.stem}", file_digest(path), path.stat().st_size, "", is_substitute=True
+    )

@@ -1,0 +1,22 @@
+"""Run the tiny trainings of one kind, and rewrite a proof where a number has moved."""
+
+from pathlib import Path
+
+from seesay.errors import InputError
+from seesay.proving.cases import PROOFS
+from seesay.proving.comparing import update
+from seesay.proving.running import run_proof
+from seesay.stage import run
+
+STAGES = Path(__file__).resolve().parent
+
+
+def main(cell: str, root: Path = Path()) -> None:
+    if cell not in PROOFS:
+        raise InputError(f"prove: got {cell!r}: expected one of {', '.join(PROOFS)}")
+    for name in PROOFS[cell]:
+        print(update(root / "proofs" / cell / f"{name}.json", run_proof(cell, name, stages=STAGES)), flush=True)
+
+
+if __name__ == "__main__":
+    run(main)
