@@ -20,9 +20,9 @@ class Proof(NamedTuple):
 
     params: Mapping[str, Section]
     steps: tuple[tuple[str, str], ...]
-    classifiers: Mapping[str, Section] = {}  # noqa: RUF012
+    classifiers: Mapping[str, Section] = {}
     weights: tuple[str, ...] = ()
-    finetuned: Mapping[str, str] = {}  # noqa: RUF012
+    finetuned: Mapping[str, str] = {}
 
 
 RECORDED = {
@@ -41,9 +41,9 @@ COMMON: Section = {
 
 # ---------------------------------------------------------------- training
 
-SGD = {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 0.05}
-PLAIN_SGD = {**SGD, "nesterov": False, "weight_decay": 0.0}
-ADAMW = {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.1, "beta1": 0.9, "beta2": 0.99}
+SGD: Section = {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 0.05}
+PLAIN_SGD: Section = {**SGD, "nesterov": False, "weight_decay": 0.0}
+ADAMW: Section = {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.1, "beta1": 0.9, "beta2": 0.99}
 
 LINEAR = {"decay": "linear", "warmup_fraction": 0.25}
 COSINE = {"decay": "cosine", "warmup_fraction": 0.25}
@@ -60,6 +60,14 @@ def _training(optimizer: Section, schedule: Section, **others: Any) -> Section:
     return {"epochs": 3, "batch_size": 8, "optimizer": optimizer, "schedule": schedule, **off, **others}
 
 
+def _gentle(training: Section, times: float = 10.0) -> Section:
+    """At a fraction of the rate: deep networks in small batches soon blow rounding up. AdamW gives a gradient that is
+    rounding alone as large a step as any other, so it goes slower still."""
+    optimizer = training["optimizer"]
+    rate = optimizer["learning_rate"] / times / (10 if optimizer["name"] == "adamw" else 1)
+    return {**training, "optimizer": {**optimizer, "learning_rate": rate}}
+
+
 CLIPPED_AND_AVERAGED = _training(SGD, LINEAR, moving_average=AVERAGE, max_gradient_norm=0.5)
 BY_ADAMW = _training(ADAMW, COSINE, max_gradient_norm=1.0)
 IN_STEPS = _training(PLAIN_SGD, STEP, accumulate_batches=2)
@@ -71,7 +79,7 @@ IMPATIENT = _training({**PLAIN_SGD, "learning_rate": 0.02}, CONSTANT, epochs=4, 
 NO_AUGMENTATION = {"flip": False, "crop_padding": 0, "cutout": 0.0}
 PICKED = {"flip": True, "crop_padding": 3, "cutout": 0.3}  # pixels picked, none computed
 JITTER = {"brightness": 0.3, "contrast": 0.4, "saturation": 0.5}
-RESHAPED = {
+RESHAPED: Section = {
     **NO_AUGMENTATION,
     "flip": True,
     "resized_crop": {"min_area": 0.4, "max_area": 1.0, "max_aspect": 1.3},
@@ -79,9 +87,9 @@ RESHAPED = {
     "colour_jitter": JITTER,
     "trivial_augment": True,
 }
-MIXED = {**RESHAPED, "mixing": {"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "probability": 0.7}}
-BLENDED = {**PICKED, "affine": RESHAPED["affine"], "mixing": {**MIXED["mixing"], "cutmix_alpha": 0.0}}
-CUT = {**NO_AUGMENTATION, "mixing": {**MIXED["mixing"], "mixup_alpha": 0.0}}
+MIXED: Section = {**RESHAPED, "mixing": {"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "probability": 0.7}}
+BLENDED: Section = {**PICKED, "affine": RESHAPED["affine"], "mixing": {**MIXED["mixing"], "cutmix_alpha": 0.0}}
+CUT: Section = {**NO_AUGMENTATION, "mixing": {**MIXED["mixing"], "mixup_alpha": 0.0}}
 
 MLP = {"name": "mlp", "hidden_sizes": [12, 8], "dropout": 0.3}
 PLAIN_CNN = {"name": "plain_cnn", "widths": [4, 8], "dropout": 0.3}
@@ -106,14 +114,18 @@ _CLASSIFIER_CASES: dict[str, Section] = {
 
 
 def _classifier(
-    first: Section, second: Section, *, grows: bool, each: Section | None = None, **of_case: Section
+    first: Section, second: Section, *, grows: bool = False, slower: float = 1.0, **of_case: Section
 ) -> Proof:
-    """Cases of one architecture in two forms by turns; `each` and `of_case` add settings. One whose head takes all
-    places cannot grow."""
+    """Cases of one architecture in two forms by turns, one that `grows` with its images in some; `of_case` adds settings.
+
+    A head that takes all places cannot grow.
+    """
     cells = {}
     for index, (case, settings) in enumerate(_CLASSIFIER_CASES.items()):
-        more = {**(_GROWING if grows and case in ("step", "cosine") else {}), **(each or {}), **of_case.get(case, {})}
-        cells[case] = {**_IMAGES, "architecture": (first, second)[index % 2], **settings, **more}
+        training = {"training": _gentle(settings["training"], slower)} if slower > 1.0 else {}
+        growing = _GROWING if grows and case in ("step", "cosine") else {}
+        described = {"architecture": (first, second)[index % 2]}
+        cells[case] = {**_IMAGES, **described, **settings, **training, **growing, **of_case.get(case, {})}
     used = {str(cell["initial_weights"]) for cell in cells.values()} - {"none"}
     steps = tuple(("train_classifier", case) for case in cells)
     return Proof({"classifiers": cells}, steps, {"teacher": PLAIN_CNN}, tuple(sorted(used)))
@@ -124,18 +136,19 @@ _SHUFFLENET: Section = {"initial_weights": "shufflenet_v2_x0_5"}
 _ENSEMBLE: Section = {"dataset": "tiny", "architecture": {"name": "ensemble"}, "initial_weights": "none"}
 
 CLASSIFIERS = {
-    "mlp": _classifier(MLP, {**MLP, "hidden_sizes": [8]}, grows=False),
+    "mlp": _classifier(MLP, {**MLP, "hidden_sizes": [8]}),
     "plain_cnn": _classifier(PLAIN_CNN, {**PLAIN_CNN, "widths": [4, 6, 8]}, grows=True),
     "alexnet_mini": _classifier(
-        {**ALEXNET_MINI, "normalisation": "local_response"}, {**ALEXNET_MINI, "normalisation": "batch"}, grows=False
+        {**ALEXNET_MINI, "normalisation": "local_response"}, {**ALEXNET_MINI, "normalisation": "batch"}, slower=10.0
     ),
-    "alexnet": _classifier({**ALEXNET, "batch_norm": False}, {**ALEXNET, "batch_norm": True}, grows=False),
+    "alexnet": _classifier({**ALEXNET, "batch_norm": False}, {**ALEXNET, "batch_norm": True}, slower=10.0),
     "resnet9": _classifier(RESNET9, {**RESNET9, "width": 6}, grows=True),
-    "resnet18": _classifier(RESNET18, {**RESNET18, "stem_stride": 2}, grows=True),
+    "resnet18": _classifier(RESNET18, {**RESNET18, "stem_stride": 2}, grows=True, slower=10.0),
     "pretrained": _classifier(
         FINETUNED,
         PROBED,
         grows=True,
+        slower=100.0,
         linear={**_MOBILENET, "layer_decay": 0.8},
         cosine=_SHUFFLENET,
         step=_MOBILENET,
@@ -204,7 +217,12 @@ AUTOENCODERS = {
         linear={"architecture": _backbone(PLAIN_CNN, [8, 6, 4])},
         cosine={"architecture": _backbone(RESNET9, [8, 6, 4, 4], trains=False), "built_on": "resnet9"},
         step={"architecture": _backbone(RESNET18, [8, 6, 4, 4, 4]), "built_on": "resnet18", "backbone_rate": 0.2},
-        one_cycle={"architecture": _backbone(FINETUNED, [8, 6, 4, 4]), "built_on": "pretrained", "backbone_rate": 0.5},
+        one_cycle={
+            "architecture": _backbone(FINETUNED, [8, 6, 4, 4]),
+            "built_on": "pretrained",
+            "backbone_rate": 0.5,
+            "training": _gentle(IN_ONE_CYCLE),
+        },
         constant={"architecture": _backbone(_RESNET_INSIDE, [8, 6, 4, 4, 4])},
     ),
 }

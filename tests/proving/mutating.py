@@ -1,0 +1,67 @@
+"""Run as a script: proofs of copies of the package, each with one line changed. Libraries are imported once, and each
+copy lives in a process forked from this one.
+
+Reads a list of [file, old, new, [proofs]] from stdin; writes a list of {proof: cases} to the path it is given.
+"""
+
+import importlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARIES = (
+    "numpy", "torch", "torch.fx.passes.shape_prop", "torch.utils.data", "torchvision", "sklearn.decomposition",
+    "torchmetrics.functional.image", "torchvision.transforms.v2.functional", "pydantic", "ruamel.yaml", "PIL.Image",
+    "psutil", "filelock", "tqdm", "yaml", "multiprocessing.connection",
+)  # fmt: skip
+
+
+def change(copy: Path, file: str, old: str, new: str) -> None:
+    path = copy / file
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{file}: {old!r} is there {text.count(old)} times"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def prove(folder: Path, proofs: list[str]) -> dict[str, object]:
+    """In a process of its own: the package in `folder` takes the place of ours."""
+    assert not [name for name in sys.modules if name.split(".")[0] == "seesay"]
+    sys.path.insert(0, str(folder))
+    running = importlib.import_module("seesay.proving.running")
+    assert Path(str(running.__file__)).is_relative_to(folder), running.__file__
+    return {proof: running.run_proof(*proof.split("/"), stages=ROOT / "stages") for proof in proofs}
+
+
+def main(target: Path) -> None:
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    import torch
+
+    torch.set_num_threads(1)  # a fork keeps no threads of a pool
+    found = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for number, (file, old, new, proofs) in enumerate(json.load(sys.stdin)):
+            folder, answer = Path(temporary, str(number)), Path(temporary, f"{number}.json")
+            # With compiled files and times, so that one file only is compiled anew.
+            shutil.copytree(ROOT / "src/seesay", folder / "seesay")
+            change(folder / "seesay", file, old, new)
+            child = os.fork()
+            if child == 0:
+                try:
+                    answer.write_text(json.dumps(prove(folder, proofs)))
+                except BaseException:
+                    answer.write_text(json.dumps({"error": traceback.format_exc()}))
+                os._exit(0)
+            os.waitpid(child, 0)
+            found.append(json.loads(answer.read_text()))
+            shutil.rmtree(folder)
+    target.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
