@@ -31,7 +31,8 @@ def test_every_stage_depends_on_exactly_the_modules_it_imports(stage: str) -> No
 
 
 def test_every_stage_script_is_a_stage_and_every_stage_has_its_script() -> None:
-    assert {path.stem for path in (ROOT / "stages").glob("*.py")} == set(STAGES)
+    scripts = {path.stem for path in (ROOT / "stages").glob("*.py")}
+    assert scripts - {"prove"} == set(STAGES)  # `make prove` runs that one
     for stage in STAGES:
         assert body(stage)["cmd"].split()[:2] == ["python", f"stages/{stage}.py"]
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
     "numpy", "torch", "torch.fx.passes.shape_prop", "torch.utils.data", "torchvision", "sklearn.decomposition",
     "torchmetrics.functional.image", "torchvision.transforms.v2.functional", "pydantic", "ruamel.yaml", "PIL.Image",
-    "psutil", "filelock", "tqdm", "yaml", "multiprocessing.connection",
+    "psutil", "filelock", "tqdm", "multiprocessing.connection",
 )  # fmt: skip
 
 

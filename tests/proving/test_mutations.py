@@ -60,7 +60,9 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS = {
-    "warm-up one step shorter": Mutation("schedules", "(step + 1) / (warmup_steps + 1)", "(step + 1) / warmup_steps", (MLP,)),
+    "warm-up one step shorter": Mutation(
+        "schedules", "(step + 1) / (warmup_steps + 1)", "(step + 1) / warmup_steps", (MLP,)
+    ),
     "linear for cosine": Mutation("schedules", "_along_cosine(peak, 0.0, done)", "peak * (1.0 - done)", (MLP, CONV)),
     "one-cycle's peak a step later": Mutation("schedules", "* num_steps - 1)", "* num_steps)", (MLP,)),
     "milestones a step later": Mutation("schedules", "step >= round(", "step > round(", (MLP,)),
@@ -74,44 +76,101 @@ MUTATIONS = {
     "gradients added up": Mutation("loop", "result.loss / num_in_group", "result.loss", (MLP,)),
     "an epoch more of patience": Mutation("resuming", ">= patience", "> patience", (MLP,)),
     "fewer flips": Mutation("augmentation", "< 0.5\n    flip &=", "< 0.4\n    flip &=", (MLP,), (LSTM,)),
-    "crop a pixel off": Mutation("augmentation", "images.device) - augmentation.crop_padding", "images.device) - augmentation.crop_padding + 1", (MLP,)),
-    "larger cutout": Mutation("augmentation", "round(augmentation.cutout * image_size)", "round(augmentation.cutout * image_size + 1)", (MLP,)),
-    "labels of cutmix": Mutation("mixing", "torch.where(mixes.is_cut, cut_share, mixes.own_share)", "mixes.own_share", (MLP,), (CONV,)),
-    "mixup's shares": Mutation("mixing", '(seed, kind).beta(alpha, alpha,', '(seed, kind).beta(alpha, 1.0,', (MLP,)),
+    "crop a pixel off": Mutation(
+        "augmentation",
+        "images.device) - augmentation.crop_padding",
+        "images.device) - augmentation.crop_padding + 1",
+        (MLP,),
+    ),
+    "larger cutout": Mutation(
+        "augmentation", "round(augmentation.cutout * image_size)", "round(augmentation.cutout * image_size + 1)", (MLP,)
+    ),
+    "labels of cutmix": Mutation(
+        "mixing", "torch.where(mixes.is_cut, cut_share, mixes.own_share)", "mixes.own_share", (MLP,), (CONV,)
+    ),
+    "mixup's shares": Mutation("mixing", "(seed, kind).beta(alpha, alpha,", "(seed, kind).beta(alpha, 1.0,", (MLP,)),
     "jitter in another order": Mutation(
         "colour",
-        "images = adjust_contrast(images, contrast)\n    if settings.saturation:\n        images = adjust_saturation(images, saturation)",
-        "images = adjust_saturation(images, saturation)\n    if settings.saturation:\n        images = adjust_contrast(images, contrast)",
+        "    brightness, contrast, saturation = factors.unbind(1)\n",
+        "    brightness, contrast, saturation = factors.unbind(1)\n    images = adjust_saturation(images, saturation)\n"
+        "    settings = settings.model_copy(update={'saturation': 0.0})\n",
         (CNN,),
     ),
-    "larger angles": Mutation("geometry", "angle, slope = rotation.deg2rad()", "angle, slope = (1.1 * rotation).deg2rad()", (CNN,)),
-    "window of a crop": Mutation("geometry", "(place - 0.5) * (1.0 - sides)", "(place - 0.5) * sides", (CNN, SMALL_CNN)),
+    "larger angles": Mutation(
+        "geometry", "angle, slope = rotation.deg2rad()", "angle, slope = (1.1 * rotation).deg2rad()", (CNN,)
+    ),
+    "window of a crop": Mutation(
+        "geometry", "(place - 0.5) * (1.0 - sides)", "(place - 0.5) * sides", (CNN, SMALL_CNN)
+    ),
     "weaker TrivialAugment": Mutation("trivial_augment", "/ (NUM_STRENGTHS - 1)", "/ NUM_STRENGTHS", (CNN,)),
-    "no label smoothing": Mutation("classification", "(logits, labels, label_smoothing=label_smoothing)", "(logits, labels)", (MLP,)),
-    "temperature not squared": Mutation("classification", "* distillation.temperature**2", "* distillation.temperature", (MLP,)),
+    "no label smoothing": Mutation(
+        "classification", "(logits, labels, label_smoothing=label_smoothing)", "(logits, labels)", (MLP,)
+    ),
+    "temperature not squared": Mutation(
+        "classification", "* distillation.temperature**2", "* distillation.temperature", (MLP,)
+    ),
     "images grow later": Mutation("classification", "settings.until * num_epochs", "num_epochs", (CNN,), (MLP,)),
-    "layer decay": Mutation("pretrained", "layer_decay ** (len(blocks) - block)", "layer_decay ** block", ("classifiers/pretrained",)),
+    "layer decay": Mutation(
+        "pretrained", "layer_decay ** (len(blocks) - block)", "layer_decay ** block", ("classifiers/pretrained",)
+    ),
     "local response": Mutation("local_response", "= 5, 1e-4, 2.0", "= 5, 1e-4, 1.9", ("classifiers/alexnet_mini",)),
-    "scale of ResNet-9's logits": Mutation("resnet9", "LOGIT_SCALE = 0.125", "LOGIT_SCALE = 0.15", ("classifiers/resnet9",)),
-    "deviation of the first state": Mutation("lstm", "return hidden.tanh(), cell", "return hidden, cell", (LSTM,), ("captioners/gru",)),
-    "dropout behind the image": Mutation("lstm", "self.image(self.dropout(self.scale(features)))", "self.dropout(self.image(self.scale(features)))", (LSTM,)),
-    "bias of the forget gate": Mutation("recurrence", "take_in * candidate, keep, cell)", "take_in * candidate, (keep + 1.0) / 2.0, cell)", ("captioners/updown",), ("captioners/att2in",)),
-    "flatter attention": Mutation("attention", "scores.float().softmax(dim=2)", "(0.8 * scores.float()).softmax(dim=2)", ("captioners/soft_attention",), (LSTM,)),
-    "tied weights without bias": Mutation("words", "self.vectors.weight, self.bias)", "self.vectors.weight, None)", (LSTM,), (TUNED,)),
-    "share of own words": Mutation("scheduled_sampling", "(epoch - 1) / (num_epochs - 1)", "epoch / num_epochs", (LSTM,), (TUNED,)),
-    "baseline with the caption itself": Mutation("self_critical", "/ (rewards.shape[1] - 1)", "/ rewards.shape[1]", (LSTM,), (TUNED,)),
+    "scale of ResNet-9's logits": Mutation(
+        "resnet9", "LOGIT_SCALE = 0.125", "LOGIT_SCALE = 0.15", ("classifiers/resnet9",)
+    ),
+    "deviation of the first state": Mutation(
+        "lstm", "return hidden.tanh(), cell", "return hidden, cell", (LSTM,), ("captioners/gru",)
+    ),
+    "dropout behind the image": Mutation(
+        "lstm",
+        "self.image(self.dropout(self.scale(features)))",
+        "self.dropout(self.image(self.scale(features)))",
+        (LSTM,),
+    ),
+    "bias of the forget gate": Mutation(
+        "recurrence",
+        "take_in * candidate, keep, cell)",
+        "take_in * candidate, (keep + 1.0) / 2.0, cell)",
+        ("captioners/updown",),
+        ("captioners/att2in",),
+    ),
+    "flatter attention": Mutation(
+        "attention",
+        "scores.float().softmax(dim=2)",
+        "(0.8 * scores.float()).softmax(dim=2)",
+        ("captioners/soft_attention",),
+        (LSTM,),
+    ),
+    "tied weights without bias": Mutation(
+        "words", "self.vectors.weight, self.bias)", "self.vectors.weight, None)", (LSTM,), (TUNED,)
+    ),
+    "share of own words": Mutation(
+        "scheduled_sampling", "(epoch - 1) / (num_epochs - 1)", "epoch / num_epochs", (LSTM,), (TUNED,)
+    ),
+    "baseline with the caption itself": Mutation(
+        "self_critical", "/ (rewards.shape[1] - 1)", "/ rewards.shape[1]", (LSTM,), (TUNED,)
+    ),
     "deviation of CIDEr-D": Mutation("cider", "SIGMA = 6.0", "SIGMA = 4.0", (LSTM,), (MLP,)),
-    "worst epoch for best": Mutation("captioning", '"val/cider_d", highest=True', '"val/cider_d", highest=False', ("captioners/gru",)),
-    "views never the first": Mutation("features", "self.index.num_views + 1, len(rows)", "self.index.num_views, len(rows)", (LSTM,)),
+    "worst epoch for best": Mutation(
+        "captioning", '"val/cider_d", highest=True', '"val/cider_d", highest=False', ("captioners/gru",)
+    ),
+    "views never the first": Mutation(
+        "features", "self.index.num_views + 1, len(rows)", "self.index.num_views, len(rows)", (LSTM,)
+    ),
     "one patch more hidden": Mutation("patch_masks", "order < count", "order <= count", (CONV,)),
     "floor of the logarithm": Mutation("reconstruction", "LOG_FLOOR = 1e-5", "LOG_FLOOR = 2e-4", (CONV,)),
-    "pixels not centred": Mutation("feature_encoders", "/ 255.0 - self.mean) / self.std", "/ 255.0) / self.std", (SEEN,), (SMALL_CNN,)),
-    "grid of largest values": Mutation("feature_encoders", "F.adaptive_avg_pool2d(grid", "F.adaptive_max_pool2d(grid", (SEEN,)),
+    "pixels not centred": Mutation(
+        "feature_encoders", "/ 255.0 - self.mean) / self.std", "/ 255.0) / self.std", (SEEN,), (SMALL_CNN,)
+    ),
+    "grid of largest values": Mutation(
+        "feature_encoders", "F.adaptive_avg_pool2d(grid", "F.adaptive_max_pool2d(grid", (SEEN,)
+    ),
     "views moved": Mutation("image_views", "window[0, 2] + 0.5", "window[0, 2] + 0.45", (SMALL_CNN,)),
     "sign of components": Mutation("components", "axes *= np.sign(", "axes *= -np.sign(", (SMALL_CNN,), (SEEN,)),
     "frozen blocks": Mutation("trainable_encoders", "blocks[frozen_blocks:]", "blocks[0:]", (TUNED,)),
-    "encoder at full rate": Mutation("encoder_finetuning", ": settings.encoder_rate for", ": 1.0 for", (TUNED,), (LSTM,)),
-}  # fmt: skip
+    "encoder at full rate": Mutation(
+        "encoder_finetuning", ": settings.encoder_rate for", ": 1.0 for", (TUNED,), (LSTM,)
+    ),
+}
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ Section = dict[str, Any]
 class Proof(NamedTuple):
     """Sections of params.yaml, and which stages run on which of their entries, in order.
 
-    `classifiers` (architectures by name), `weights` (torchvision's networks) and `finetuned` (encoders that were made of
-    one of them) lie there before, with random weights.
+    `classifiers` (architectures by name), `weights` (torchvision's networks) and `finetuned` (encoders made of one of
+    them) lie there before, with random weights.
     """
 
     params: Mapping[str, Section]
@@ -116,10 +116,8 @@ _CLASSIFIER_CASES: dict[str, Section] = {
 def _classifier(
     first: Section, second: Section, *, grows: bool = False, slower: float = 1.0, **of_case: Section
 ) -> Proof:
-    """Cases of one architecture in two forms by turns, one that `grows` with its images in some; `of_case` adds settings.
-
-    A head that takes all places cannot grow.
-    """
+    """Cases of one architecture in two forms by turns; `of_case` adds settings. With one that `grows` images do too: a
+    head that takes all places cannot. A deep network learns `slower`."""
     cells = {}
     for index, (case, settings) in enumerate(_CLASSIFIER_CASES.items()):
         training = {"training": _gentle(settings["training"], slower)} if slower > 1.0 else {}
@@ -149,11 +147,11 @@ CLASSIFIERS = {
         PROBED,
         grows=True,
         slower=100.0,
-        linear={**_MOBILENET, "layer_decay": 0.8},
+        linear={**_MOBILENET, "layer_decay": 0.8},  # without it, what is next to the image blows rounding up
         cosine=_SHUFFLENET,
-        step=_MOBILENET,
+        step={**_MOBILENET, "layer_decay": 0.6},
         one_cycle=_SHUFFLENET,
-        constant={**_MOBILENET, "architecture": {**FINETUNED, "freeze_batch_norms": False}},
+        constant={**_MOBILENET, "layer_decay": 0.6, "architecture": {**FINETUNED, "freeze_batch_norms": False}},
     ),
     "ensemble": Proof(
         {"classifiers": {"ensemble": {**_ENSEMBLE, "built_on": "members"}}},

@@ -12,8 +12,8 @@ from seesay.errors import InputError
 from seesay.files import read_json, write_text
 
 TOLERANCE = 2e-4
-"""Largest relative difference between numbers that agree. Other vector instructions, thread counts and library versions
-order sums in another way, which moves the numbers here by a fraction of this; a change of behaviour moves some of them by more."""
+"""Largest relative difference between numbers that agree. Vector instructions and thread counts decide in which order
+sums are made, which moves the numbers here by a fraction of this; a change of behaviour moves some of them by more."""
 
 SMALLEST = 1e-3
 """Numbers below it are compared as if they were this large: what should be zero is rounding alone."""
