@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import coverage
@@ -37,17 +38,18 @@ EXCEPTIONS: dict[str, dict[str, str]] = {}
 
 def test_proofs_run_every_line_of_what_they_stand_for(tmp_path: Path) -> None:
     data = tmp_path / "coverage"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]),
-    }
-    (tmp_path / "settings").write_text(f"[run]\nsource = {PACKAGE}\nconcurrency = thread\n")
-    command = [sys.executable, "-m", "coverage", "run", f"--rcfile={tmp_path / 'settings'}", f"--data-file={data}"]
-    for kind in PROOFS:
-        ran = [*command, "-a", str(ROOT / "stages/prove.py"), kind]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
+    (tmp_path / "settings").write_text(f"[run]\nsource = {PACKAGE}\n")
+    command = [sys.executable, "-m", "coverage", "run", "-p", f"--rcfile={tmp_path / 'settings'}"]
+
+    def prove(kind: str) -> None:
+        ran = [*command, f"--data-file={data}", str(ROOT / "stages/prove.py"), kind]
         subprocess.run(ran, cwd=tmp_path, env=environment, check=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(prove, PROOFS))
     found = coverage.Coverage(data_file=str(data))
-    found.load()
+    found.combine([str(tmp_path)])
     left_out = {}
     for path in _units():
         name = path.relative_to(PACKAGE).as_posix()
