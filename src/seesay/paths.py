@@ -69,8 +69,8 @@ class Paths:
         return self.root / "models/autoencoders" / f"{cell}.pt"
 
     def empty_folders(self) -> tuple[Path, ...]:
-        """Folders for stages that depend on what may not be there: the start of experiments that start from nothing, and
-        one in each folder that a comparison of an empty section reads."""
+        """Folders for stages that depend on what may not be there: what starts from scratch has the first, comparisons
+        of an empty section the others."""
         return (
             self.root / "models/scratch",
             self.weights(_EMPTY),

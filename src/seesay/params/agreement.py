@@ -84,6 +84,12 @@ def _misfits_of_classifier(name: str, classifier: Classifier, params: Params) ->
     yield from _one_of(f"classifiers.{name}.dataset", classifier.dataset, "image_datasets", params.image_datasets)
     key, parent = f"classifiers.{name}.start", classifier.parent
     yield from _referred(key, classifier.start, params)
+    if classifier.weights is not None:
+        network = classifier.architecture.arguments.get("network")
+        wanted = params.weights[classifier.weights].architecture
+        if network != wanted:
+            where = f"classifiers.{name}.architecture.network"
+            yield where, str(network), f"{wanted}, as weights.{classifier.weights} says"
     if parent is None:
         return
     theirs = params.classifiers[parent].dataset

@@ -60,7 +60,7 @@ class Mixing(Settings):
 
 
 class Augmentation(Settings):
-    """Random changes of training images, drawn for each image. `cutout` is the square's side as a share of the image's."""
+    """Random changes of training images; `cutout` is the side of the grey square, as a share of the image's."""
 
     flip: bool = False
     crop_padding: NaturalInt = 0

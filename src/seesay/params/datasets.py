@@ -167,8 +167,9 @@ class CaptionLimits(Settings):
 class CaptionDataset(Settings):
     """A cell of `prepare_captions`: the caption source of the same name, split by image.
 
-    `val_fraction` cuts val from train, shuffled with `split_seed`, where a source has no val of its own (COCO). `karpathy_split` takes the splits
-    from a file instead, in the format of Karpathy's dataset_coco.json; absent, they are the source's own.
+    `val_fraction` cuts val from train, shuffled with `split_seed`, where a source has no val of its own (COCO).
+    `karpathy_split` takes the splits from a file instead, in the format of Karpathy's dataset_coco.json; absent, they
+    are the source's own.
     """
 
     limits: CaptionLimits
