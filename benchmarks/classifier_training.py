@@ -25,8 +25,9 @@ from seesay.data.image_batches import Batch, load_images, num_training_batches, 
 from seesay.data.packed_images import PackedImages, read_packed_images
 from seesay.errors import InputError
 from seesay.files import write_json
-from seesay.params.experiments import NONE, Classifier
+from seesay.params.experiments import Classifier
 from seesay.params.reading import PARAMS_FILE, read_section
+from seesay.params.references import SCRATCH
 from seesay.params.training import Runtime
 from seesay.paths import Paths
 from seesay.stage import guarded
@@ -127,7 +128,6 @@ def measure_cell(cell: str, root: Path, options: argparse.Namespace, *, compute:
     _require_simple(settings, key=f"{root / PARAMS_FILE}: classifiers.{cell}")
     training, augmentation = settings.training, settings.augmentation
     assert training is not None, "checked above"
-    assert augmentation is not None, "checked above"
     paths, seed, batch_size = Paths(root), read_section(root, "seed", int), training.batch_size
     images = read_packed_images(paths.images(options.dataset or settings.dataset))
     mean, std = images.channel_mean, images.channel_std
@@ -235,10 +235,10 @@ def _positive(text: str) -> int:
 
 def _require_simple(settings: Classifier, *, key: str) -> None:
     """Refuses what the other path has no counterpart for here."""
-    if settings.training is None or settings.augmentation is None or settings.distillation is not None:
+    if settings.training is None or settings.distillation is not None:
         raise InputError(f"{key}: expected a network that learns from labels alone")
-    if settings.initial_weights != NONE:
-        raise InputError(f"{key}.initial_weights: got {settings.initial_weights!r}: expected {NONE}")
+    if settings.start != SCRATCH:
+        raise InputError(f"{key}.start: got {settings.start!r}: expected {SCRATCH}")
     if settings.training.accumulate_batches != 1:
         raise InputError(f"{key}.training.accumulate_batches: expected 1")
     known = {"flip", "crop_padding", "cutout"}

@@ -117,7 +117,7 @@ def trained(cell: str, root: Path, *, num_images: int) -> tuple[Captioner, Tenso
     paths = Paths(root)
     checkpoint = load_checkpoint(paths.captioner(cell), kind="captioner")
     captions = read_caption_records(paths.captions(checkpoint.dataset))
-    features = read_features(paths.features(checkpoint.settings["features"]), captions)
+    features = read_features(paths.features(checkpoint.settings["features"][0]), captions)
     captioner = restore_captioner(checkpoint)
     rows = captions.rows("test")[:num_images]
     if len(rows) < num_images:

@@ -35,6 +35,7 @@ from seesay.models.extraction import Images, extract_features, prepare
 from seesay.models.feature_encoders import FeatureEncoder, load_feature_encoder
 from seesay.params.datasets import Features
 from seesay.params.reading import read_section
+from seesay.params.references import WEIGHTS, name_in
 from seesay.params.training import Runtime
 from seesay.paths import Paths
 from seesay.stage import guarded
@@ -268,21 +269,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     settings = read_section(options.root, f"features.{options.cell}", Features)
-    if settings.encoder == "none":
-        raise InputError(f"features.{options.cell}: expected a cell with an encoder, it has a classifier of ours")
+    encoder = name_in(WEIGHTS, settings.encoder)
+    if encoder is None:
+        expected = "an entry with the encoder weights/<name>"
+        raise InputError(f"features.{options.cell}: got encoder {settings.encoder}: expected {expected}")
     paths, compute = Paths(options.root), configure(read_section(options.root, "runtime", Runtime).in_float32())
     if options.num_threads is not None:
         compute = replace(compute, num_threads=options.num_threads)
     captions = read_caption_records(paths.captions(settings.dataset))
     all_images = open_caption_images(captions, paths)
     images = CaptionImages(all_images.folder, all_images.records[: options.images])
-    weights = fetched_origin(paths.weights(settings.encoder), settings.network).path
-    if weights is None:
+    origin = fetched_origin(paths.weights(encoder))
+    if origin.path is None:
         raise InputError(f"features.{options.cell}: expected an encoder with weights")
-    found = variants(settings.network, weights, settings, compute)
+    found = variants(origin.network, origin.path, settings, compute)
     kept = {name: one for name, one in found.items() if not options.only or name in (OURS, USUAL, *options.only)}
     result = compare(kept, images, rounds=options.rounds)
-    about = f"{settings.network} at {settings.image_size} pixels, batches of {settings.batch_size}"
+    about = f"{origin.network} at {settings.image_size} pixels, batches of {settings.batch_size}"
     print(f"{options.cell}: {len(images)} images, {about}, {compute.num_threads} threads, {options.rounds} rounds")
     print(describe(result))
     if options.out is not None:

@@ -6,7 +6,6 @@ from seesay.data.caption_records import read_caption_records
 from seesay.data.shared_images import shared_images
 from seesay.data.vocabulary import build_vocabulary, out_of_vocabulary_rates, write_vocabulary
 from seesay.params.datasets import Vocabulary
-from seesay.params.experiments import NONE
 from seesay.params.reading import read_section
 from seesay.paths import Paths
 from seesay.stage import run
@@ -16,8 +15,7 @@ from seesay.tracking.recorder import record_stage
 def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, f"vocabularies.{cell}", Vocabulary)
     paths = Paths(root)
-    names = [name for name in (settings.dataset, settings.also_dataset) if name != NONE]
-    first, *others = datasets = [read_caption_records(paths.captions(name)) for name in names]
+    first, *others = datasets = [read_caption_records(paths.captions(name)) for name in settings.datasets]
     with record_stage(root, "build_vocabulary", cell, params=settings) as log:
         for captions in datasets:
             log.dataset(captions.name, digest=captions.digest, context="training", source=captions.source)

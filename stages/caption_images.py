@@ -26,7 +26,7 @@ def main(cell: str, root: Path = Path()) -> None:
     checkpoint = load_checkpoint(paths.captioner(cell), kind="captioner")
     captions = read_caption_records(paths.captions(checkpoint.dataset))
     vocabulary = read_vocabulary(paths.vocabulary(checkpoint.settings["vocabulary"]))
-    features_path = paths.features(checkpoint.settings["features"])
+    features_path = paths.features(checkpoint.settings["features"][0])
     features = read_features(features_path, captions)
     captioner = restore_captioner(checkpoint)
     checkpoint.require_vocabulary(vocabulary.digest)

@@ -9,7 +9,6 @@ from seesay.evaluation.interpolation import interpolate
 from seesay.files import atomic_directory
 from seesay.models.autoencoders import autoencoder_settings, restore_autoencoder
 from seesay.models.checkpoint import load_checkpoint
-from seesay.params.experiments import NONE
 from seesay.params.reading import read_section
 from seesay.params.results import Evaluation
 from seesay.params.training import Runtime
@@ -29,8 +28,8 @@ def main(cell: str, root: Path = Path()) -> None:
     learned = autoencoder_settings(checkpoint)
     images = read_packed_images(paths.images(checkpoint.dataset))
     autoencoder = restore_autoencoder(checkpoint)
-    parent = learned.built_on
-    classifier = None if parent == NONE else load_backbone_classifier(paths.classifier(parent), images)
+    parent = learned.parent
+    classifier = None if parent is None else load_backbone_classifier(paths.classifier(parent), images)
     with record_stage(root, STAGE, cell, params=settings, compute=compute) as log:
         log.dataset(checkpoint.dataset, digest=images.digest, context="evaluation", source=images.source)
         measured = measure_autoencoder(

@@ -10,7 +10,6 @@ from seesay.explain.autoencoder_explanation import explain_autoencoder
 from seesay.models.autoencoders import autoencoder_settings, restore_autoencoder
 from seesay.models.checkpoint import load_checkpoint
 from seesay.models.classifiers import restore_classifier
-from seesay.params.experiments import NONE
 from seesay.params.explaining import EncoderMaps
 from seesay.params.reading import PositiveInt, read_section
 from seesay.params.training import Runtime
@@ -29,8 +28,8 @@ def main(cell: str, root: Path = Path()) -> None:
     checkpoint = load_checkpoint(paths.autoencoder(cell), kind="autoencoder")
     learned, autoencoder = autoencoder_settings(checkpoint), restore_autoencoder(checkpoint)
     images = read_packed_images(paths.images(checkpoint.dataset))
-    parent, masking, hidden = learned.built_on, learned.masking, None
-    classifier = None if parent == NONE else load_backbone_classifier(paths.classifier(parent), images)
+    parent, masking, hidden = learned.parent, learned.masking, None
+    classifier = None if parent is None else load_backbone_classifier(paths.classifier(parent), images)
     if masking is not None:
         hidden = evaluation_masks(masking, "test", len(images.test), image_size=images.image_size)
     with record_stage(root, STAGE, cell, params=settings, compute=compute) as log:

@@ -30,7 +30,7 @@ def main(cell: str, root: Path = Path()) -> None:
     captions = read_caption_records(paths.captions(checkpoint.dataset))
     vocabulary = read_vocabulary(paths.vocabulary(checkpoint.settings["vocabulary"]))
     checkpoint.require_vocabulary(vocabulary.digest)
-    features_path = paths.features(checkpoint.settings["features"])
+    features_path = paths.features(checkpoint.settings["features"][0])
     features = read_features(features_path, captions)
     captioner = restore_captioner(checkpoint)
     test = read_caption_predictions(paths.caption_predictions(cell), captions)["test"]

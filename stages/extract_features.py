@@ -13,8 +13,8 @@ from seesay.models.checkpoint import load_checkpoint
 from seesay.models.extraction import Images, extract_features
 from seesay.models.feature_encoders import FeatureEncoder, classifier_encoder, load_feature_encoder
 from seesay.params.datasets import Features
-from seesay.params.experiments import NONE
 from seesay.params.reading import read_section
+from seesay.params.references import CLASSIFIERS, FINETUNED
 from seesay.params.training import Runtime
 from seesay.paths import Paths
 from seesay.stage import run
@@ -62,15 +62,16 @@ def main(cell: str, root: Path = Path()) -> None:
 
 def load_encoder_of(settings: Features, paths: Paths) -> tuple[FeatureEncoder, Origin]:
     """The encoder that `settings` name, and where its weights come from."""
-    if settings.classifier != NONE:
-        path = paths.classifier(settings.classifier)
+    section, _, name = settings.encoder.partition("/")
+    if section == CLASSIFIERS:
+        path = paths.classifier(name)
         trained = load_checkpoint(path, kind="classifier")
         architecture, trained_on = trained.architecture["name"], (trained.dataset, trained.dataset_digest)
-        origin = trained_origin(path, settings.classifier, architecture, *trained_on)
-    elif settings.finetuned != NONE:
-        origin = finetuned_origin(paths.finetuned_encoder(settings.finetuned))
+        origin = trained_origin(path, name, architecture, *trained_on)
+    elif section == FINETUNED:
+        origin = finetuned_origin(paths.finetuned_encoder(name))
     else:
-        origin = fetched_origin(paths.weights(settings.encoder), settings.network)
+        origin = fetched_origin(paths.weights(name))
     if origin.network == CLASSIFIER and origin.path is not None:
         checkpoint = load_checkpoint(origin.path, kind="classifier")
         return classifier_encoder(checkpoint, origin.weights.name, grid_size=settings.grid_size), origin

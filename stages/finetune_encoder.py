@@ -17,6 +17,7 @@ from seesay.models.extraction import decoded_batches
 from seesay.models.trainable_encoders import TrainableEncoder, trainable_classifier, trainable_network
 from seesay.params.finetuning import FinetunedEncoder
 from seesay.params.reading import read_section
+from seesay.params.references import CLASSIFIERS, WEIGHTS, name_in
 from seesay.params.training import Runtime
 from seesay.paths import Paths
 from seesay.stage import run
@@ -25,7 +26,7 @@ from seesay.training.encoder_finetuning import finetune_encoder
 
 
 def main(cell: str, root: Path = Path()) -> None:
-    settings = read_section(root, f"finetuned_encoders.{cell}", FinetunedEncoder)
+    settings = read_section(root, f"finetuned.{cell}", FinetunedEncoder)
     seed = read_section(root, "seed", int)
     paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
     captions = read_caption_records(paths.captions(settings.dataset))
@@ -53,14 +54,15 @@ def main(cell: str, root: Path = Path()) -> None:
             PixelRows(scratch, learned, index.transform["image_size"], batches),
             vocabulary,
             settings,
-            key=f"finetuned_encoders.{cell}",
+            key=f"finetuned.{cell}",
             score=ValidationScore(references_of([captions], "val"), vocabulary),
             seed=seed,
             compute=compute,
             log=log,
             resume=scratch,
         )
-        folder, names = paths.finetuned_encoder(cell), {"architecture": index.architecture, "network": index.network}
+        network = index.architecture if trainable.checkpoint is None else CLASSIFIER
+        folder, names = paths.finetuned_encoder(cell), {"architecture": index.architecture, "network": network}
         with atomic_directory(folder) as temporary:
             path = temporary / "encoder.pt"
             trainable.save(path)
@@ -73,12 +75,14 @@ def main(cell: str, root: Path = Path()) -> None:
 def start_encoder(settings: FinetunedEncoder, index: FeaturesIndex, paths: Paths) -> TrainableEncoder:
     """The encoder that made the features."""
     grid_size = None if index.grid_shape is None else round(index.grid_shape[1] ** 0.5)
-    if index.network == CLASSIFIER:
-        checkpoint = load_checkpoint(paths.classifier(settings.classifier), kind="classifier")
-        return trainable_classifier(checkpoint, settings.classifier, grid_size=grid_size)
-    origin = fetched_origin(paths.weights(settings.encoder), index.network)
+    if (classifier := name_in(CLASSIFIERS, settings.encoder)) is not None:
+        checkpoint = load_checkpoint(paths.classifier(classifier), kind="classifier")
+        return trainable_classifier(checkpoint, classifier, grid_size=grid_size)
+    weights = name_in(WEIGHTS, settings.encoder)
+    assert weights is not None, "settings have seen to this"
+    origin = fetched_origin(paths.weights(weights))
     assert origin.path is not None, "an encoder with weights"
-    return trainable_network(index.network, origin.path, grid_size=grid_size)
+    return trainable_network(origin.network, origin.path, grid_size=grid_size)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from seesay.params.project import load_params
+from seesay.params.agreement import load_params
 from seesay.paths import Paths
 from seesay.reporting.page import autoencoders_page, render_views
 from seesay.reporting.results import collect_results, write_results

@@ -23,16 +23,16 @@ STAGE = "score_captions"
 def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, "evaluation", Evaluation)
     learning = read_section(root, f"captioners.{cell}.learning", CaptionerTraining)
-    dataset = learning.dataset
+    dataset, features = learning.datasets[0], learning.features[0]
     seed = read_section(root, "seed", int)
     paths = Paths(root)
     captions = read_caption_records(paths.captions(dataset))
     predictions = read_caption_predictions(paths.caption_predictions(cell), captions)
     with record_stage(root, STAGE, cell, params=settings, seed=seed) as log:
         log.dataset(dataset, digest=captions.digest, context="evaluation", source=captions.source)
-        seen = paths.data_report("extract_features", learning.features)
+        seen = paths.data_report("extract_features", features)
         weights = SourceNote.from_json(read_json(seen)["source"], where=seen)
-        log.dataset(learning.features, digest=file_digest(seen), context="features", source=weights)
+        log.dataset(features, digest=file_digest(seen), context="features", source=weights)
         if note := why_no_meteor():
             print(note)
         with open_meteor() as meteor:

@@ -12,7 +12,6 @@ from seesay.evaluation.caption_reward import SampleReward, ValidationScore
 from seesay.files import file_digest
 from seesay.models.checkpoint import save_checkpoint
 from seesay.params.captioning import CaptionerTraining
-from seesay.params.experiments import NONE
 from seesay.params.reading import read_section
 from seesay.params.training import Runtime
 from seesay.paths import Paths
@@ -27,23 +26,20 @@ def main(cell: str, root: Path = Path()) -> None:
     seed = read_section(root, "seed", int)
     paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
     learned = {}
-    for dataset, seen in ((settings.dataset, settings.features), (settings.also_dataset, settings.also_features)):
-        if dataset != NONE:
-            captions = read_caption_records(paths.captions(dataset))
-            learned[seen] = DescribedImages(captions, read_features(paths.features(seen), captions))
+    for dataset, seen in zip(settings.datasets, settings.features, strict=True):
+        captions = read_caption_records(paths.captions(dataset))
+        learned[seen] = DescribedImages(captions, read_features(paths.features(seen), captions))
     vocabulary = read_vocabulary(paths.vocabulary(settings.vocabulary))
-    size = learned[settings.features].features.num_dimensions
+    size = learned[settings.features[0]].features.num_dimensions
     captioner = start_captioner(cell, settings, vocabulary, paths, feature_size=size, seed=seed)
     with record_stage(root, "train_captioner", cell, params=settings, seed=seed, compute=compute) as log:
         for seen, (captions, features) in learned.items():
             log.dataset(captions.name, digest=captions.digest, context="training", source=captions.source)
             digest = file_digest(paths.features(seen) / "index.json")
             log.dataset(seen, digest=digest, context="features", source=features.index.weights)
-        if settings.built_on != NONE:
-            digest = file_digest(paths.captioner(settings.built_on))
-            log.dataset(
-                settings.built_on, digest=digest, context="initial weights", source=SourceNote(settings.built_on, ())
-            )
+        if (parent := settings.parent) is not None:
+            digest = file_digest(paths.captioner(parent))
+            log.dataset(parent, digest=digest, context="initial weights", source=SourceNote(parent, ()))
         datasets = [captions for captions, _ in learned.values()]
         by_reward = settings.self_critical is not None
         best, core_seconds = fit_captioner(

@@ -7,7 +7,7 @@ from seesay.data.packed_images import read_packed_images
 from seesay.data.sources import SOURCE_FILE, read_source
 from seesay.files import atomic_directory, file_digest
 from seesay.models.checkpoint import save_checkpoint
-from seesay.params.experiments import NONE, Classifier
+from seesay.params.experiments import Classifier
 from seesay.params.reading import read_section
 from seesay.params.training import Runtime
 from seesay.paths import Paths
@@ -23,10 +23,10 @@ def main(cell: str, root: Path = Path()) -> None:
     images = read_packed_images(paths.images(settings.dataset))
     with record_stage(root, "train_classifier", cell, params=settings, seed=seed, compute=compute) as log:
         log.dataset(settings.dataset, digest=images.digest, context="training", source=images.source)
-        if settings.initial_weights != NONE:
-            note = paths.weights(settings.initial_weights) / SOURCE_FILE
+        if settings.weights is not None:
+            note = paths.weights(settings.weights) / SOURCE_FILE
             source = read_source(note.parent)
-            log.dataset(settings.initial_weights, digest=file_digest(note), context="initial weights", source=source)
+            log.dataset(settings.weights, digest=file_digest(note), context="initial weights", source=source)
         made = make_classifiers(cell, settings, images, paths, seed=seed, compute=compute, log=log, resume=log.scratch)
         with atomic_directory(paths.classifiers_of(cell)) as folder:
             for index, checkpoint in enumerate(made.checkpoints):

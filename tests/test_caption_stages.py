@@ -30,14 +30,14 @@ def root(tmp_path: Path) -> Path:
         update={"test": split_of(home / "other_test.json", write_archive(home / "ot.zip", (31,)))}
     )
     limits = {"max_undecodable": 0, "max_missing_images": 0, "max_empty_captions": 0}
-    dataset = {"val_fraction": None, "split_seed": 0, "limits": limits}
+    dataset = {"limits": limits}
     content = {
         "tracking": {"experiment_prefix": ""},
         "caption_sources": {"one": first.model_dump(exclude_none=True), "two": second.model_dump(exclude_none=True)},
         "caption_datasets": {"one": dataset, "two": dataset},
         "vocabularies": {
-            "alone": {"dataset": "one", "also_dataset": "none", "min_count": 1},
-            "both": {"dataset": "one", "also_dataset": "two", "min_count": 1},
+            "alone": {"datasets": ["one"], "min_count": 1},
+            "both": {"datasets": ["one", "two"], "min_count": 1},
         },
     }
     with (tmp_path / "params.yaml").open("w") as file:

@@ -135,7 +135,7 @@ def test_the_committed_lock_is_of_the_committed_metrics_and_params() -> None:
     seen = 0
     for stage in stages.values():
         for out in stage.get("outs", []):
-            if out["path"].startswith("metrics/") and Path(out["path"]).suffix:  # `none` is an empty folder
+            if out["path"].startswith("metrics/") and Path(out["path"]).suffix:  # `empty` is an empty folder
                 seen += 1
                 assert hashlib.md5((ROOT / out["path"]).read_bytes(), usedforsecurity=False).hexdigest() == out["md5"]
         for key, value in stage.get("params", {}).get("params.yaml", {}).items():

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from seesay.data.caption_records import CaptionRecord, collect_records, read_caption_records, write_caption_records
 from seesay.data.features import read_features
-from seesay.data.sources import SourceFile, SourceNote, write_source
+from seesay.data.sources import SourceFile, SourceNote, write_architecture, write_source
 from seesay.data.vocabulary import build_vocabulary, write_vocabulary
 from seesay.errors import InputError
 from seesay.files import file_digest
@@ -32,26 +32,22 @@ PLAIN_CNN = Architecture(name="plain_cnn", widths=[8, 16], dropout=0.0)
 TRAINING = {
     "epochs": 2,
     "batch_size": 8,
-    "optimizer": {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0},
-    "schedule": {"decay": "constant", "warmup_fraction": 0.0},
-    "moving_average": None,
+    "optimizer": {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9, "nesterov": True},
+    "schedule": {"decay": "constant"},
     "max_gradient_norm": 1.0,
-    "patience": None,
 }
-FEATURES = {"dataset": "dots", "resize_size": 36, "image_size": 32, "num_components": None, "batch_size": 4}
+FEATURES = {"dataset": "dots", "resize_size": 36, "image_size": 32, "batch_size": 4}
 LEARNING = {
-    "dataset": "dots",
+    "datasets": ["dots"],
     "vocabulary": "dots",
-    "also_dataset": "none",
-    "also_features": "none",
-    "built_on": "none",
-    "label_smoothing": 0.0,
+    "features": ["first"],
+    "start": "scratch",
     "max_caption_length": 6,
     "best_by": "cider_d",
     "training": TRAINING,
 }
-LSTM = {"name": "lstm", "image_enters": "initial_state", "dropout": 0.0, "embedding_dropout": 0.0, "tie_weights": False}
-SOFT = {"name": "soft_attention", "attention_size": 8, "dropout": 0.0, "embedding_dropout": 0.0, "tie_weights": False}
+LSTM = {"name": "lstm", "image_enters": "initial_state"}
+SOFT = {"name": "soft_attention", "attention_size": 8}
 
 
 def stage(name: str) -> ModuleType:
@@ -65,23 +61,22 @@ def stage(name: str) -> ModuleType:
 
 def cells(kind: str) -> dict[str, Any]:
     """Params of one chain that starts from a published network, seen as a grid, or from a classifier, pooled."""
-    names = (
-        {"encoder": NETWORK, "classifier": "none"} if kind == "network" else {"encoder": "none", "classifier": "cnn"}
-    )
+    encoder = f"weights/{NETWORK}" if kind == "network" else "classifiers/cnn"
     size = {"grid_size": 2 if kind == "network" else None, "num_workers": 0}
     architecture = {**(SOFT if kind == "network" else LSTM), "embedding_size": 8, "hidden_size": 8}
-    first = {**names, "finetuned": "none", "network": NETWORK if kind == "network" else "classifier"}
-    second = {"encoder": "none", "classifier": "none", "finetuned": "tuned", "network": "finetuned"}
-    named = {"captioner": "first", "dataset": "dots", "vocabulary": "dots", "features": "first", **names}
+    named = {"captioner": "first", "dataset": "dots", "vocabulary": "dots", "features": "first", "encoder": encoder}
     return {
         "seed": 0,
         "runtime": {
             "device": "cpu", "precision": "float32", "num_threads": 1, "deterministic": True, "compile": False
         },
         "tracking": {"experiment_prefix": ""},
-        "features": {"first": {**FEATURES, **size, **first}, "second": {**FEATURES, **size, **second}},
-        "captioners": {"first": {"learning": {**LEARNING, "features": "first", "architecture": architecture}}},
-        "finetuned_encoders": {
+        "features": {
+            "first": {**FEATURES, **size, "encoder": encoder},
+            "second": {**FEATURES, **size, "encoder": "finetuned/tuned"},
+        },
+        "captioners": {"first": {"learning": {**LEARNING, "architecture": architecture}}},
+        "finetuned": {
             "tuned": {**named, "frozen_blocks": 1, "encoder_rate": 0.5, "num_workers": 0, "training": TRAINING}
         },
     }  # fmt: skip
@@ -122,6 +117,7 @@ def prepare(root: Path) -> None:
             module.momentum = 1.0  # statistics as after training: with the first ones nothing is left of an image
     network.train()(torch.randn(16, 3, 32, 32))
     torch.save(network.state_dict(), weights)
+    write_architecture(weights.parent, NETWORK)
     write_source(weights.parent, SourceNote(NETWORK, (source_file(weights, is_substitute=True),)))
     checkpoint = Checkpoint(
         kind="classifier",
@@ -159,7 +155,7 @@ def test_features_of_a_finetuned_encoder_differ_and_say_what_it_was_made_from(
     assert first.seen(looks_at).shape == second.seen(looks_at).shape
     before, after = (features.seen(looks_at).astype(np.float64).ravel() for features in (first, second))
     assert 0.3 < np.corrcoef(before, after)[0, 1] < 0.9999  # it has learned on, not anew
-    assert (second.index.network, second.index.architecture) == ("finetuned", first.index.architecture)
+    assert (second.index.encoder, second.index.architecture) == ("finetuned/tuned", first.index.architecture)
     assert second.index.trained_on == {"dataset": "dots", "digest": dots.digest}
     tuned, *before = second.index.weights.files
     assert (tuned.url, tuned.sha256) == (

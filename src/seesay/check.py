@@ -1,4 +1,4 @@
-"""Whether params.yaml and gates.yaml can be run at all, before anything is."""
+"""Checks of params.yaml and gates.yaml before anything runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 
 from seesay.data.subsets import SUBSETS
 from seesay.errors import InputError
+from seesay.params.agreement import load_params
 from seesay.params.experiments import ENSEMBLE
-from seesay.params.project import Params, load_params
+from seesay.params.project import Params
 from seesay.params.reading import PARAMS_FILE
 
 
@@ -40,7 +41,7 @@ def check_architectures(params: Params) -> None:
     with torch.device("meta"):
         for name, classifier in params.classifiers.items():
             if classifier.architecture.name == ENSEMBLE:
-                continue  # made of what it is built on
+                continue  # made of its members
             key = f"classifiers.{name}.architecture"
             size = params.image_datasets[classifier.dataset].image_size
             build_classifier(classifier.architecture, num_classes=10, image_size=size, seed=0, key=key)
@@ -58,8 +59,9 @@ def check_architectures(params: Params) -> None:
             built = build_captioner(
                 learning.architecture, vocabulary_size=10, feature_size=10, seed=0, key=f"{key}.architecture"
             )
-            if built.looks_at == "grid" and params.features[learning.features].grid_size is None:
+            seen = learning.features[0]
+            if built.looks_at == "grid" and params.features[seen].grid_size is None:
                 raise InputError(
-                    f"{PARAMS_FILE}: {key}.features: got {learning.features!r}: expected features with a grid_size: "
+                    f"{PARAMS_FILE}: {key}.features: got {seen!r}: expected features with a grid_size: "
                     f"architecture {learning.architecture.name} looks at a grid"
                 )

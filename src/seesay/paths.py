@@ -1,9 +1,11 @@
-"""Where every artefact lies, named once. Paths are relative to the root of a workspace: the folder of dvc.yaml."""
+"""The paths of all artefacts, named once. Paths are relative to the root of a workspace: the folder of dvc.yaml."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
+_EMPTY = "empty"
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,6 @@ class Paths:
         """Folder: a caption source's archives (or single images) and `source.json`."""
         return self.root / "data/raw/captions" / source
 
-    def weights(self, encoder: str) -> Path:
-        """Folder: an encoder's pretrained weights and `source.json`."""
-        return self.root / "data/raw/weights" / encoder
-
     def images(self, dataset: str) -> Path:
         """Folder: packed splits of an image dataset and `manifest.json`."""
         return self.root / "data/images" / dataset
@@ -56,6 +54,10 @@ class Paths:
         return self.root / "data/features" / name
 
     # Models
+    def weights(self, name: str) -> Path:
+        """Folder: fetched weights, `source.json`, and `encoder.json`, which says whose they are."""
+        return self.root / "models/weights" / name
+
     def classifiers_of(self, cell: str) -> Path:
         """Folder: `0.pt`, `1.pt`, ...: a classifier for each seed of the cell."""
         return self.root / "models/classifiers" / cell
@@ -66,23 +68,22 @@ class Paths:
     def autoencoder(self, cell: str) -> Path:
         return self.root / "models/autoencoders" / f"{cell}.pt"
 
-    def empty_folders(self, name: str) -> tuple[Path, ...]:
-        """The folders of the cell `none`, which stands for nothing: what depends on it finds them empty."""
+    def empty_folders(self) -> tuple[Path, ...]:
+        """Folders for stages that depend on what may not be there: what starts from scratch has the first, comparisons
+        of an empty section the others."""
         return (
-            self.weights(name),
-            self.raw_captions(name),
-            self.captions(name),
-            self.features(name),
-            self.classifiers_of(name),
-            self.captioner_of(name),
-            self.finetuned_encoder(name),
-            self.caption_predictions(name).with_suffix(""),
-            self.attention(name),
-            self.metrics("score_captions", name).with_suffix(""),
+            self.root / "models/scratch",
+            self.weights(_EMPTY),
+            self.captioner_of(_EMPTY),
+            self.raw_captions(_EMPTY),
+            self.captions(_EMPTY),
+            self.caption_predictions(_EMPTY).with_suffix(""),
+            self.attention(_EMPTY),
+            self.metrics("score_captions", _EMPTY).with_suffix(""),
         )
 
     def captioner_of(self, cell: str) -> Path:
-        """Folder: `captioner.pt`; a folder so that `none` can be an empty one."""
+        """Folder: `captioner.pt`; a folder, as `models/scratch` is one."""
         return self.root / "models/captioners" / cell
 
     def captioner(self, cell: str) -> Path:
@@ -90,7 +91,7 @@ class Paths:
 
     def finetuned_encoder(self, cell: str) -> Path:
         """Folder: an encoder's weights after learning on with a captioner, and `origin.json`."""
-        return self.root / "models/encoders" / cell
+        return self.root / "models/finetuned" / cell
 
     @property
     def release(self) -> Path:

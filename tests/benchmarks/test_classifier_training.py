@@ -25,9 +25,8 @@ from seesay.paths import Paths
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CELL = """
     dataset: scenes10
-    architecture: {name: plain_cnn, widths: [2, 4], dropout: 0.0}
-    initial_weights: none
-    built_on: none
+    architecture: {name: plain_cnn, widths: [2, 4]}
+    start: scratch
     augmentation: {flip: true, crop_padding: 2, cutout: 0.3}
     training:
       epochs: 2
@@ -36,7 +35,6 @@ CELL = """
       schedule: {decay: linear, warmup_fraction: 0.2}
       moving_average: {decay: 0.9, every_steps: 1}
       max_gradient_norm: 1.0
-      patience: null
 """
 PARAMS = f"""
 seed: 0

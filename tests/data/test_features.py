@@ -8,7 +8,7 @@ from seesay.data.caption_records import CaptionRecord, CaptionRecords, collect_r
 from seesay.data.feature_origin import fetched_origin, trained_origin
 from seesay.data.feature_rows import FeatureRows
 from seesay.data.features import Features, read_features, write_features
-from seesay.data.sources import SourceFile, SourceNote, write_source
+from seesay.data.sources import SourceFile, SourceNote, write_architecture, write_source
 from seesay.errors import InputError
 from seesay.params import datasets
 from seesay.params.augmentation import ResizedCrop
@@ -18,14 +18,10 @@ WEIGHTS = SourceNote(
 )
 SETTINGS = datasets.Features(
     dataset="toy",
-    encoder="net",
-    classifier="none",
-    finetuned="none",
-    network="tiny",
+    encoder="weights/net",
     image_size=64,
     resize_size=72,
     grid_size=2,
-    num_components=None,
     batch_size=2,
     num_workers=0,
 )
@@ -50,6 +46,7 @@ def write(
     views: datasets.Views | None = None,
 ) -> tuple[Features, dict[str, float]]:
     write_source(folder / "weights", WEIGHTS)
+    write_architecture(folder / "weights", "tiny")
     found = {"pooled": pooled} | ({} if grid is None else {"grid": grid})
     shapes = {kind: array.shape for kind, array in found.items()}
     names = [record.file_name for record in captions.records]
@@ -60,7 +57,7 @@ def write(
         rows.finish(),
         captions,
         SETTINGS.model_copy(update={"num_components": num_components, "views": views}),
-        fetched_origin(folder / "weights", "tiny"),
+        fetched_origin(folder / "weights"),
         {"mean": (float(np.float32(0.485)), 0.5, 0.5), "std": (1.0, 1.0, 1.0)},
     )
 
@@ -153,7 +150,7 @@ def test_the_report_names_encoder_weights_sizes_and_dataset(tmp_path: Path) -> N
     report = write(tmp_path, dataset())[0].report()
     assert report["source"] == WEIGHTS.to_json()
     assert report["substitutes"] == ["net.pth"]
-    assert (report["encoder"], report["classifier"], report["network"]) == ("net", "none", "tiny")
+    assert report["encoder"] == "weights/net"
     assert report["architecture"] == "tiny"
     assert report["transform"] == {
         "resize_size": 72,
@@ -178,8 +175,9 @@ def test_a_classifier_of_ours_is_named_with_the_images_it_learnt_from(tmp_path: 
 
 def test_weights_of_several_files_are_refused(tmp_path: Path) -> None:
     write_source(tmp_path, SourceNote("net", WEIGHTS.files * 2))
+    write_architecture(tmp_path, "tiny")
     with pytest.raises(InputError, match=r"source\.json: names 2 files"):
-        fetched_origin(tmp_path, "tiny")
+        fetched_origin(tmp_path)
 
 
 def test_features_of_another_dataset_are_refused(tmp_path: Path) -> None:
@@ -221,7 +219,7 @@ def test_a_damaged_index_is_refused(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     for key, value, match in (
         ("image_ids", [2, 1, 0], "image ids"),
-        ("schema_version", 1, r"index\.json: schema_version: expected 2"),
+        ("schema_version", 1, r"index\.json: schema_version: expected 3"),
         ("shape", None, r"index\.json: shape"),
         ("grid_shape", [3, 4], r"index\.json: expected a shape"),
         ("num_components", "many", r"index\.json: num_components"),

@@ -14,9 +14,9 @@ from seesay.data import downloads
 from seesay.data.byte_streams import Unreachable
 from seesay.data.fetching import fetch_caption_source, fetch_image_source, fetch_weights, mirror_from_environment
 from seesay.data.mirrors import parse_sums
-from seesay.data.sources import read_source
+from seesay.data.sources import read_architecture, read_source
 from seesay.errors import InputError
-from seesay.params.datasets import Archive, Encoder, Flickr8kSource, TinyImageNetSource
+from seesay.params.datasets import Archive, Weights, Flickr8kSource, TinyImageNetSource
 
 NAME = "tiny-imagenet-200.zip"
 OFFICIAL = bytes(range(256)) * 1200  # 307,200 bytes: several chunks
@@ -233,15 +233,23 @@ def test_the_mirror_is_named_by_the_environment(monkeypatch):
 
 def test_weights_are_checked_by_the_prefix_in_their_name(file_server, tmp_path):
     file_server.files["net.pth"] = OFFICIAL
-    archive = Archive(url=f"{file_server.url}/net.pth", checksum=f"sha256-prefix:{sha256(OFFICIAL)[:8]}")
-    encoder = Encoder(architecture="net", weights=archive)
-    assert fetch_weights(encoder, tmp_path / "net", mirror=None, scratch=tmp_path / ".work").substitutes == ()
+    checksum = f"sha256-prefix:{sha256(OFFICIAL)[:8]}"
+    weights = Weights(architecture="net", url=f"{file_server.url}/net.pth", checksum=checksum)
+    assert fetch_weights(weights, tmp_path / "net", mirror=None, scratch=tmp_path / ".work").substitutes == ()
+    assert read_architecture(tmp_path / "net") == "net"
 
 
 def test_an_encoder_without_weights_needs_no_network(tmp_path):
-    note = fetch_weights(Encoder(architecture="n", weights=None), tmp_path / "n", mirror=None, scratch=tmp_path)
+    note = fetch_weights(Weights(architecture="small"), tmp_path / "n", mirror=None, scratch=tmp_path)
     assert note == read_source(tmp_path / "n")
     assert note.files == ()
+    assert read_architecture(tmp_path / "n") == "small"
+
+
+def test_weights_that_do_not_say_whose_they_are_are_refused(tmp_path):
+    (tmp_path / "encoder.json").write_text("{}")
+    with pytest.raises(InputError, match=r"encoder\.json: expected the key architecture; fetch the weights again"):
+        read_architecture(tmp_path)
 
 
 def test_both_archives_of_flickr8k_are_fetched_and_those_of_an_earlier_choice_removed(file_server, tmp_path):

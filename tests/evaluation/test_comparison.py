@@ -48,8 +48,8 @@ def write_answers(paths, cell, *, labels, num_right):
 
 
 def entry(**changes):
-    """A classifier's settings, of which only `built_on` counts here."""
-    settings = {"dataset": "tiny", "built_on": "none", "initial_weights": "none"}
+    """A classifier's settings, of which only `start` counts here."""
+    settings = {"dataset": "tiny", "start": "scratch"}
     return Classifier.model_construct(**(settings | changes))
 
 
@@ -98,7 +98,9 @@ def test_rows_follow_the_cells_asked_for_and_hold_no_times(workspace, compute):
 
 
 def test_what_a_cell_is_built_on_is_in_its_row(workspace, compute):
-    assert compare(workspace, compute, cells=["round"], built_on="small").rows[0]["built_on"] == "small"
+    assert (
+        compare(workspace, compute, cells=["small", "round"], start="classifiers/small").rows[0]["built_on"] == "small"
+    )
 
 
 def test_answers_to_other_images_are_not_compared(workspace, compute):

@@ -1,4 +1,4 @@
-"""Fine-tuned encoders repeat what their captioner and its features say; DVC looks names up inside an entry only."""
+"""Fine-tuned encoders name what DVC cannot look up in their captioner's entry, and must agree with it."""
 
 import copy
 from pathlib import Path
@@ -8,11 +8,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from seesay.errors import InputError
-from seesay.params.project import load_params
+from seesay.params.agreement import load_params
 from seesay.params.reading import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-CELL = "finetuned_encoders.tuned"
+CELL = "finetuned.tuned"
 
 
 @pytest.fixture
@@ -21,18 +21,17 @@ def content() -> dict[str, Any]:
     del content["captioners"]["soft_attention_coco2017_flickr8k"]  # whose two datasets must be seen alike
     content["release"]["captioners"] = ["updown_flickr8k"]
     captioner = content["captioners"]["updown_flickr8k"]["learning"]
-    content["finetuned_encoders"]["tuned"] = {
+    content["finetuned"]["tuned"] = {
         "captioner": "updown_flickr8k",
-        **{name: captioner[name] for name in ("dataset", "vocabulary", "features", "training")},
-        "encoder": "mobilenet_v2",
-        "classifier": "none",
+        "dataset": "flickr8k",
+        "features": "flickr8k_mobilenet_v2",
+        **{name: captioner[name] for name in ("vocabulary", "training")},
+        "encoder": "weights/mobilenet_v2",
         "frozen_blocks": 10,
         "encoder_rate": 0.1,
         "num_workers": 4,
     }
-    content["features"]["tuned"] = {
-        **content["features"]["flickr8k_mobilenet_v2"], "encoder": "none", "finetuned": "tuned", "network": "finetuned"
-    }  # fmt: skip
+    content["features"]["tuned"] = {**content["features"]["flickr8k_mobilenet_v2"], "encoder": "finetuned/tuned"}
     return content
 
 
@@ -43,9 +42,9 @@ def load(content: dict[str, Any], root: Path) -> Any:
 
 
 def test_a_captioner_may_learn_from_what_was_finetuned_with_another(content: dict[str, Any], tmp_path: Path) -> None:
-    learning = {**content["captioners"]["updown_flickr8k"]["learning"], "features": "tuned"}
+    learning = {**content["captioners"]["updown_flickr8k"]["learning"], "features": ["tuned"]}
     content["captioners"]["second"] = {**content["captioners"]["updown_flickr8k"], "learning": learning}
-    assert load(content, tmp_path).features["tuned"].finetuned == "tuned"
+    assert load(content, tmp_path).features["tuned"].encoder == "finetuned/tuned"
 
 
 @pytest.mark.parametrize(
@@ -55,14 +54,17 @@ def test_a_captioner_may_learn_from_what_was_finetuned_with_another(content: dic
         (f"{CELL}.dataset", "coco2017", "got 'coco2017': expected flickr8k, as captioners.updown_flickr8k says"),
         (f"{CELL}.vocabulary", "coco2017", "got 'coco2017': expected flickr8k, as captioners.updown_flickr8k says"),
         (f"{CELL}.features", "flickr8k_resnet9", "expected flickr8k_mobilenet_v2, as captioners.updown_flickr8k says"),
-        (f"{CELL}.encoder", "vgg", "got 'vgg': expected mobilenet_v2, as features.flickr8k_mobilenet_v2 says"),
+        (f"{CELL}.encoder", "weights/vgg", "expected weights/mobilenet_v2, as features.flickr8k_mobilenet_v2 says"),
+        (f"{CELL}.encoder", "classifiers/resnet9", "expected weights/mobilenet_v2, as features.flickr8k_mobilenet_v2"),
+        (f"{CELL}.encoder", "finetuned/tuned", "expected weights/<name> or classifiers/<name>"),
         ("features.flickr8k_mobilenet_v2.num_components", 8, "expected features without num_components"),
-        ("encoders.mobilenet_v2.weights", None, "got 'mobilenet_v2': expected an encoder with weights"),
-        ("captioners.updown_flickr8k.learning.features", "tuned", "expected tuned, as captioners.updown_flickr8k says"),
-        ("features.tuned.finetuned", "other", "got 'other': expected an entry of finetuned_encoders: tuned"),
-        ("features.tuned.network", "mobilenet_v2", "expected finetuned with a cell in finetuned, only there"),
-        ("features.tuned.classifier", "resnet9", "expected one of them"),
-        (f"{CELL}.classifier", "resnet9", "expected one of them"),
+        ("weights.mobilenet_v2", {"architecture": "mobilenet_v2"}, "expected an encoder with weights"),
+        (
+            "captioners.updown_flickr8k.learning.features",
+            ["tuned"],
+            "expected tuned, as captioners.updown_flickr8k says",
+        ),
+        ("features.tuned.encoder", "finetuned/other", "expected an entry of finetuned: finetuned/tuned"),
         (f"{CELL}.encoder_rate", 0.0, "greater than 0"),
     ],
 )
@@ -80,9 +82,12 @@ def test_a_name_that_does_not_fit_is_refused_with_key_value_and_what_was_expecte
 
 
 def test_no_encoder_is_made_of_itself(content: dict[str, Any], tmp_path: Path) -> None:
-    # tuned learns with updown_flickr8k, which is built on a captioner that has tuned's features.
+    # tuned learns with updown_flickr8k, which starts from a captioner that has tuned's features.
     updown = content["captioners"]["updown_flickr8k"]
-    content["captioners"]["before"] = {**updown, "learning": {**updown["learning"], "features": "tuned"}}
-    content["captioners"]["updown_flickr8k"] = {**updown, "learning": {**updown["learning"], "built_on": "before"}}
+    content["captioners"]["before"] = {**updown, "learning": {**updown["learning"], "features": ["tuned"]}}
+    content["captioners"]["updown_flickr8k"] = {
+        **updown,
+        "learning": {**updown["learning"], "start": "captioners/before"},
+    }
     with pytest.raises(InputError, match=rf"{CELL}.captioner: .* without fine-tuned features; captioners.before has"):
         load(content, tmp_path)

@@ -8,9 +8,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from seesay.errors import InputError
+from seesay.params.agreement import load_params
 from seesay.params.experiments import Classifier
-from seesay.params.project import Params, load_params
+from seesay.params.project import Params
 from seesay.params.reading import read_section, read_yaml, validate
+from seesay.paths import Paths
 from seesay.reporting.gate_rules import read_gates
 from seesay.workspace import override_sections
 
@@ -74,53 +76,68 @@ def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, sou
         ("image_datasets.tiny30.source", "imagenet", "expected an entry of image_sources: tiny_imagenet"),
         ("image_sources.tiny_imagenet.kind", "cifar", "got 'cifar': expected one of 'tiny_imagenet', 'scenes'"),
         ("captioners.lstm_coco2017.learning.vocabulary", "nope", "expected an entry of vocabularies"),
-        ("captioners.lstm_coco2017.learning.features", "flickr8k_mobilenet_v2", "features of dataset coco2017"),
-        ("caption_datasets.flickr8k.val_fraction", 0.1, "a val split of its own"),
+        ("captioners.lstm_coco2017.learning.features", ["flickr8k_mobilenet_v2"], "features of dataset coco2017"),
+        ("captioners.lstm_coco2017.learning.features", [], "should have at least 1 item"),
+        ("captioners.lstm_coco2017.learning.features", ["a", "b", "c"], "should have at most 2 items"),
         ("caption_datasets.coco2017.val_fraction", None, "has no val"),
         ("caption_datasets.coco2017.val_fraction", 0.9, "less than 0.5"),
         ("features.flickr8k_mobilenet_v2.resize_size", 128, "smaller than the crop"),
         ("runtime.device", "gpu", "got 'gpu': string should match"),
         ("runtime.precision", "float16", "got 'float16': input should be 'auto', 'float32' or 'bfloat16'"),
-        ("classifiers.mlp.built_on", "resnet9", "built_on: got resnet9: expected none, or distillation"),
-        ("classifiers.mlp.initial_weights", "mobilenet_v2", "expected none for architecture mlp"),
+        ("classifiers.mlp.start", "classifiers/resnet9", "expected scratch for architecture mlp without distillation"),
+        ("classifiers.mlp.start", "weights/mobilenet_v2", "expected scratch for architecture mlp without distillation"),
+        (
+            "classifiers.mlp.start",
+            "none",
+            "expected scratch, weights/<name> or classifiers/<name>: none is now scratch",
+        ),
+        ("classifiers.mlp.start", "resnet9", "got 'resnet9': expected scratch, weights/<name> or classifiers/<name>"),
+        ("classifiers.mlp.start", "scratch/x", "got 'scratch/x': expected scratch, weights/<name> or "),
+        ("classifiers.mlp.start", "captioners/lstm_flickr8k", "expected scratch, weights/<name> or classifiers/<name>"),
+        ("classifiers.resnet9_distilled.start", "scratch", "expected classifiers/<name> with distillation"),
         ("classifiers.mlp.layer_decay", 0.5, "layer_decay: got 0.5: expected none for architecture mlp"),
         ("classifiers.mlp.seeds", [1, 1], "seeds: got [1, 1]: expected each once"),
         ("classifiers.mlp.seeds", [], "should have at least 1 item"),
         ("classifiers.mlp.training", None, "training: expected with every architecture but ensemble"),
         ("classifiers.mlp.progressive_resizing", {"start_size": 33, "until": 0.5}, "multiple of 8"),
-        ("classifiers.mobilenet_finetuned.initial_weights", "none", "architecture pretrained needs one"),
-        ("classifiers.mobilenet_finetuned.initial_weights", "vgg", "expected an entry of encoders: mobilenet_v2"),
-        ("classifiers.resnet9_ensemble.built_on", "none", "built_on: got none: architecture ensemble needs one"),
-        ("classifiers.resnet9_ensemble.built_on", "vgg", "expected none or an entry of classifiers: alexnet, "),
-        ("classifiers.resnet9_ensemble.built_on", "alexnet", "a classifier of tiny30; this one is of tiny10_100"),
-        ("classifiers.resnet9_ensemble.built_on", "resnet9_ensemble", "a line of classifiers that has an end"),
+        ("classifiers.mobilenet_probe.start", "scratch", "expected weights/<name> for architecture pretrained"),
+        ("classifiers.mobilenet_probe.start", "classifiers/mlp", "expected weights/<name> for architecture pretrained"),
+        ("classifiers.mobilenet_probe.start", "weights/vgg", "an entry of weights: weights/mobilenet_v2"),
+        ("classifiers.mobilenet_probe.architecture.network", "resnet18", "mobilenet_v2, as weights.mobilenet_v2 says"),
+        ("classifiers.mobilenet_probe.distillation", {"weight": 0.5, "temperature": 2.0}, "starts from weights"),
+        ("classifiers.resnet9_ensemble.start", "scratch", "expected classifiers/<name> for architecture ensemble"),
+        ("classifiers.resnet9_ensemble.start", "classifiers/vgg", "an entry of classifiers: classifiers/alexnet, "),
+        ("classifiers.resnet9_ensemble.start", "classifiers/alexnet", "of tiny30; this one is of tiny10_100"),
+        ("classifiers.resnet9_ensemble.start", "classifiers/resnet9_ensemble", "a line of classifiers that has an end"),
+        ("classifiers.resnet9_ensemble.augmentation", {"flip": True}, "expected none for architecture ensemble"),
         ("classifiers.resnet9_ensemble.seeds", [0, 1], "an ensemble is not trained"),
         ("release.classifiers", ["vgg"], "got 'vgg': expected an entry of classifiers: alexnet, "),
         ("seed", -1, "got -1: input should be greater than or equal to 0"),
         ("seed", True, "got True: input should be a valid integer"),
         ("sed", 0, "unknown key; allowed here: "),
+        ("autoencoders.finetuned.start", "classifiers/resnet7", "expected an entry of classifiers: classifiers/"),
+        ("autoencoders.finetuned.start", "weights/mobilenet_v2", "expected scratch or classifiers/<name>"),
         (
-            "autoencoders.finetuned.built_on",
-            "resnet7",
-            "got 'resnet7': expected none or an entry of classifiers: ",
+            "autoencoders.finetuned.start",
+            "classifiers/resnet18",
+            "autoencoders.finetuned.architecture.backbone: got \"{'name': 'resnet9', 'width': 32}\": expected "
+            "classifiers.resnet18.architecture: ",
         ),
         (
-            "autoencoders.finetuned.built_on",
-            "resnet18",
-            "autoencoders.finetuned.architecture.backbone: got \"{'name': 'resnet9', 'width': 32}\": expected what "
-            "classifiers.resnet18.architecture is: ",
+            "autoencoders.finetuned.start",
+            "classifiers/alexnet_mini",
+            "got 'classifiers/alexnet_mini': expected a classifier of tiny30; this one is of tiny20",
         ),
-        (
-            "autoencoders.finetuned.built_on",
-            "alexnet_mini",
-            "got 'alexnet_mini': expected a classifier of tiny30; this one is of tiny20",
-        ),
-        ("autoencoders.conv.built_on", "resnet9", "built_on: got resnet9: expected none for architecture conv_"),
+        ("autoencoders.conv.start", "classifiers/resnet9", "expected scratch for architecture conv_autoencoder"),
+        ("autoencoders.pca.augmentation", {"flip": True}, "expected none for architecture pca"),
+        ("caption_datasets.coco2017.split_seed", None, "val_fraction: got 0.1: expected split_seed beside it"),
+        ("caption_sources.coco2017.num_images", 9, "got 9: expected num_images_seed and num_workers beside it"),
+        ("weights.mobilenet_v2.url", None, "url and checksum: expected both or neither"),
         ("autoencoders.frozen.backbone_rate", 0.1, "expected none where no backbone is fine-tuned"),
         ("autoencoders.masked.masking.share", 0.0, "masking.share: got 0.0: input should be greater than 0"),
         ("autoencoders.masked.masking.share", 1.0, "masking.share: got 1.0: input should be less than 1"),
         ("autoencoders.masked.masking.patch_size", 0, "masking.patch_size: got 0: input should be greater than or"),
-        ("autoencoders.residual.loss.log_l2", 0.0, "l1, l2, log_l2 and ssim: all are 0"),
+        ("autoencoders.residual.loss.log_l2", 0.0, "l1, l2, log_l2 and ssim: all are off"),
         ("autoencoders.residual.loss", None, "loss: expected with every architecture but pca, which is not trained"),
         ("autoencoders.pca.masking", {"patch_size": 8, "share": 0.25, "evaluation_seed": 0}, "cannot learn to fill"),
         ("classifiers.ResNet", {}, "classifiers.ResNet: got 'ResNet': string should match pattern"),
@@ -146,7 +163,10 @@ def test_greedy_decoding_has_no_beam(content: dict[str, Any], tmp_path: Path) ->
 DIGEST = "sha256:" + "0" * 64
 LOCAL = {"path": "file", "checksum": DIGEST}
 LEARNING = "captioners.lstm_coco2017.learning"
-ALSO = {f"{LEARNING}.also_dataset": "flickr8k", f"{LEARNING}.also_features": "flickr8k_mobilenet_v2"}
+TWO = {
+    f"{LEARNING}.datasets": ["coco2017", "flickr8k"],
+    f"{LEARNING}.features": ["coco2017_mobilenet_v2", "flickr8k_mobilenet_v2"],
+}
 
 
 def own_source(*splits: str) -> dict[str, Any]:
@@ -156,90 +176,107 @@ def own_source(*splits: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "key", "says"),
     [
-        ({f"{LEARNING}.dataset": "nope"}, f"{LEARNING}.dataset", "got 'nope': expected an entry of caption_datasets"),
-        ({f"{LEARNING}.features": "nope"}, f"{LEARNING}.features", "got 'nope': expected an entry of features: "),
-        (ALSO | {f"{LEARNING}.also_dataset": "nope"}, f"{LEARNING}.also_dataset", "an entry of caption_datasets"),
-        (ALSO | {f"{LEARNING}.also_dataset": "coco2017"}, f"{LEARNING}.also_dataset", "another dataset than dataset"),
-        (ALSO | {f"{LEARNING}.also_features": "nope"}, f"{LEARNING}.also_features", "an entry of features: "),
         (
-            {f"{LEARNING}.also_dataset": "flickr8k"},
+            {f"{LEARNING}.datasets": ["nope"]},
+            f"{LEARNING}.datasets",
+            "got 'nope': expected an entry of caption_datasets",
+        ),
+        ({f"{LEARNING}.features": ["nope"]}, f"{LEARNING}.features", "got 'nope': expected an entry of features: "),
+        (TWO | {f"{LEARNING}.datasets": ["coco2017", "nope"]}, f"{LEARNING}.datasets", "an entry of caption_datasets"),
+        (TWO | {f"{LEARNING}.datasets": ["coco2017"] * 2}, LEARNING, "coco2017, coco2017: expected two different ones"),
+        (
+            {f"{LEARNING}.datasets": ["coco2017", "flickr8k"]},
             LEARNING,
-            "also_dataset and also_features: expected both or neither",
+            "features: got coco2017_mobilenet_v2: expected one for each of datasets, coco2017, flickr8k",
         ),
         (
-            ALSO | {f"{LEARNING}.also_features": "coco2017_mobilenet_v2"},
-            f"{LEARNING}.also_features",
+            TWO | {f"{LEARNING}.features": ["coco2017_mobilenet_v2"] * 2},
+            f"{LEARNING}.features",
             "features of dataset flickr8k; these are of coco2017",
         ),
         (
-            ALSO | {f"{LEARNING}.also_features": "flickr8k_resnet9"},
-            f"{LEARNING}.also_features",
-            "features like coco2017_mobilenet_v2: encoder mobilenet_v2; these have none",
+            TWO | {f"{LEARNING}.features": ["coco2017_mobilenet_v2", "flickr8k_resnet9"]},
+            f"{LEARNING}.features",
+            "features like coco2017_mobilenet_v2: encoder weights/mobilenet_v2; these have classifiers/resnet9",
         ),
         (
-            ALSO | {f"features.{name}_mobilenet_v2.num_components": 8 for name in ("coco2017", "flickr8k")},
-            f"{LEARNING}.also_features",
+            TWO | {f"features.{name}_mobilenet_v2.num_components": 8 for name in ("coco2017", "flickr8k")},
+            f"{LEARNING}.features",
             "each dataset has principal components of its own",
         ),
-        ({f"{LEARNING}.built_on": "nope"}, f"{LEARNING}.built_on", "got 'nope': expected an entry of captioners: "),
         (
-            {f"{LEARNING}.built_on": "lstm_coco2017"},
-            f"{LEARNING}.built_on",
-            "a line of captioners that has an end; got lstm_coco2017 on lstm_coco2017",
+            {f"{LEARNING}.start": "captioners/nope"},
+            f"{LEARNING}.start",
+            "got 'captioners/nope': expected an entry of captioners: captioners/",
+        ),
+        ({f"{LEARNING}.start": "classifiers/mlp"}, f"{LEARNING}.start", "expected scratch or captioners/<name>"),
+        (
+            {f"{LEARNING}.start": "captioners/lstm_coco2017"},
+            f"{LEARNING}.start",
+            "a line of captioners that has an end; got lstm_coco2017 from lstm_coco2017",
         ),
         (
-            {f"{LEARNING}.built_on": "lstm_flickr8k", "captioners.lstm_flickr8k.learning.built_on": "lstm_coco2017"},
-            f"{LEARNING}.built_on",
-            "got lstm_coco2017 on lstm_flickr8k on lstm_coco2017",
+            {
+                f"{LEARNING}.start": "captioners/lstm_flickr8k",
+                "captioners.lstm_flickr8k.learning.start": "captioners/lstm_coco2017",
+            },
+            f"{LEARNING}.start",
+            "got lstm_coco2017 from lstm_flickr8k from lstm_coco2017",
         ),
         (
-            {f"{LEARNING}.built_on": "lstm_flickr8k"},
+            {f"{LEARNING}.start": "captioners/lstm_flickr8k"},
             f"{LEARNING}.vocabulary",
-            "got 'coco2017': expected flickr8k, as captioners.lstm_flickr8k, which it is built on",
+            "got 'coco2017': expected flickr8k, as captioners.lstm_flickr8k, which it starts from",
         ),
         (
-            {f"{LEARNING}.built_on": "lstm_flickr8k", f"{LEARNING}.vocabulary": "flickr8k"},
+            {f"{LEARNING}.start": "captioners/lstm_flickr8k", f"{LEARNING}.vocabulary": "flickr8k"},
             f"{LEARNING}.architecture",
-            "as captioners.lstm_flickr8k, which it is built on",
+            "as captioners.lstm_flickr8k, which it starts from",
         ),
         (
-            {"features.flickr8k_resnet9.classifier": "vgg"},
-            "features.flickr8k_resnet9.classifier",
-            "entry of classifiers",
+            {"features.flickr8k_resnet9.encoder": "classifiers/vgg"},
+            "features.flickr8k_resnet9.encoder",
+            "an entry of classifiers: classifiers/alexnet",
         ),
-        ({"features.flickr8k_resnet9.network": "resnet9"}, "features.flickr8k_resnet9", "expected classifier with a"),
-        ({"features.flickr8k_resnet9.encoder": "mobilenet_v2"}, "features.flickr8k_resnet9", "expected one of them"),
-        ({"features.flickr8k_mobilenet_v2.encoder": "none"}, "features.flickr8k_mobilenet_v2", "expected one of them"),
         (
-            {"features.flickr8k_mobilenet_v2.encoder": "vgg"},
+            {"features.flickr8k_resnet9.encoder": "resnet9"},
+            "features.flickr8k_resnet9.encoder",
+            "got 'resnet9': expected weights/<name>, classifiers/<name> or finetuned/<name>",
+        ),
+        (
+            {"features.flickr8k_resnet9.encoder": "finetuned/tuned"},
+            "features.flickr8k_resnet9.encoder",
+            "got 'finetuned/tuned': expected an entry of finetuned: (none)",
+        ),
+        (
+            {"features.flickr8k_mobilenet_v2.encoder": "weights/vgg"},
             "features.flickr8k_mobilenet_v2.encoder",
-            "got 'vgg': expected an entry of encoders: mobilenet_v2",
-        ),
-        (
-            {"features.flickr8k_mobilenet_v2.network": "resnet50"},
-            "features.flickr8k_mobilenet_v2.network",
-            "got 'resnet50': expected mobilenet_v2, as encoders.mobilenet_v2 says",
+            "got 'weights/vgg': expected an entry of weights: weights/mobilenet_v2",
         ),
         (
             {"features.flickr8k_resnet9.dataset": "nope"},
             "features.flickr8k_resnet9.dataset",
             "entry of caption_datasets",
         ),
-        ({"vocabularies.flickr8k.dataset": "nope"}, "vocabularies.flickr8k.dataset", "an entry of caption_datasets"),
         (
-            {"vocabularies.flickr8k.also_dataset": "x"},
-            "vocabularies.flickr8k.also_dataset",
-            "entry of caption_datasets",
+            {"vocabularies.flickr8k.datasets": ["flickr8k", "nope"]},
+            "vocabularies.flickr8k.datasets",
+            "an entry of caption_datasets",
         ),
         (
-            {"vocabularies.flickr8k.also_dataset": "flickr8k"},
+            {"vocabularies.flickr8k.datasets": ["flickr8k", "flickr8k"]},
             "vocabularies.flickr8k",
-            "also_dataset: got flickr8k: expected another dataset than dataset, or none",
+            "datasets: got flickr8k, flickr8k: expected two different ones",
+        ),
+        (
+            {"caption_datasets.flickr8k.val_fraction": 0.1, "caption_datasets.flickr8k.split_seed": 0},
+            "caption_datasets.flickr8k.val_fraction",
+            "a val split of its own",
         ),
         (
             {"caption_datasets.coco2017.karpathy_split": LOCAL},
             "caption_datasets.coco2017",
-            "val_fraction: got 0.1: expected null with karpathy_split",
+            "val_fraction: got 0.1: expected none with karpathy_split",
         ),
         (
             {"caption_datasets.flickr8k.karpathy_split": {"path": "x", "checksum": "md5:0"}},
@@ -249,7 +286,7 @@ def own_source(*splits: str) -> dict[str, Any]:
         (
             {"caption_sources.coco2017": own_source("train", "val", "test")},
             "caption_datasets.coco2017.val_fraction",
-            "got '0.1': expected null: this source has a val split of its own",
+            "got '0.1': expected none: this source has a val split of its own",
         ),
         (
             {"caption_sources.coco2017": own_source("train")},
@@ -271,29 +308,35 @@ def test_names_that_lead_nowhere_or_to_what_does_not_fit_get_one_clear_message(
     assert len(message.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "section",
-    ["image_sources", "image_datasets", "classifiers", "autoencoders", "caption_sources", "caption_datasets",
-     "vocabularies", "encoders", "features", "captioners"],
-)  # fmt: skip
-def test_none_names_no_cell_of_any_section(content: dict[str, Any], tmp_path: Path, section: str) -> None:
-    content[section]["none"] = next(iter(content[section].values()))
+@pytest.mark.parametrize("section", ["weights", "caption_sources", "caption_datasets", "captioners"])
+def test_an_entry_has_not_the_name_of_an_empty_folder(content: dict[str, Any], tmp_path: Path, section: str) -> None:
+    content[section]["empty"] = next(iter(content[section].values()))
     message = refusal(content, tmp_path)
-    assert message.endswith(f"{section}.none: got 'none': expected another name: none stands for no entry")
+    assert f"{section}.empty: got 'empty': expected another name: the stage placeholder makes" in message
 
 
-def test_a_captioner_may_learn_from_two_datasets_and_be_built_on_another(
+def test_empty_folders_lie_where_their_names_are_reserved() -> None:
+    folders = {path.as_posix() for path in Paths(Path()).empty_folders()}
+    assert "models/scratch" in folders
+    assert {path.rsplit("/", 1)[1] for path in folders} == {"scratch", "empty"}
+    sections = {"models/weights", "data/raw/captions", "data/captions"}
+    of_captioners = {"models/captioners", "data/predictions/captioners", "data/attention", "metrics/score_captions"}
+    assert {path.rsplit("/", 1)[0] for path in folders} - {"models"} == sections | of_captioners
+
+
+def test_a_captioner_may_learn_from_two_datasets_and_start_from_another(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
-    for key, value in ALSO.items():
+    for key, value in TWO.items():
         put(content, key, value)
     put(content, f"{LEARNING}.vocabulary", "coco2017_flickr8k")
     captioners = content["captioners"]
-    captioners["built"] = copy.deepcopy(captioners["lstm_coco2017"])
-    captioners["built"]["learning"]["built_on"] = "lstm_coco2017"
+    captioners["second"] = copy.deepcopy(captioners["lstm_coco2017"])
+    captioners["second"]["learning"]["start"] = "captioners/lstm_coco2017"
     with (tmp_path / "params.yaml").open("w") as file:
         YAML(typ="safe", pure=True).dump(content, file)
-    assert load_params(tmp_path).captioners["built"].learning.also_dataset == "flickr8k"
+    learning = load_params(tmp_path).captioners["second"].learning
+    assert (learning.parent, learning.datasets) == ("lstm_coco2017", ("coco2017", "flickr8k"))
 
 
 def test_a_source_of_ones_own_goes_with_a_val_fraction_or_a_karpathy_split(

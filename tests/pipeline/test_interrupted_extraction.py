@@ -14,7 +14,7 @@ from PIL import Image
 
 from seesay.data.caption_records import CaptionRecord, collect_records, read_caption_records, write_caption_records
 from seesay.data.features import read_features
-from seesay.data.sources import SourceNote, write_source
+from seesay.data.sources import SourceNote, write_architecture, write_source
 from seesay.files import read_json
 from seesay.paths import Paths
 
@@ -24,7 +24,7 @@ PARAMS = """
 runtime: {device: cpu, precision: float32, num_threads: 1, deterministic: true, compile: false}
 features:
   toy:
-    {dataset: toy, encoder: small_cnn, classifier: none, finetuned: none, network: small_cnn, image_size: 32,
+    {dataset: toy, encoder: weights/small_cnn, image_size: 32,
      resize_size: 32, grid_size: 2, num_components: 5, batch_size: 3, num_workers: 1}
 """
 SCRIPT = f"""
@@ -56,6 +56,7 @@ def root(tmp_path: Path) -> Path:
         split = ("train", "val", "test")[image_id % 3]
         records.append(CaptionRecord(image_id, f"{image_id}.png", "", split, ("a dog",), 48, 40))
     write_caption_records(paths.captions("toy"), collect_records("toy", records, SourceNote("toy", ())))
+    write_architecture(paths.weights("small_cnn"), "small_cnn")
     write_source(paths.weights("small_cnn"), SourceNote("small_cnn", ()))
     paths.params.write_text(PARAMS)
     (tmp_path / "main.py").write_text(SCRIPT)

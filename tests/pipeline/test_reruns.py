@@ -10,7 +10,7 @@ import pytest
 CELLS = {
     "fetch_images": ["scenes"],
     "prepare_images": ["scenes10"],
-    "none": [],
+    "placeholder": [],
     "train_classifier": ["mlp", "plain_cnn", "ensemble"],
     "evaluate_classifier": ["mlp", "plain_cnn", "ensemble"],
     "explain_classifier": ["mlp", "plain_cnn", "ensemble"],
@@ -159,9 +159,9 @@ class TestCaptionHalf:
         from seesay.params.reading import read_yaml
 
         params = read_yaml(workspace.root / "params.yaml")
-        workspace.change("encoders", {"other": params["encoders"]["small_cnn"]})
+        workspace.change("weights", {"other": params["weights"]["small_cnn"]})
         for cell in CELLS["extract_features"]:
-            workspace.change(f"features.{cell}.encoder", "other")
+            workspace.change(f"features.{cell}.encoder", "weights/other")
         done = workspace.repro()
         assert done.status == 0, done.output
         # The features' index names the encoder, so what learns from them runs again; it finds the same, so the metrics
@@ -184,4 +184,4 @@ def test_every_section_of_params_is_changed_by_a_test() -> None:
     from seesay.params.project import Params
 
     changed = {change[0].split(".")[0] for change in [*IMAGE_CHANGES, *CAPTION_CHANGES, *SHARED_CHANGES]}
-    assert changed | {"encoders", "runtime", "finetuned_encoders"} == set(Params.model_fields)  # no cell has the last
+    assert changed | {"weights", "runtime", "finetuned"} == set(Params.model_fields)  # no cell has the last

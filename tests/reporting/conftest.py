@@ -19,8 +19,8 @@ from seesay.evaluation.caption_comparison import Captioned, Comparison, ScoredCa
 from seesay.evaluation.class_predictions import ClassPredictions, SplitPredictions
 from seesay.explain.kept_attention import KeptAttention
 from seesay.files import write_json, write_text
+from seesay.params.agreement import load_params
 from seesay.params.explaining import EncoderMaps
-from seesay.params.project import load_params
 from seesay.params.results import Evaluation
 from seesay.paths import Paths
 from seesay.reporting.attention_figures import draw_attention_cases
@@ -243,7 +243,7 @@ def autoencoder_metrics(settings):
     metrics = {"test/mse": 0.0075, "test/psnr": 21.9, "test/mean_image_psnr": 12.3, "test/ssim": 0.71}
     metrics |= {"test/psnr_low": 21.8, "test/psnr_high": 22.0, "latent_size": 1024, "test/neighbours_same_class": 0.1}
     metrics |= {"test/probe_top1": 0.3, "test/probe_top1_low": 0.28, "test/probe_top1_high": 0.32}
-    if settings.built_on != "none":
+    if settings.parent is not None:
         metrics["test/classifier_top1"] = 0.68
     if settings.masking is not None:
         for key, value in (("hidden_psnr", 18.0), ("inpainting_hidden_psnr", 17.0), ("psnr_over_inpainting", 1.0)):

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from seesay.params.agreement import load_params
 from seesay.params.autoencoding import Autoencoder
-from seesay.params.project import load_params
 from seesay.reporting.autoencoder_names import starts_from
 from seesay.reporting.autoencoder_tables import autoencoder_tables, decimal_with_interval
 from seesay.reporting.table import Footnotes

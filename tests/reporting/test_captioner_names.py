@@ -1,7 +1,7 @@
 import pytest
 
+from seesay.params.agreement import load_params
 from seesay.params.captioning import Beam, DiverseBeam, Greedy, Nucleus
-from seesay.params.project import load_params
 from seesay.reporting.captioner_names import describe_decoding, describe_encoder, describe_learning, describe_sight
 
 REST = {"max_length": 20, "batch_size": 10}
@@ -32,6 +32,7 @@ def test_features_of_ours_and_projected_ones_are_named_so(built_once):
     features = load_params(built_once).features
     fetched, ours = features["flickr8k_mobilenet_v2"], features["flickr8k_resnet9"]
     assert describe_encoder(ours) == "our resnet9"
+    assert describe_encoder(ours.model_copy(update={"encoder": "finetuned/tuned"})) == "fine-tuned tuned"
     assert describe_sight(fetched, "grid") == "mobilenet_v2, 7×7 grid"
     assert describe_sight(fetched, "pooled") == "mobilenet_v2, pooled"
     views = {"views": features["flickr8k_views"].views}
@@ -42,8 +43,8 @@ def test_features_of_ours_and_projected_ones_are_named_so(built_once):
 def test_what_a_captioner_has_learned_from_is_said_in_its_phases(built_once):
     learning = load_params(built_once).captioners["lstm_flickr8k"].learning
     assert describe_learning(learning) == "captions"
-    both = learning.model_copy(update={"also_dataset": "coco2017"})
+    both = learning.model_copy(update={"datasets": ("flickr8k", "coco2017")})
     assert describe_learning(both) == "captions, also coco2017"
-    on = learning.model_copy(update={"built_on": "lstm"})
+    on = learning.model_copy(update={"start": "captioners/lstm"})
     assert describe_learning(on) == "captions, on lstm"
     assert describe_learning(on.model_copy(update={"self_critical": {"num_samples": 5}})) == "SCST on lstm"

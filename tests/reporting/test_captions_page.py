@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from seesay.files import read_json, write_json
-from seesay.params.project import load_params
+from seesay.params.agreement import load_params
 from seesay.paths import Paths
 from seesay.reporting.captions_page import case_size, read_shared_cases
 from seesay.reporting.page import refresh_views

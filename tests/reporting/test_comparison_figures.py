@@ -5,6 +5,7 @@ from PIL import Image
 
 from seesay.errors import InputError
 from seesay.evaluation.class_predictions import ClassPredictions, SplitPredictions
+from seesay.params.augmentation import Augmentation
 from seesay.params.experiments import Architecture
 from seesay.reporting.classification_figures import choose_mistakes, draw_mistakes
 from seesay.reporting.comparison_figures import draw_comparison
@@ -128,13 +129,13 @@ def test_samples_are_of_the_class_and_the_same_each_time():
 def test_what_holds_overfitting_back_is_said_in_words(full_workspace):
     params, _ = full_workspace
     cell = params.classifiers["plain_cnn"]
-    none = cell.augmentation.model_copy(update=dict.fromkeys(type(cell.augmentation).model_fields, None))
+    off = Augmentation()
     bare = Architecture(name="plain_cnn", dropout=0.0)
-    only_dropout = {"augmentation": none, "architecture": Architecture(name="plain_cnn", dropout=0.2)}
+    only_dropout = {"augmentation": off, "architecture": Architecture(name="plain_cnn", dropout=0.2)}
     assert describe_regularisation(cell.model_copy(update=only_dropout)) == "dropout 0.2"
-    only_flip = {"augmentation": none.model_copy(update={"flip": True}), "architecture": bare}
+    only_flip = {"augmentation": Augmentation(flip=True), "architecture": bare}
     assert describe_regularisation(cell.model_copy(update=only_flip)) == "flip"
-    nothing = {"augmentation": none, "architecture": bare}
+    nothing = {"augmentation": off, "architecture": bare}
     assert describe_regularisation(cell.model_copy(update=nothing)) == "no dropout, no augmentation"
 
 

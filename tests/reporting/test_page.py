@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from seesay.files import read_json, write_json, write_text
-from seesay.params.project import load_params
+from seesay.params.agreement import load_params
 from seesay.paths import Paths
 from seesay.reporting.autoencoders_page import DRAWN, LATENTS, MAPS, collect_autoencoders
 from seesay.reporting.experiments_section import collect_figures
@@ -223,7 +223,7 @@ def test_a_damaged_run_record_only_loses_its_facts(full_workspace):
 
 def test_every_stage_of_the_pipeline_is_listed(full_workspace):
     params, _ = full_workspace
-    params = params.model_copy(update={"finetuned_encoders": {"tuned": None}})  # only the names count here
+    params = params.model_copy(update={"finetuned": {"tuned": None}})  # only the names count here
     listed = {stage for stage, _ in stage_instances(params)}
     assert listed == {path.stem for path in (Path(__file__).parents[2] / "stages").glob("*.py")}
 

@@ -37,26 +37,14 @@ RELEASE = Release(prefix="demo-", classifiers=("mlp",), captioners=(), autoencod
 TRAINING = {
     "epochs": 1,
     "batch_size": 1,
-    "optimizer": {
-        "name": "sgd",
-        "learning_rate": 0.1,
-        "momentum": 0.0,
-        "nesterov": False,
-        "weight_decay": 0.0,
-    },
-    "schedule": {"decay": "linear", "warmup_fraction": 0.0},
-    "moving_average": None,
-    "max_gradient_norm": None,
-    "patience": None,
+    "optimizer": {"name": "sgd", "learning_rate": 0.1},
+    "schedule": {"decay": "linear"},
 }
 CLASSIFIER = Classifier.model_validate(
     {
         "dataset": "tiny",
         "architecture": {"name": "mlp"},
-        "initial_weights": "none",
-        "built_on": "none",
-        "augmentation": {"flip": False, "crop_padding": 0, "cutout": 0.0},
-        "label_smoothing": 0.0,
+        "start": "scratch",
         "training": TRAINING,
     }
 )
@@ -203,15 +191,12 @@ BEAM = {"method": "beam", "beam_size": 4, "length_penalty": 0.0, "max_length": 7
 
 def captioner_of(decoding: dict[str, Any]) -> Captioner:
     learning = {
-        "dataset": "words",
+        "datasets": ["words"],
         "vocabulary": "words",
-        "features": "words_small",
-        "also_dataset": "none",
-        "also_features": "none",
-        "built_on": "none",
+        "features": ["words_small"],
+        "start": "scratch",
         "best_by": "loss",
         "architecture": {"name": "lstm"},
-        "label_smoothing": 0.0,
         "max_caption_length": 9,
         "training": TRAINING,
     }
@@ -234,7 +219,7 @@ def test_a_registered_captioner_says_what_the_captions_measured_said(tmp_path, e
         vocabulary_digest=vocabulary.digest,
         architecture={"name": "lstm", "arguments": architecture.arguments},
         sizes={"vocabulary_size": 16, "feature_size": 5},
-        settings={"vocabulary": "words", "features": "words_small", "max_caption_length": 9},
+        settings={"vocabulary": "words", "features": ["words_small"], "max_caption_length": 9},
         normalisation={},
         state_dict=dict(network.state_dict()),
         metrics={},

@@ -209,21 +209,17 @@ class EightCaptions:
         self, *, epochs: int = 60, batch_size: int = 4, patience: int | None = None, **changes: Any
     ) -> CaptionerTraining:
         values = {
-            "dataset": "eight",
+            "datasets": ["eight"],
             "vocabulary": "eight",
-            "features": "eight_seen",
-            "also_dataset": "none",
-            "also_features": "none",
-            "built_on": "none",
-            "label_smoothing": 0.0,
+            "features": ["eight_seen"],
+            "start": "scratch",
             "max_caption_length": 20,
             "best_by": "loss",
             "training": {
                 "epochs": epochs,
                 "batch_size": batch_size,
-                "optimizer": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.99},
-                "schedule": {"decay": "constant", "warmup_fraction": 0.0},
-                "moving_average": None,
+                "optimizer": {"name": "adamw", "learning_rate": 0.01, "beta1": 0.9, "beta2": 0.99},
+                "schedule": {"decay": "constant"},
                 "max_gradient_norm": 5.0,
                 "patience": patience,
             },

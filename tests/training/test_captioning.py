@@ -200,7 +200,7 @@ def test_two_datasets_are_learned_from_and_the_first_alone_is_validated_on(eight
     others = collect_records("others", [record], eight.captions.source)
     pooled = np.full((1, 16), 9.0, dtype=np.float16)
     index = replace(eight.features.index, dataset="others", shape=pooled.shape)
-    settings = eight.settings(also_dataset="others", also_features="others_seen", epochs=80)
+    settings = eight.settings(datasets=("eight", "others"), features=("eight_seen", "others_seen"), epochs=80)
     assert eight.features.grid is not None
     grid = np.full((1, 4, 16), 9.0, dtype=np.float16)
     learned = [DescribedImages(eight.captions, eight.features), DescribedImages(others, Features(pooled, index, grid))]
@@ -212,7 +212,7 @@ def test_two_datasets_are_learned_from_and_the_first_alone_is_validated_on(eight
 
 
 def test_features_of_two_datasets_from_two_encoders_are_refused_with_both_names(eight):
-    settings = eight.settings(also_dataset="others", also_features="others_seen")
+    settings = eight.settings(datasets=("eight", "others"), features=("eight_seen", "others_seen"))
     other = replace(eight.features, index=replace(eight.features.index, encoder="another"))
     learned = [DescribedImages(eight.captions, eight.features), DescribedImages(eight.captions, other)]
     with pytest.raises(InputError, match=r"features eight_seen and others_seen: .* encoders differ"):
@@ -224,7 +224,7 @@ def built_on(eight, tmp_path, **changes):
     parent = eight.train(eight.settings(epochs=2))
     save_checkpoint(Paths(tmp_path).captioner("parent"), parent)
     vocabulary, size = changes.pop("vocabulary", eight.vocabulary), changes.pop("feature_size", 16)
-    settings = eight.settings(built_on="parent", epochs=1, **changes)
+    settings = eight.settings(start="captioners/parent", epochs=1, **changes)
     started = start_captioner("child", settings, vocabulary, Paths(tmp_path), feature_size=size, seed=1)
     return parent, settings, started
 
@@ -252,6 +252,6 @@ def test_a_captioner_is_not_built_on_one_of_other_sizes(eight, tmp_path):
 
 
 def test_a_captioner_whose_parent_is_missing_says_so(eight, tmp_path):
-    settings = eight.settings(built_on="parent")
+    settings = eight.settings(start="captioners/parent")
     with pytest.raises(InputError, match=r"models/captioners/parent/captioner.pt: no such file"):
         start_captioner("child", settings, eight.vocabulary, Paths(tmp_path), feature_size=16, seed=0)

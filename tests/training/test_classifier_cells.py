@@ -20,8 +20,7 @@ def settings(training):
     return Classifier(
         dataset="noise",
         architecture=Architecture(name="mlp", hidden_sizes=[8], dropout=0.0),
-        initial_weights="none",
-        built_on="none",
+        start="scratch",
         augmentation=Augmentation(flip=True, crop_padding=1, cutout=0.0),
         label_smoothing=0.1,
         training=training.model_copy(update={"epochs": 2}),
@@ -75,8 +74,7 @@ def test_an_ensemble_averages_all_networks_of_the_cell_it_is_built_on(make, nois
     logged = []
     made = make(
         architecture=Architecture(name="ensemble"),
-        built_on="parent",
-        augmentation=None,
+        start="classifiers/parent",
         training=None,
         log=lambda metrics, *, step: logged.append((step, metrics)),
     )
@@ -90,19 +88,19 @@ def test_an_ensemble_averages_all_networks_of_the_cell_it_is_built_on(make, nois
 
 def test_an_ensemble_of_one_is_refused(make):
     make("parent")
-    with pytest.raises(InputError, match="built_on: got 'parent': expected a classifier of two or more seeds"):
-        make(architecture=Architecture(name="ensemble"), built_on="parent", augmentation=None, training=None)
+    with pytest.raises(InputError, match="start: got 'classifiers/parent': expected a classifier of two or more seeds"):
+        make(architecture=Architecture(name="ensemble"), start="classifiers/parent", training=None)
 
 
 def test_a_student_learns_something_else_than_from_labels_alone(make):
     alone = make("parent").checkpoints[0]
-    taught = make(built_on="parent", distillation=Distillation(weight=0.5, temperature=2.0)).checkpoints[0]
+    taught = make(start="classifiers/parent", distillation=Distillation(weight=0.5, temperature=2.0)).checkpoints[0]
     assert not torch.equal(weights(alone), weights(taught))
 
 
 def test_a_cell_built_on_one_that_is_missing_is_refused(make):
     with pytest.raises(InputError, match=r"classifiers/gone/0\.pt: no such file"):
-        make(built_on="gone", distillation=Distillation(weight=0.5, temperature=2.0))
+        make(start="classifiers/gone", distillation=Distillation(weight=0.5, temperature=2.0))
 
 
 def test_a_pretrained_network_starts_from_the_published_weights(make, tmp_path):
@@ -113,9 +111,9 @@ def test_a_pretrained_network_starts_from_the_published_weights(make, tmp_path):
     probe = Architecture(name="pretrained", **arguments, train_backbone=False, freeze_batch_norms=True)
     write_source(folder, SourceNote("published", ()))
     with pytest.raises(InputError, match=r"published: expected one file of weights, got \[\]"):
-        make(architecture=probe, initial_weights="published")
+        make(architecture=probe, start="weights/published")
     torch.save(network.state_dict(), folder / "resnet18.pth")
     file = SourceFile("resnet18.pth", "http://x/resnet18.pth", "0", 1, "", is_substitute=False)
     write_source(folder, SourceNote("published", (file,)))
-    (checkpoint,) = make(architecture=probe, initial_weights="published").checkpoints
+    (checkpoint,) = make(architecture=probe, start="weights/published").checkpoints
     assert torch.equal(checkpoint.state_dict["backbone.layer4.1.conv2.weight"], network.layer4[1].conv2.weight)

@@ -50,8 +50,7 @@ def cell(eight, *, epochs=2, frozen_blocks=0, **training):
         dataset="eight",
         vocabulary="eight",
         features="eight_seen",
-        encoder="none",
-        classifier="drawings",
+        encoder="classifiers/drawings",
         frozen_blocks=frozen_blocks,
         encoder_rate=0.5,
         num_workers=0,
@@ -72,7 +71,7 @@ def finetune(eight, classifier, pixels):
             pixels,
             eight.vocabulary,
             settings,
-            key="finetuned_encoders.cell",
+            key="finetuned.cell",
             score=ValidationScore(references_of([eight.captions], "val"), eight.vocabulary),
             seed=0,
             compute=eight.compute,
@@ -122,19 +121,19 @@ def test_a_killed_finetuning_ends_in_the_same_bytes(eight, finetune, tmp_path):
 
 
 def test_an_encoder_with_all_blocks_frozen_is_refused(eight, finetune):
-    with pytest.raises(InputError, match=r"finetuned_encoders.cell.frozen_blocks: got 4: expected less than 4"):
+    with pytest.raises(InputError, match=r"finetuned.cell.frozen_blocks: got 4: expected less than 4"):
         finetune(cell(eight, frozen_blocks=4))
 
 
 def test_the_captioner_is_taught_human_captions_by_its_own_settings(eight):
     learned = eight.settings(
-        label_smoothing=0.1, built_on="parent", best_by="cider_d", self_critical={"num_samples": 2}
+        label_smoothing=0.1, start="captioners/parent", best_by="cider_d", self_critical={"num_samples": 2}
     )
     captioner = eight.train(eight.settings(epochs=1))
     trained = Checkpoint(**{**vars(captioner), "settings": learned.model_dump(mode="json")})
     taught = taught_as(trained, cell(eight, epochs=7))
     assert (taught.label_smoothing, taught.best_by, taught.training.epochs) == (0.1, "cider_d", 7)
-    assert (taught.self_critical, taught.built_on) == (None, "lstm")
+    assert (taught.self_critical, taught.start) == (None, "captioners/lstm")
 
 
 @pytest.mark.parametrize(("name", "num_blocks"), [("mobilenet_v2", 19), ("resnet18", 6), ("squeezenet1_1", 9)])

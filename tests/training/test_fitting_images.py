@@ -58,8 +58,7 @@ def settings(training, adamw):
     return Classifier(
         dataset="squares",
         architecture=ARCHITECTURE,
-        initial_weights="none",
-        built_on="none",
+        start="scratch",
         augmentation=augmentation,
         label_smoothing=0.1,
         training=learning,

@@ -126,24 +126,21 @@ classifiers:
   small: &small
     dataset: noise
     architecture: {name: mlp, hidden_sizes: [8], dropout: 0.1}
-    initial_weights: none
-    built_on: none
+    start: scratch
     augmentation: {flip: true, crop_padding: 1, cutout: 0.2}
     label_smoothing: 0.1
     training:
       epochs: 2
       batch_size: 8
       optimizer: {name: adamw, learning_rate: 1.0e-2, weight_decay: 1.0e-2, beta1: 0.9, beta2: 0.999}
-      schedule: {decay: constant, warmup_fraction: 0.0}
-      moving_average: null
+      schedule: {decay: constant}
       max_gradient_norm: 1.0
-      patience: null
   student:
     <<: *small
-    architecture: {name: mlp, hidden_sizes: [4], dropout: 0.0}
-    built_on: small
+    architecture: {name: mlp, hidden_sizes: [4]}
+    start: classifiers/small
     distillation: {weight: 0.5, temperature: 2.0}
-  pair: {dataset: noise, architecture: {name: ensemble}, initial_weights: none, built_on: small}
+  pair: {dataset: noise, architecture: {name: ensemble}, start: classifiers/small}
 """
 
 

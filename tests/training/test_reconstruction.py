@@ -49,7 +49,7 @@ def settings(training, adamw):
     return Autoencoder(
         dataset="noise",
         architecture=CONV,
-        built_on="none",
+        start="scratch",
         augmentation=Augmentation(flip=True, crop_padding=0, cutout=0.0),
         training=training.model_copy(update={"epochs": 6, "optimizer": adamw, "moving_average": None}),
         loss=weights(l2=1.0),
@@ -195,13 +195,15 @@ class TestOnABackbone:
         save_checkpoint(Paths(tmp_path).classifier("parent"), classifier)
 
     def test_frozen_the_trained_backbone_comes_out_as_it_went_in(self, make, settings, classifier):
-        frozen = changed(settings, architecture=on_backbone(train_backbone=False), built_on="parent")
+        frozen = changed(settings, architecture=on_backbone(train_backbone=False), start="classifiers/parent")
         body = restore_classifier(classifier).body.state_dict()
         found = restore_autoencoder(make(frozen)).backbone.state_dict()
         assert all(torch.equal(found[name], body[name]) for name in body)
 
     def test_fine_tuned_it_starts_there_and_learns(self, make, settings, classifier, noise, tmp_path):
-        tuned = changed(settings, architecture=on_backbone(train_backbone=True), built_on="parent", backbone_rate=0.1)
+        tuned = changed(
+            settings, architecture=on_backbone(train_backbone=True), start="classifiers/parent", backbone_rate=0.1
+        )
         body = restore_classifier(classifier).body.state_dict()
         started = start_autoencoder("cell", tuned, noise, Paths(tmp_path), seed=0).backbone.state_dict()
         assert all(torch.equal(started[name], body[name]) for name in body)
@@ -211,8 +213,8 @@ class TestOnABackbone:
 
     def test_from_scratch_only_the_decoder_s_first_weights_are_the_same(self, settings, noise, tmp_path):
         paths = Paths(tmp_path)
-        tuned = changed(settings, architecture=on_backbone(train_backbone=True), built_on="parent")
-        scratch = changed(tuned, built_on="none")
+        tuned = changed(settings, architecture=on_backbone(train_backbone=True), start="classifiers/parent")
+        scratch = changed(tuned, start="scratch")
         first, second = (start_autoencoder("cell", one, noise, paths, seed=0).state_dict() for one in (tuned, scratch))
         assert first.keys() == second.keys()
         same = {name for name in first if torch.equal(first[name], second[name])}
@@ -220,26 +222,28 @@ class TestOnABackbone:
         assert "backbone.0.0.weight" not in same
 
     def test_a_missing_classifier_is_named(self, make, settings):
-        wanted = changed(settings, architecture=on_backbone(train_backbone=True), built_on="nobody")
+        wanted = changed(settings, architecture=on_backbone(train_backbone=True), start="classifiers/nobody")
         with pytest.raises(InputError, match=r"models/classifiers/nobody/0\.pt: no such file"):
             make(wanted)
 
     def test_a_checkpoint_of_another_architecture_is_refused(self, make, settings):
         wide = on_backbone(train_backbone=True, backbone={"name": "resnet9", "width": 4})
         with pytest.raises(InputError, match=r"autoencoders\.cell: architecture\.backbone: got name resnet9, width 4"):
-            make(changed(settings, architecture=wide, built_on="parent"))
+            make(changed(settings, architecture=wide, start="classifiers/parent"))
 
     def test_a_classifier_of_other_images_is_refused(self, make, settings, classifier, tmp_path):
         save_checkpoint(Paths(tmp_path).classifier("parent"), replace(classifier, dataset="other", dataset_digest="0"))
-        wanted = changed(settings, architecture=on_backbone(train_backbone=True), built_on="parent")
-        with pytest.raises(InputError, match=r"autoencoders\.cell\.built_on: got parent: .* has learned other"):
+        wanted = changed(settings, architecture=on_backbone(train_backbone=True), start="classifiers/parent")
+        with pytest.raises(
+            InputError, match=r"autoencoders\.cell\.start: got classifiers/parent: .* learned other"
+        ):
             make(wanted)
 
 
 class TestPrincipalComponents:
     @pytest.fixture
     def linear(self, settings):
-        return Autoencoder(dataset="noise", architecture=Architecture(name="pca", num_components=5), built_on="none")
+        return Autoencoder(dataset="noise", architecture=Architecture(name="pca", num_components=5), start="scratch")
 
     def test_are_scikit_learn_s(self, make, linear, noise, compute):
         rows = []

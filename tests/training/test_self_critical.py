@@ -124,7 +124,7 @@ def batch_with(eight, tokens):
 
 
 def by_reward(eight, **changes):
-    settings = {"built_on": "parent", "best_by": "cider_d", "self_critical": {"num_samples": 4}, **changes}
+    settings = {"start": "captioners/parent", "best_by": "cider_d", "self_critical": {"num_samples": 4}, **changes}
     return eight.settings(**settings)
 
 
@@ -157,5 +157,5 @@ def test_a_killed_training_by_reward_ends_in_the_same_bytes(eight, tmp_path):
 
 
 def test_learning_by_reward_without_a_captioner_that_has_learned_from_captions_is_refused(eight):
-    with pytest.raises(InputError, match="built_on: got none"):
-        by_reward(eight, built_on="none")
+    with pytest.raises(InputError, match="start: got scratch: expected captioners/<name> with self_critical"):
+        by_reward(eight, start="scratch")

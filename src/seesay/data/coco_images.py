@@ -39,6 +39,8 @@ def fetch_coco_images(source: CocoSource, folder: Path, *, mirror: Mirror | None
     `subset.json` with the names. Raises `InputError` naming the images that nobody has or that do not decode.
     """
     assert source.num_images is not None
+    assert source.num_images_seed is not None, "settings have seen to this"
+    assert source.num_workers is not None
     offered = read_offered(folder / source.annotations.name)
     chosen = choose_images(offered, num_images=source.num_images, seed=source.num_images_seed)
     images = [image for split in SPLITS for image in chosen[split]]

@@ -1,4 +1,4 @@
-"""Where an encoder's weights come from: a fetched file, a classifier trained here, either learning on, or nowhere."""
+"""The origin of an encoder's weights: a fetched file, a classifier trained here, either fine-tuned, or none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seesay.data.caption_records import CaptionRecords
-from seesay.data.sources import SOURCE_FILE, SourceFile, SourceNote, read_source
+from seesay.data.sources import SOURCE_FILE, SourceFile, SourceNote, read_architecture, read_source
 from seesay.errors import InputError
 from seesay.files import file_digest, read_json, write_json
 
@@ -21,7 +21,7 @@ CLASSIFIER = "classifier"
 class Origin:
     """`weights` notes the file at `path`, None for an encoder of fixed filters; `digest` covers file or note.
 
-    `network` is what params call it. `trained_on` is a classifier's image dataset or a fine-tuned encoder's captions,
+    `network` is the published network's name, or `classifier`. `trained_on` is a classifier's image dataset or a fine-tuned encoder's captions,
     as {"dataset", "digest"}, None for an encoder that was fetched.
     """
 
@@ -33,9 +33,9 @@ class Origin:
     network: str
 
 
-def fetched_origin(folder: Path, network: str) -> Origin:
+def fetched_origin(folder: Path) -> Origin:
     """Of the weights that `fetch_weights` put in `folder`, whose note names at most one file."""
-    note = read_source(folder)
+    note, network = read_source(folder), read_architecture(folder)
     if len(note.files) > 1:
         raise InputError(f"{folder / SOURCE_FILE}: names {len(note.files)} files; expected the one with the weights")
     path = folder / note.files[0].name if note.files else None

@@ -1,4 +1,4 @@
-"""What an encoder's cached features of a caption dataset are, and which images, weights and sizes made them."""
+"""An encoder's cached features of a caption dataset, with the images, weights and sizes that made them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from seesay.errors import InputError
 from seesay.files import atomic_directory, atomic_path, file_digest, read_array, read_json, write_json
 from seesay.params import datasets
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 KINDS = ("pooled", "grid")
 _ADVICE = "run extract_features again"
 
 
 @dataclass(frozen=True)
 class FeaturesIndex:
-    """What made the features.
+    """The origin of the features.
 
-    `weights` says which file the encoder's come from: fetched, or trained here, then `trained_on` is the classifier's
+    `encoder` is as params name it, such as `weights/mobilenet_v2`, and `architecture` its network's. `weights` says which file the encoder's come from: fetched, or trained here, then `trained_on` is the classifier's
     dataset as {"dataset", "digest"}. `transform` is {"resize_size", "image_size", "mean", "std"}: pixels of the shorter
     side and of the centre crop, and the channels' normalisation. `shape` is that of the pooled features; `image_ids`
     has one entry an image, `digests` an array's sha256 by kind; `num_views` is how many views each image of the train
@@ -42,8 +42,6 @@ class FeaturesIndex:
     dataset_digest: str
     shape: tuple[int, int]
     image_ids: tuple[int, ...]
-    classifier: str = "none"
-    network: str = ""
     trained_on: Mapping[str, str] | None = None
     num_components: int | None = None
     grid_shape: tuple[int, int, int] | None = None
@@ -160,8 +158,6 @@ def write_features(
             dataset_digest=captions.digest,
             shape=shapes["pooled"],  # type: ignore[arg-type]
             image_ids=tuple(record.image_id for record in captions.records),
-            classifier=settings.classifier,
-            network=settings.network,
             trained_on=origin.trained_on,
             num_components=settings.num_components,
             grid_shape=shapes.get("grid"),  # type: ignore[arg-type]
@@ -233,8 +229,6 @@ def _to_json(index: FeaturesIndex) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "encoder": index.encoder,
-        "classifier": index.classifier,
-        "network": index.network,
         "architecture": index.architecture,
         "weights": index.weights.to_json(),
         "trained_on": None if index.trained_on is None else dict(index.trained_on),
@@ -254,8 +248,6 @@ _OPTIONAL = {"trained_on": dict, "num_components": int, "grid_shape": list}
 _REQUIRED = {
     "schema_version": int,
     "encoder": str,
-    "classifier": str,
-    "network": str,
     "architecture": str,
     "weights": dict,
     "transform": dict,
@@ -288,8 +280,6 @@ def _from_json(content: Any, path: Path) -> FeaturesIndex:
         dataset_digest=content["dataset_digest"],
         shape=(shape[0], shape[1]),
         image_ids=tuple(content["image_ids"]),
-        classifier=content["classifier"],
-        network=content["network"],
         trained_on=content["trained_on"],
         num_components=content["num_components"],
         grid_shape=None if grid_shape is None else tuple(grid_shape),

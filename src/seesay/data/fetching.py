@@ -1,4 +1,4 @@
-"""What a fetch stage brings into its raw folder: archives, single images or generated scenes, and `source.json`."""
+"""The contents of raw folders: archives, single images or generated scenes, and `source.json`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seesay.data.local_files import fetch_coco_files, forget_coco_files
 from seesay.data.mirrors import Mirror, open_mirror
 from seesay.data.scene_captions import CAPTION_SCENE_FILES, write_caption_scenes
 from seesay.data.scenes import CLASS_SCENES_FILE, write_class_scenes
-from seesay.data.sources import SOURCE_FILE, SourceFile, SourceNote, read_source, write_source
+from seesay.data.sources import SOURCE_FILE, SourceFile, SourceNote, read_source, write_architecture, write_source
 from seesay.errors import InputError
 from seesay.files import file_digest
 from seesay.params.datasets import (
@@ -20,11 +20,11 @@ from seesay.params.datasets import (
     CaptionSource,
     CocoFilesSource,
     CocoSource,
-    Encoder,
     Flickr8kSource,
     ImageSource,
     ScenesCaptionSource,
     ScenesImageSource,
+    Weights,
 )
 
 GENERATED_URL = "generated:scenes"
@@ -76,11 +76,12 @@ def fetch_caption_source(
     return _noted(folder, files)
 
 
-def fetch_weights(encoder: Encoder, folder: Path, *, mirror: str | None, scratch: Path) -> SourceNote:
-    """Fills `folder` with an encoder's weights under their official name; with nothing where weights are null."""
-    if encoder.weights is None:
-        return _noted(folder, [])
-    return _noted(folder, _fetch_archives((encoder.weights,), folder, _opened(mirror), scratch))
+def fetch_weights(weights: Weights, folder: Path, *, mirror: str | None, scratch: Path) -> SourceNote:
+    """Fills `folder` with the file of weights under its official name, where there is one, and says whose they are."""
+    archives = () if weights.archive is None else (weights.archive,)
+    files = _fetch_archives(archives, folder, _opened(mirror), scratch)
+    write_architecture(folder, weights.architecture)
+    return _noted(folder, files)
 
 
 def _fetch_archives(

@@ -1,4 +1,4 @@
-"""How features of several datasets' images become one batch."""
+"""Batches of features from several datasets' images."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def require_alike(names: Sequence[str], features: Sequence[Features]) -> None:
             if theirs != ours[what]:
                 raise InputError(f"{where}, but their {what} differ: {ours[what]} and {theirs}")
         if other.index.num_components is not None:
-            raise InputError(f"{where}, but each is projected on components of its own; expected num_components null")
+            raise InputError(f"{where}, but each is projected on components of its own; expected no num_components")
 
 
 def _what_counts(features: Features) -> dict[str, object]:
     index = features.index
     return {
-        "encoders": f"{index.encoder}, classifier {index.classifier}, {index.architecture}",
+        "encoders": f"{index.encoder}, {index.architecture}",
         "weights": [file.sha256[:12] for file in index.weights.files],
         "transforms": dict(index.transform),
         "sizes": [features.pooled.shape[1:], None if features.grid is None else features.grid.shape[1:]],

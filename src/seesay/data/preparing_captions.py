@@ -70,7 +70,7 @@ def prepare_captions(
         source = SourceNote(source.name, (*source.files, karpathy.file))
     if found.has_val != (settings.val_fraction is None):
         expected = (
-            "null: this source has a val split of its own" if found.has_val else "a number: this source has no val"
+            "none: this source has a val split of its own" if found.has_val else "a number: this source has no val"
         )
         raise InputError(f"{key}.val_fraction: got {settings.val_fraction}: expected {expected}")
     limits = settings.limits
@@ -184,6 +184,7 @@ def _deal(checked: Sequence[_Checked], settings: CaptionDataset) -> list[_Checke
     if settings.val_fraction is None:
         return list(checked)
     candidates = sorted(item.image.image_id for item in checked if item.image.split == "train")
+    assert settings.split_seed is not None, "settings have seen to this"
     count = max(1, round(settings.val_fraction * len(candidates)))
     order = numpy_generator(settings.split_seed, "captions", "val").permutation(len(candidates))
     val = {candidates[position] for position in order[:count]}

@@ -1,4 +1,4 @@
-"""Where fetched files come from: the note `source.json` that travels with a source into every manifest and report."""
+"""The notes beside fetched files: `source.json`, which travels into every manifest and report, and `encoder.json`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from seesay.errors import InputError
 from seesay.files import read_json, write_json
 
 SOURCE_FILE = "source.json"
+ENCODER_FILE = "encoder.json"
+"""Beside fetched weights: {"architecture": the network they are of}."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,19 @@ def read_source(folder: Path) -> SourceNote:
 
 def write_source(folder: Path, note: SourceNote) -> None:
     write_json(folder / SOURCE_FILE, note.to_json())
+
+
+def read_architecture(folder: Path) -> str:
+    """The network that the weights in `folder` are of; raises `InputError` where that is not said."""
+    where = folder / ENCODER_FILE
+    content = read_json(where)
+    if not isinstance(content, Mapping) or not isinstance(content.get("architecture"), str):
+        raise InputError(f"{where}: expected the key architecture; fetch the weights again")
+    return str(content["architecture"])
+
+
+def write_architecture(folder: Path, architecture: str) -> None:
+    write_json(folder / ENCODER_FILE, {"architecture": architecture})
 
 
 def _source_file(value: Any, where: Path | str) -> SourceFile:

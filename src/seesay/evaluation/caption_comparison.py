@@ -1,4 +1,4 @@
-"""How do a dataset's captioners compare: who is better, by how much, and how sure is that?"""
+"""Comparison of a dataset's captioners: the ranking, the differences, and their uncertainty."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from seesay.files import read_json
 from seesay.models.captioners import restore_captioner
 from seesay.models.checkpoint import load_checkpoint
 from seesay.params import captioning
-from seesay.params.experiments import NONE
 from seesay.params.results import Evaluation
 from seesay.paths import Paths
 
@@ -77,11 +76,11 @@ def compare_captioners(cells: Mapping[str, captioning.Captioner], paths: Paths, 
     rows: list[dict[str, Any]] = []
     captions: dict[str, CaptionRecords] = {}
     captioned: dict[str, list[Captioned]] = {}
-    for dataset in dict.fromkeys(cell.learning.dataset for cell in cells.values()):
+    for dataset in dict.fromkeys(cell.learning.datasets[0] for cell in cells.values()):
         captions[dataset] = read_caption_records(paths.captions(dataset))
         records = captions[dataset].of("test")
         references = count_references(records)
-        of_dataset = {name: cell.learning for name, cell in cells.items() if cell.learning.dataset == dataset}
+        of_dataset = {name: cell.learning for name, cell in cells.items() if cell.learning.datasets[0] == dataset}
         metrics = {name: _metrics(paths, name) for name in of_dataset}
         found = {}
         own = []
@@ -91,13 +90,13 @@ def compare_captioners(cells: Mapping[str, captioning.Captioner], paths: Paths, 
             captioner = restore_captioner(load_checkpoint(paths.captioner(name), kind="captioner"))
             facts: dict[str, Any] = {"architecture": learning.architecture.name, "looks_at": captioner.looks_at}
             facts["num_parameters"] = sum(parameter.numel() for parameter in captioner.parameters())
-            if learning.built_on != NONE:
-                facts["built_on"] = learning.built_on
+            if learning.parent is not None:
+                facts["built_on"] = learning.parent
             own.append(captioner_row(name, dataset, metrics[name], **facts))
         resamples, seed = settings.bootstrap_resamples, settings.bootstrap_seed
         tests = compare_ranked(own, found, resamples=resamples, seed=seed)
         rows += [row | tests.get(row["cell"], {}) for row in own]
-        rows += floor_rows(dataset, metrics, {name: learning.features for name, learning in of_dataset.items()})
+        rows += floor_rows(dataset, metrics, {name: learning.features[0] for name, learning in of_dataset.items()})
         captioned[dataset] = [found[row["cell"]] for row in ranked(own)]
     return Comparison(rows, captions, captioned)
 

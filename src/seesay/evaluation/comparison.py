@@ -20,7 +20,7 @@ from seesay.models.checkpoint import load_checkpoint
 from seesay.models.classifiers import restore_classifier
 from seesay.models.flops import count_flops
 from seesay.params import results
-from seesay.params.experiments import NONE, Classifier
+from seesay.params.experiments import Classifier
 from seesay.paths import Paths
 
 COPIED = (
@@ -75,8 +75,8 @@ def compare_classifiers(
             "flops": count_flops(classifier, image_size=images.image_size),
             "substitutes": [*images.source.substitutes, *_substituted_weights(cell, cells, paths)],
         }
-        if its_settings.built_on != NONE:
-            row["built_on"] = its_settings.built_on
+        if its_settings.parent is not None:
+            row["built_on"] = its_settings.parent
         rows.append({**row, **_training_flops(paths, cell), **_accuracies(paths, cell)})
         classifiers[cell] = (classifier, images.image_size)
         path = paths.class_predictions(cell)
@@ -109,9 +109,9 @@ def published_row(published: results.Published) -> dict[str, Any]:
 
 def _substituted_weights(cell: str, cells: Mapping[str, Classifier], paths: Paths) -> list[str]:
     """Files of published weights that are not the official ones, of a cell and of what it is built on."""
-    weights, parent = cells[cell].initial_weights, cells[cell].built_on
-    own = [] if weights == NONE else list(read_source(paths.weights(weights)).substitutes)
-    return own if parent not in cells else [*own, *_substituted_weights(parent, cells, paths)]
+    weights, parent = cells[cell].weights, cells[cell].parent
+    own = [] if weights is None else list(read_source(paths.weights(weights)).substitutes)
+    return own if parent is None else [*own, *_substituted_weights(parent, cells, paths)]
 
 
 def _accuracies(paths: Paths, cell: str) -> dict[str, float]:

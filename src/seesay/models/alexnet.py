@@ -26,8 +26,8 @@ class AlexNet(nn.Module):
         image_size: int,
         *,
         dense_size: Annotated[int, Field(ge=1)],
-        dropout: Annotated[float, Field(ge=0.0, lt=1.0)],
-        batch_norm: bool,
+        dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
         if image_size < 32:

@@ -26,7 +26,7 @@ class AlexNetMini(nn.Module):
         num_classes: int,
         image_size: int,
         *,
-        dropout: Annotated[float, Field(ge=0.0, lt=1.0)],
+        dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
         normalisation: Literal["local_response", "batch"],
     ) -> None:
         super().__init__()

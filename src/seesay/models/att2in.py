@@ -32,9 +32,9 @@ class Att2InCaptioner(Captioner):
         embedding_size: Size,
         hidden_size: Size,
         attention_size: Size,
-        dropout: Share,
-        embedding_dropout: Share,
-        tie_weights: bool,
+        dropout: Share = 0.0,
+        embedding_dropout: Share = 0.0,
+        tie_weights: bool = False,
     ) -> None:
         super().__init__()
         self.vocabulary_size = vocabulary_size

@@ -1,4 +1,4 @@
-"""How a network named in params.yaml is built: its constructor looked up, its arguments checked, its weights seeded."""
+"""Building of networks that params.yaml names: constructor looked up, arguments checked, weights seeded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def construct(
     """The network `architecture` names in `table`.
 
     A constructor takes what the data decides (`sizes`) by position or name and what params.yaml decides as keyword-only
-    parameters, whose annotations say what is allowed: `ResNet9(num_classes: int, image_size: int, *, width: int)`.
+    parameters, whose annotations say what is allowed, and whose defaults say what is off where it is absent:
+    `Mlp(num_classes: int, image_size: int, *, hidden_sizes: list[int], dropout: float = 0.0)`.
     Raises `InputError` naming the key (`key` is the dotted path of `architecture` in the file `where`) for a name not
     in `table`, an argument that is unknown, missing or of a wrong type, and whatever the constructor refuses.
     """
@@ -67,7 +68,7 @@ def _arguments_model(network: type[nn.Module]) -> type[BaseModel]:
     """A pydantic model of the constructor's keyword-only parameters."""
     hints = get_type_hints(network.__init__, include_extras=True)
     fields: dict[str, Any] = {
-        name: (hints[name], ...)
+        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(network).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }

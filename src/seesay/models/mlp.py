@@ -22,7 +22,7 @@ class MLP(nn.Module):
         image_size: int,
         *,
         hidden_sizes: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=1)],
-        dropout: Annotated[float, Field(ge=0.0, lt=1.0)],
+        dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     ) -> None:
         super().__init__()
         sizes = [3 * image_size * image_size, *hidden_sizes]

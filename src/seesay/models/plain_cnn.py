@@ -25,7 +25,7 @@ class PlainCNN(nn.Module):
         image_size: int,
         *,
         widths: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=1)],
-        dropout: Annotated[float, Field(ge=0.0, lt=1.0)],
+        dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     ) -> None:
         super().__init__()
         smallest = 2 ** (len(widths) + 1)  # one pixel is left after the last pooling

@@ -37,9 +37,9 @@ class Pretrained(nn.Module):
         *,
         network: str,
         input_size: Annotated[int, Field(ge=32)],
-        dropout: Annotated[float, Field(ge=0.0, lt=1.0)],
+        dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
         train_backbone: bool,
-        freeze_batch_norms: bool,
+        freeze_batch_norms: bool = False,
     ) -> None:
         super().__init__()
         allowed = torchvision.models.list_models(module=torchvision.models)

@@ -22,7 +22,7 @@ class ResNet18(nn.Module):
         image_size: int,
         *,
         stem_stride: Annotated[int, Field(ge=1, le=4)],
-        dropout: Annotated[float, Field(ge=0.0, lt=1.0)],
+        dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     ) -> None:
         super().__init__()
         network = ResNet(BasicBlock, [2, 2, 2, 2], num_classes=num_classes)

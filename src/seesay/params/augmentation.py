@@ -1,4 +1,4 @@
-"""Settings of what training images go through; a switch that is absent is off."""
+"""Settings of the augmentation of training images; a switch that is absent is off."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ class ResizedCrop(Settings):
 
 
 class Affine(Settings):
-    """How far an image may be moved either way: `rotation` and `shear` in degrees, `translation` as a share of the
-    image's side, `zoom` z magnifying by 1 - z to 1 + z."""
+    """The most an image is moved either way: `rotation` and `shear` in degrees, `translation` as a share of the image's
+    side, `zoom` z magnifying by 1 - z to 1 + z."""
 
-    rotation: Annotated[float, Field(ge=0.0, le=180.0)]
-    translation: Fraction
-    shear: Annotated[float, Field(ge=0.0, lt=90.0)]
-    zoom: Annotated[float, Field(ge=0.0, lt=1.0)]
+    rotation: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
+    translation: Fraction = 0.0
+    shear: Annotated[float, Field(ge=0.0, lt=90.0)] = 0.0
+    zoom: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
 
 class ColourJitter(Settings):
     """Each factor lies between 1 - x and 1 + x, where a factor of 1 changes nothing."""
 
-    brightness: Fraction
-    contrast: Fraction
-    saturation: Fraction
+    brightness: Fraction = 0.0
+    contrast: Fraction = 0.0
+    saturation: Fraction = 0.0
 
 
 class Mixing(Settings):
     """The share `probability` of the images is mixed with another one of the batch, and so are the labels. An image's
-    own share comes from Beta(alpha, alpha); an alpha of 0 turns that kind off; with both on, each image takes one."""
+    own share comes from Beta(alpha, alpha). Without its alpha a kind is off; with both on, each image takes one."""
 
-    mixup_alpha: NonNegativeFloat
-    cutmix_alpha: NonNegativeFloat
+    mixup_alpha: NonNegativeFloat = 0.0
+    cutmix_alpha: NonNegativeFloat = 0.0
     probability: Annotated[float, Field(gt=0.0, le=1.0)]
 
     @model_validator(mode="after")
     def _one_kind_is_on(self) -> Mixing:
         if not self.mixup_alpha and not self.cutmix_alpha:
-            raise ValueError("mixup_alpha and cutmix_alpha: both are 0: expected one above 0, or no mixing at all")
+            raise ValueError("mixup_alpha and cutmix_alpha: both are off: expected one above 0, or no mixing at all")
         return self
 
 
 class Augmentation(Settings):
-    """What training images go through, per image at random. `cutout` is the square's side as a share of the image's."""
+    """Random changes of training images; `cutout` is the side of the grey square, as a share of the image's."""
 
-    flip: bool
-    crop_padding: NaturalInt
-    cutout: Fraction
+    flip: bool = False
+    crop_padding: NaturalInt = 0
+    cutout: Fraction = 0.0
     resized_crop: ResizedCrop | None = None
     affine: Affine | None = None
     colour_jitter: ColourJitter | None = None

@@ -1,4 +1,4 @@
-"""Settings of captioners: what one learns from, how, and how its captions are searched for."""
+"""Settings of captioners: their training and their decoding."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from seesay.params.experiments import NONE, Architecture
-from seesay.params.reading import CellName, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
+from seesay.params.experiments import Architecture
+from seesay.params.reading import CellName, NonNegativeFloat, OneOrTwo, PositiveFloat, PositiveInt, Settings
+from seesay.params.references import CAPTIONERS, SCRATCH, CaptionerStart, name_in
 from seesay.params.training import Training
 
 
@@ -64,7 +65,7 @@ Decoding = Annotated[Greedy | Beam | DiverseBeam | Nucleus, Field(discriminator=
 
 
 class ScheduledSampling(Settings):
-    """The share of input words that are the captioner's own instead of a person's (Bengio et al., 2015): it rises
+    """A share of input words that are the captioner's own instead of a person's (Bengio et al., 2015): it rises
     evenly from 0 in the first epoch to `max_share` in the last."""
 
     max_share: Annotated[float, Field(gt=0.0, le=1.0)]
@@ -78,36 +79,45 @@ class SelfCritical(Settings):
 
 
 class CaptionerTraining(Settings):
-    """What a captioner learns from and how; changing it trains anew.
+    """The training of a captioner; changing it trains anew.
 
-    `also_dataset` and `also_features` name a second dataset to learn from beside `dataset`, which alone is validated
-    and tested on. `built_on` names the captioner whose weights it starts from; `none` is none. With `self_critical` it
-    learns by reward, and from images, not captions: `training.batch_size` counts images then, and `label_smoothing` is
-    not used. The best epoch is that of the lowest val loss or of the highest CIDEr-D of greedily decoded val captions,
-    as `best_by` says.
+    It learns from one of `datasets` or from two, and is validated and tested on the first; `features` has an entry for
+    each, in the same order. `start` is `scratch`, or `captioners/<name>`, whose weights it starts from. With
+    `self_critical` it learns by reward, and from images, not captions: `training.batch_size` counts images then, and
+    `label_smoothing` is not used. The best epoch is that of the lowest val loss or of the highest CIDEr-D of greedily
+    decoded val captions, as `best_by` says.
     """
 
-    dataset: CellName
+    datasets: OneOrTwo
     vocabulary: CellName
-    features: CellName
-    also_dataset: CellName
-    also_features: CellName
-    built_on: CellName
+    features: OneOrTwo
+    start: CaptionerStart
     architecture: Architecture
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     max_caption_length: Annotated[int, Field(ge=3)]
     best_by: Literal["loss", "cider_d"]
     training: Training
     scheduled_sampling: ScheduledSampling | None = None
     self_critical: SelfCritical | None = None
 
+    @property
+    def parent(self) -> str | None:
+        """The captioner whose weights it starts from."""
+        return name_in(CAPTIONERS, self.start)
+
     @model_validator(mode="after")
     def _parts_fit(self) -> CaptionerTraining:
-        if (self.also_dataset == NONE) != (self.also_features == NONE):
-            raise ValueError("also_dataset and also_features: expected both or neither")
+        if len(self.features) != len(self.datasets):
+            expected = f"one for each of datasets, {', '.join(self.datasets)}"
+            raise ValueError(f"features: got {', '.join(self.features)}: expected {expected}")
+        if len(set(self.datasets)) < len(self.datasets):
+            raise ValueError(f"datasets: got {', '.join(self.datasets)}: expected two different ones")
         if self.self_critical is not None:
-            if self.built_on == NONE:
-                raise ValueError("built_on: got none: self_critical needs a captioner that has learned from captions")
+            if self.start == SCRATCH:
+                raise ValueError(
+                    f"start: got {SCRATCH}: expected captioners/<name> with self_critical: one that has learned from "
+                    "captions"
+                )
             if self.scheduled_sampling is not None:
                 raise ValueError("scheduled_sampling: expected none with self_critical, which samples whole captions")
             if self.best_by != "cider_d":

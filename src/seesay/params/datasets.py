@@ -1,4 +1,4 @@
-"""Settings of what is fetched and prepared: sources, datasets, vocabularies."""
+"""Settings of sources, datasets, vocabularies and features."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from seesay.params.augmentation import ResizedCrop
-from seesay.params.reading import AsTuple, CellName, Fraction, NaturalInt, PositiveInt, Settings
+from seesay.params.reading import AsTuple, CellName, Fraction, NaturalInt, OneOrTwo, PositiveInt, Settings
+from seesay.params.references import FeatureEncoder
+
+Url = Annotated[str, Field(pattern=r"^(https?|s3|file)://.+[^/]$")]
+Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}|sha256-prefix:[0-9a-f]{8,63})$")]
 
 
 class Archive(Settings):
@@ -17,8 +21,8 @@ class Archive(Settings):
     the first eight digits).
     """
 
-    url: Annotated[str, Field(pattern=r"^(https?|s3|file)://.+[^/]$")]
-    checksum: Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}|sha256-prefix:[0-9a-f]{8,63})$")]
+    url: Url
+    checksum: Checksum
 
     @property
     def name(self) -> str:
@@ -46,14 +50,24 @@ ImageSource = Annotated[TinyImageNetSource | ScenesImageSource, Field(discrimina
 
 
 class CocoSource(Settings):
-    """COCO 2017 captions; `num_images` null takes the image archives, a number fetches that many images one by one."""
+    """COCO 2017 captions, with the archives of all images.
+
+    With `num_images` that many images are fetched one by one instead, chosen with `num_images_seed`, by `num_workers`
+    at a time.
+    """
 
     kind: Literal["coco"]
     annotations: Archive
     image_archives: Archives
-    num_images: PositiveInt | None
-    num_images_seed: NaturalInt
-    num_workers: PositiveInt
+    num_images: PositiveInt | None = None
+    num_images_seed: NaturalInt | None = None
+    num_workers: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _single_images_are_chosen(self) -> CocoSource:
+        if self.num_images is not None and (self.num_images_seed is None or self.num_workers is None):
+            raise ValueError(f"num_images: got {self.num_images}: expected num_images_seed and num_workers beside it")
+        return self
 
 
 class Flickr8kSource(Settings):
@@ -126,7 +140,7 @@ CaptionSource = Annotated[
 
 
 class ImageLimits(Settings):
-    """How unclean a source may be before the stage fails and names the files."""
+    """The most that a source may lack before the stage fails and names the files."""
 
     max_undecodable: NaturalInt
     max_left_out_per_class: NaturalInt
@@ -153,97 +167,101 @@ class CaptionLimits(Settings):
 class CaptionDataset(Settings):
     """A cell of `prepare_captions`: the caption source of the same name, split by image.
 
-    `val_fraction` cuts val from train where a source has no val of its own (COCO). `karpathy_split` takes the splits
-    from a file instead, in the format of Karpathy's dataset_coco.json; absent, they are the source's own.
+    `val_fraction` cuts val from train, shuffled with `split_seed`, where a source has no val of its own (COCO).
+    `karpathy_split` takes the splits from a file instead, in the format of Karpathy's dataset_coco.json; absent, they
+    are the source's own.
     """
 
-    val_fraction: Fraction | None
-    split_seed: NaturalInt
     limits: CaptionLimits
+    val_fraction: Fraction | None = None
+    split_seed: NaturalInt | None = None
     karpathy_split: LocalFile | None = None
 
     @model_validator(mode="after")
     def _splits_come_from_one_place(self) -> CaptionDataset:
         if self.karpathy_split is not None and self.val_fraction is not None:
             raise ValueError(
-                f"val_fraction: got {self.val_fraction}: expected null with karpathy_split, which has a val"
+                f"val_fraction: got {self.val_fraction}: expected none with karpathy_split, which has a val"
             )
+        if self.val_fraction is not None and self.split_seed is None:
+            raise ValueError(f"val_fraction: got {self.val_fraction}: expected split_seed beside it")
         return self
 
     @field_validator("val_fraction")
     @classmethod
     def _leaves_both_splits(cls, value: float | None) -> float | None:
         if value is not None and not 0.0 < value < 0.5:
-            raise ValueError(f"got {value}: expected more than 0 and less than 0.5, or null")
+            raise ValueError(f"got {value}: expected more than 0 and less than 0.5, or none")
         return value
 
 
 class Vocabulary(Settings):
-    """A cell of `build_vocabulary`: words seen at least `min_count` times in the dataset's training captions, or in
-    those of two datasets together where `also_dataset` is not `none`."""
+    """A cell of `build_vocabulary`: words seen at least `min_count` times in the training captions of one of
+    `datasets`, or of two together."""
 
-    dataset: CellName
-    also_dataset: CellName
+    datasets: OneOrTwo
     min_count: PositiveInt
 
     @model_validator(mode="after")
-    def _datasets_are_two(self) -> Vocabulary:
-        if self.also_dataset == self.dataset:
-            raise ValueError(f"also_dataset: got {self.also_dataset}: expected another dataset than dataset, or none")
+    def _datasets_differ(self) -> Vocabulary:
+        if len(set(self.datasets)) < len(self.datasets):
+            raise ValueError(f"datasets: got {', '.join(self.datasets)}: expected two different ones")
         return self
 
 
-class Encoder(Settings):
-    """A torchvision classification network whose features describe an image, and its pretrained weights.
+class Weights(Settings):
+    """A torchvision classification network, and where its pretrained weights are fetched from.
 
-    `weights` null goes with `small_cnn` only, our own network of fixed filters that was never trained.
+    `small_cnn` alone has no `url` and `checksum`: our own network of fixed filters, which was never trained.
     """
 
     architecture: str
-    weights: Archive | None
+    url: Url | None = None
+    checksum: Checksum | None = None
+
+    @property
+    def archive(self) -> Archive | None:
+        """The file to fetch."""
+        return None if self.url is None or self.checksum is None else Archive(url=self.url, checksum=self.checksum)
+
+    @model_validator(mode="after")
+    def _file_is_whole(self) -> Weights:
+        if (self.url is None) != (self.checksum is None):
+            raise ValueError("url and checksum: expected both or neither")
+        return self
 
 
 class Views(Settings):
-    """More looks at each image of the train split, for captioners to learn from: `count` random windows of it, mirrored
-    by chance where `flip` says so."""
+    """More looks at each image of the train split, for captioners to learn from: `count` random windows of it, with
+    `flip` mirrored by chance."""
 
     count: PositiveInt
     crop: ResizedCrop
-    flip: bool
     seed: NaturalInt
+    flip: bool = False
 
 
 class Features(Settings):
     """A cell of `extract_features`: a caption dataset seen through an encoder.
 
-    The encoder is an entry of `encoders`, the backbone of a trained classifier of ours, or an entry of
-    `finetuned_encoders`, the other two being `none`. `network` is the encoder's architecture, `classifier` where it is
-    one of ours, `finetuned` where it is a fine-tuned one. Pooled features are always kept; `grid_size` G also keeps a
-    grid of G x G places. `num_components` projects both on that many principal components, fitted on the train split's
-    images alone. `views` adds further rows; without it there are none.
+    `encoder` is `weights/<name>`, a published network, `classifiers/<name>`, the backbone of a trained classifier of
+    ours, or `finetuned/<name>`, either after learning on with a captioner. Pooled features are always kept; `grid_size`
+    G also keeps a grid of G x G places. `num_components` projects both on that many principal components, fitted on the
+    train split's images alone. `views` adds further rows.
     """
 
     dataset: CellName
-    encoder: CellName
-    classifier: CellName
-    finetuned: CellName
-    network: Annotated[str, Field(min_length=1)]
+    encoder: FeatureEncoder
     image_size: Annotated[int, Field(ge=32)]
     resize_size: Annotated[int, Field(ge=32)]
-    grid_size: PositiveInt | None
-    num_components: PositiveInt | None
     batch_size: PositiveInt
     num_workers: NaturalInt
+    grid_size: PositiveInt | None = None
+    num_components: PositiveInt | None = None
     views: Views | None = None
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Features:
         if self.resize_size < self.image_size:
             raise ValueError(f"resize_size {self.resize_size} is smaller than the crop, image_size {self.image_size}")
-        named = (self.encoder, self.classifier, self.finetuned)
-        if named.count("none") != 2:
-            raise ValueError(f"encoder, classifier and finetuned: got {', '.join(named)}: expected one of them")
-        for kind, cell in (("classifier", self.classifier), ("finetuned", self.finetuned)):
-            if (cell == "none") == (self.network == kind):
-                raise ValueError(f"network: got {self.network}: expected {kind} with a cell in {kind}, only there")
         return self

@@ -1,4 +1,4 @@
-"""Settings of what is shown of an encoder: which of its layers, on which images."""
+"""Settings of the explanation of autoencoders' encoders: layers and images."""
 
 from __future__ import annotations
 

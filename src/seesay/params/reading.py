@@ -1,4 +1,4 @@
-"""How a section of params.yaml becomes a frozen typed value, and how a wrong one is refused."""
+"""Sections of params.yaml as frozen typed values, and errors that name every wrong key."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, overload
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from seesay.errors import InputError
+from seesay.params.renamed import find_renamed, is_successor
 
 T = TypeVar("T")
 
@@ -18,9 +19,21 @@ PARAMS_FILE = "params.yaml"
 
 
 class Settings(BaseModel):
-    """A section of params.yaml: frozen; unknown keys and wrong types are refused; no key has a default."""
+    """A section of params.yaml: frozen; unknown keys and wrong types are refused.
+
+    What is absent is off, and that is all that a default says: numbers that a run depends on (rates, sizes, epochs,
+    seeds) have none. null is as good as absent, so that an entry can switch off what its recipe has on.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {key: content for key, content in value.items() if content is not None or key not in optional}
 
 
 CellName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -39,6 +52,16 @@ def _as_tuple(value: object) -> object:
 
 AsTuple = BeforeValidator(_as_tuple)
 """YAML has lists, frozen settings have tuples: `Annotated[tuple[X, ...], AsTuple]`."""
+
+
+def _as_names(value: object) -> object:
+    if isinstance(value, str):
+        raise ValueError(f"got {value!r}: expected a list: [{value}]")
+    return _as_tuple(value)
+
+
+OneOrTwo = Annotated[tuple[CellName, ...], BeforeValidator(_as_names), Field(min_length=1, max_length=2)]
+"""The names of one entry or of two."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -80,17 +103,23 @@ def validate(value: Any, kind: type[T] | Any, *, where: str, prefix: Iterable[st
     try:
         checked: T = TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
-        lines = [_explain(problem, value, list(prefix), kind) for problem in error.errors(include_url=False)]
+        start, problems = list(prefix), error.errors(include_url=False)
+        unknown = [_key(problem, value, start) for problem in problems if problem["type"] == "extra_forbidden"]
+        lines = [
+            _explain(problem, value, start, kind)
+            for problem in problems
+            if problem["type"] != "missing" or not is_successor(_key(problem, value, start), unknown)
+        ]
         raise InputError("\n".join(f"{where}: {line}" for line in lines)) from None
     return checked
 
 
 def _explain(problem: Any, value: Any, prefix: list[str | int], kind: Any) -> str:
-    location: list[str | int] = [part for part in problem["loc"] if part != "[key]"]
-    missing = problem["type"] == "missing"
-    key = ".".join(map(str, [*prefix, *_written_keys(value, location, last_is_missing=missing)])) or "(top level)"
+    location, key = _location(problem), _key(problem, value, prefix) or "(top level)"
     match problem["type"]:
         case "extra_forbidden":
+            if renamed := find_renamed(key):
+                return f"{key}: renamed: {renamed.advice}"
             return f"{key}: unknown key; allowed here: {', '.join(_fields_at(kind, location[:-1]))}"
         case "missing":
             return f"{key}: missing"
@@ -103,6 +132,16 @@ def _explain(problem: Any, value: Any, prefix: list[str | int], kind: Any) -> st
             return f"{key}.{problem['ctx']['discriminator'].strip(chr(39))}: missing"
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{key}: got {problem['input']!r}: {message}"
+
+
+def _location(problem: Any) -> list[str | int]:
+    return [part for part in problem["loc"] if part != "[key]"]
+
+
+def _key(problem: Any, value: Any, prefix: list[str | int]) -> str:
+    """The dotted key that is wrong."""
+    missing = problem["type"] == "missing"
+    return ".".join(map(str, [*prefix, *_written_keys(value, _location(problem), last_is_missing=missing)]))
 
 
 def _written_keys(value: Any, location: list[str | int], *, last_is_missing: bool) -> list[str | int]:

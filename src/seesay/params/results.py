@@ -1,4 +1,4 @@
-"""Settings of what is measured, shown and released."""
+"""Settings of evaluation, comparison, report and release."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Comparison(Settings):
     throughput_repeats: PositiveInt
     samples_per_class: PositiveInt
     samples_seed: NaturalInt
-    overfitting_study: Annotated[tuple[CellName, ...], AsTuple]
-    published: Annotated[tuple[Published, ...], AsTuple]
+    overfitting_study: Annotated[tuple[CellName, ...], AsTuple] = ()
+    published: Annotated[tuple[Published, ...], AsTuple] = ()
 
 
 class Report(Settings):
@@ -55,12 +55,12 @@ class Report(Settings):
 
 
 class Release(Settings):
-    """Which cells are registered once the gate has passed; names in the registry are `<prefix><kind>-<cell>`."""
+    """The experiments that are registered once the gate has passed, as `<prefix><kind>-<name>`."""
 
     prefix: str
-    classifiers: Annotated[tuple[CellName, ...], AsTuple]
-    captioners: Annotated[tuple[CellName, ...], AsTuple]
-    autoencoders: Annotated[tuple[CellName, ...], AsTuple]
+    classifiers: Annotated[tuple[CellName, ...], AsTuple] = ()
+    captioners: Annotated[tuple[CellName, ...], AsTuple] = ()
+    autoencoders: Annotated[tuple[CellName, ...], AsTuple] = ()
 
 
 class Tracking(Settings):

@@ -28,9 +28,9 @@ class Runtime(Settings):
 class Sgd(Settings):
     name: Literal["sgd"]
     learning_rate: PositiveFloat
-    momentum: Decay
-    nesterov: bool
-    weight_decay: NonNegativeFloat
+    momentum: Decay = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegativeFloat = 0.0
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Sgd:
@@ -42,7 +42,7 @@ class Sgd(Settings):
 class AdamW(Settings):
     name: Literal["adamw"]
     learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat
+    weight_decay: NonNegativeFloat = 0.0
     beta1: Decay
     beta2: Decay
 
@@ -58,7 +58,7 @@ class Schedule(Settings):
     """
 
     decay: Literal["constant", "linear", "cosine", "one_cycle", "step"]
-    warmup_fraction: Fraction
+    warmup_fraction: Fraction = 0.0
     milestones: Annotated[tuple[Fraction, ...], AsTuple] = ()
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
 
@@ -79,13 +79,18 @@ class MovingAverage(Settings):
 
 
 class Training(Settings):
-    """`accumulate_batches` batches make one optimizer step: what a large batch does, in the memory of a small one."""
+    """A course of training.
+
+    `moving_average` evaluates and keeps averaged weights, gradients are clipped to `max_gradient_norm`, training ends
+    after `patience` epochs without a better one; each is off where it is absent. `accumulate_batches` batches make one
+    optimizer step: what a large batch does, in the memory of a small one.
+    """
 
     epochs: PositiveInt
     batch_size: PositiveInt
     optimizer: Optimizer
     schedule: Schedule
-    moving_average: MovingAverage | None
-    max_gradient_norm: PositiveFloat | None
-    patience: PositiveInt | None
+    moving_average: MovingAverage | None = None
+    max_gradient_norm: PositiveFloat | None = None
+    patience: PositiveInt | None = None
     accumulate_batches: PositiveInt = 1

@@ -1,16 +1,15 @@
-"""How does a table call an autoencoder? By what its encoder starts from."""
+"""Short descriptions of autoencoders: what their encoders start from."""
 
 from __future__ import annotations
 
 from seesay.params.autoencoding import PCA, Autoencoder
-from seesay.params.experiments import NONE
 
 
 def starts_from(settings: Autoencoder) -> str:
-    """In words, what an autoencoder's encoder is before it learns."""
+    """An autoencoder's encoder before it learns, in words."""
     if settings.architecture.name == PCA:
         return "computed"
-    if settings.built_on == NONE:
+    if settings.parent is None:
         return "random weights"
     stays = settings.architecture.arguments.get("train_backbone") is False
-    return f"{settings.built_on}, {'frozen' if stays else 'fine-tuned'}"
+    return f"{settings.parent}, {'frozen' if stays else 'fine-tuned'}"

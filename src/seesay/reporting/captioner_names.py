@@ -1,10 +1,10 @@
-"""How is a captioner described in a few words: what it sees, how it searches, what it has learned from?"""
+"""Short descriptions of captioners: their features, their decoding, their training."""
 
 from __future__ import annotations
 
 from seesay.params.captioning import Beam, CaptionerTraining, Decoding, DiverseBeam, Nucleus
 from seesay.params.datasets import Features
-from seesay.params.experiments import NONE
+from seesay.params.references import CLASSIFIERS, FINETUNED
 
 
 def describe_decoding(decoding: Decoding) -> str:
@@ -21,8 +21,9 @@ def describe_decoding(decoding: Decoding) -> str:
 
 
 def describe_encoder(features: Features) -> str:
-    """`mobilenet_v2`, `our resnet9`; with PCA `mobilenet_v2, PCA 256`."""
-    name = features.network if features.classifier == NONE else f"our {features.classifier}"
+    """`mobilenet_v2`, `our resnet9`, `fine-tuned mobilenet`; with PCA `mobilenet_v2, PCA 256`."""
+    section, _, name = features.encoder.partition("/")
+    name = {CLASSIFIERS: "our ", FINETUNED: "fine-tuned "}.get(section, "") + name
     return name if features.num_components is None else f"{name}, PCA {features.num_components}"
 
 
@@ -40,6 +41,6 @@ def describe_sight(features: Features, looks_at: str) -> str:
 def describe_learning(learning: CaptionerTraining) -> str:
     """`captions`, `captions, also flickr8k`, `SCST on soft_attention`, `captions, on lstm_coco2017`."""
     what = "captions" if learning.self_critical is None else "SCST"
-    if learning.built_on != NONE:
-        what += f" on {learning.built_on}" if learning.self_critical is not None else f", on {learning.built_on}"
-    return what if learning.also_dataset == NONE else f"{what}, also {learning.also_dataset}"
+    if learning.parent is not None:
+        what += f" on {learning.parent}" if learning.self_critical is not None else f", on {learning.parent}"
+    return "".join([what, *(f", also {dataset}" for dataset in learning.datasets[1:])])

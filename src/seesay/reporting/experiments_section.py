@@ -80,7 +80,7 @@ def collect_figures(params: Params, paths: Paths, results: Results, *, max_bytes
     comparison += pictures_of(folder, [("overfitting.svg", "Accuracy on train and val per epoch, side by side")])
     classifiers = [_classifier(cell, paths) for cell in params.classifiers]
     cells = [*classifiers, *_autoencoders(params, paths), *_captioners(params, paths, results.captions)]
-    of_captions = dict.fromkeys(captioner.learning.dataset for captioner in params.captioners.values())
+    of_captions = dict.fromkeys(captioner.learning.datasets[0] for captioner in params.captioners.values())
     rankings = [(f"ranking_{name}.svg", f"Captioners of {name} by CIDEr-D, beside floors") for name in of_captions]
     captioners = pictures_of(paths.figures("compare_captioners"), rankings)
     used = sum(len(picture.source) for picture in (*comparison, *captioners))

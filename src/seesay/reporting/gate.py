@@ -29,7 +29,7 @@ SECTIONS = {
     "build_vocabulary": "vocabularies",
     "extract_features": "features",
     "train_captioner": "captioners",
-    "finetune_encoder": "finetuned_encoders",
+    "finetune_encoder": "finetuned",
     "caption_images": "captioners",
     "score_captions": "captioners",
 }

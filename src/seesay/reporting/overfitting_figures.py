@@ -1,4 +1,4 @@
-"""Which classifiers learn their training images by heart? Accuracy on train and val per epoch, side by side."""
+"""The overfitting study: accuracy on train and val per epoch, side by side."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ def describe_regularisation(settings: Classifier) -> str:
     """`dropout 0.2, flip, crop padding`: what of a cell's settings holds overfitting back."""
     dropout = settings.architecture.arguments.get("dropout")
     parts = [f"dropout {dropout:g}"] if dropout else []
-    if settings.augmentation is not None:
-        parts += [name.replace("_", " ") for name, value in settings.augmentation if value]
+    parts += [name.replace("_", " ") for name, value in settings.augmentation if value]
     return ", ".join(parts) or "no dropout, no augmentation"
 
 

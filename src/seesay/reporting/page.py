@@ -13,7 +13,8 @@ from typing import Any
 import jinja2
 
 from seesay.files import write_text
-from seesay.params.project import Params, load_params
+from seesay.params.agreement import load_params
+from seesay.params.project import Params
 from seesay.paths import Paths
 from seesay.reporting.autoencoders_page import collect_autoencoders
 from seesay.reporting.captions_page import read_shared_cases
@@ -55,7 +56,7 @@ def render_views(results: Results, params: Params, paths: Paths, *, ledger: Iter
         has_ledger=ledger is not None,
         duration=duration,
     )
-    captioned = dict.fromkeys(captioner.learning.dataset for captioner in params.captioners.values())
+    captioned = dict.fromkeys(captioner.learning.datasets[0] for captioner in params.captioners.values())
     cases = read_shared_cases(paths, list(captioned))
     captions = _template("captions.html").render(title=title, provenance=made, datasets=cases)
     write_text(paths.results, markdown)

@@ -1,4 +1,4 @@
-"""What are the results? Rows for each cell that params name, collected from the metrics files."""
+"""The rows of all results tables: those of each cell that params name, collected from the metrics files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from seesay.errors import InputError
 from seesay.files import read_json, write_json
 from seesay.params.captioning import CaptionerTraining
-from seesay.params.experiments import NONE
 from seesay.params.project import Params
+from seesay.params.references import CLASSIFIERS, name_in
 from seesay.paths import Paths, cell_name
 from seesay.reporting.autoencoder_names import starts_from
 from seesay.reporting.captioner_names import describe_decoding, describe_learning, describe_sight
@@ -152,10 +152,10 @@ def _captions(cell: str, params: Params, paths: Paths) -> list[Row]:
     compared = _compared_captioner(cell, paths)
     names = {
         "cell": cell,
-        "dataset": learning.dataset,
+        "dataset": learning.datasets[0],
         "architecture": learning.architecture.name,
-        "features": learning.features,
-        "sees": describe_sight(params.features[learning.features], str(compared.get("looks_at", ""))),
+        "features": learning.features[0],
+        "sees": describe_sight(params.features[learning.features[0]], str(compared.get("looks_at", ""))),
         "search": describe_decoding(decoding),
         "learned": describe_learning(learning),
     }
@@ -172,13 +172,11 @@ def _captioner_substitutes(learning: CaptionerTraining, params: Params, paths: P
     """Of all that a captioner has learned from: captions, images, its encoder's weights, and what a classifier of ours
     that is its encoder had learned from."""
     files: list[str] = []
-    for dataset, features in ((learning.dataset, learning.features), (learning.also_dataset, learning.also_features)):
-        if dataset == NONE:
-            continue
+    for dataset, features in zip(learning.datasets, learning.features, strict=True):
         files += substituted_files(_report("prepare_captions", dataset, paths))
         files += substituted_files(_report("extract_features", features, paths))
-        classifier = params.features[features].classifier
-        if classifier != NONE:
+        classifier = name_in(CLASSIFIERS, params.features[features].encoder)
+        if classifier is not None:
             files += _classifier_row(classifier, _rows_of("compare_classifiers", paths), paths)["substitutes"]
     return list(dict.fromkeys(files))
 

@@ -61,7 +61,7 @@ class Measured:
 def stage_instances(params: Params) -> list[tuple[str, str | None]]:
     """Every (stage, cell) of the pipeline, in its order."""
     cells: list[tuple[str, Iterable[str | None]]] = [
-        ("none", [None]),
+        ("placeholder", [None]),
         ("fetch_images", params.image_sources),
         ("prepare_images", params.image_datasets),
         ("train_classifier", params.classifiers),
@@ -74,10 +74,10 @@ def stage_instances(params: Params) -> list[tuple[str, str | None]]:
         ("fetch_captions", params.caption_sources),
         ("prepare_captions", params.caption_datasets),
         ("build_vocabulary", params.vocabularies),
-        ("fetch_weights", params.encoders),
+        ("fetch_weights", params.weights),
         ("extract_features", params.features),
         ("train_captioner", params.captioners),
-        ("finetune_encoder", params.finetuned_encoders),
+        ("finetune_encoder", params.finetuned),
         ("caption_images", params.captioners),
         ("score_captions", params.captioners),
         ("explain_captioner", params.captioners),

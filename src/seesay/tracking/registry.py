@@ -17,7 +17,7 @@ from seesay.errors import InputError
 from seesay.files import file_digest, read_json
 from seesay.params.autoencoding import Autoencoder
 from seesay.params.captioning import Captioner
-from seesay.params.experiments import NONE, Classifier
+from seesay.params.experiments import Classifier
 from seesay.params.results import Release
 from seesay.paths import Paths
 from seesay.tracking.records import RunRecord, read_record
@@ -99,9 +99,7 @@ def _substitutes(paths: Paths, made_as: Classifier | Autoencoder | Captioner) ->
     """Names of the files that stood in for official ones in what a model was made from, its encoder's weights too."""
     if isinstance(made_as, Captioner):
         learning, reports = made_as.learning, []
-        for name, features in ((learning.dataset, learning.features), (learning.also_dataset, learning.also_features)):
-            if name == NONE:
-                continue
+        for name, features in zip(learning.datasets, learning.features, strict=True):
             seen = paths.data_report("extract_features", features)
             reports += [paths.data_report("prepare_captions", name), seen]
             trained_on = read_json(seen).get("trained_on")

@@ -1,4 +1,4 @@
-"""What a cell of `autoencoders` asks for: random weights, a classifier's backbone, or principal components."""
+"""The training of one entry of `autoencoders`: from random weights or a backbone, or principal components."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from seesay.models.checkpoint import Checkpoint, load_checkpoint
 from seesay.models.latent_autoencoder import LatentAutoencoder
 from seesay.models.pca_autoencoder import PcaAutoencoder
 from seesay.params.autoencoding import Autoencoder
-from seesay.params.experiments import NONE
 from seesay.paths import Paths
 from seesay.training.loop import Log
 from seesay.training.principal_components import fit_principal_components
@@ -42,7 +41,7 @@ def make_autoencoder(
 ) -> MadeAutoencoder:
     """Builds and trains the cell's autoencoder.
 
-    Raises `InputError` where the classifier it is built on is missing, of another architecture or of other images, and
+    Raises `InputError` where the classifier it starts from is missing, of another architecture or of other images, and
     `TrainingError` as `fit` does.
     """
     autoencoder = start_autoencoder(cell, settings, images, paths, seed=seed)
@@ -70,15 +69,15 @@ def start_autoencoder(
         settings.architecture, image_size=images.image_size, seed=seed, key=f"{key}.architecture"
     )
     autoencoder.set_normalisation(images.channel_mean, images.channel_std)
-    if settings.built_on != NONE:
-        classifier = load_checkpoint(paths.classifier(settings.built_on), kind="classifier")
+    if settings.parent is not None:
+        classifier = load_checkpoint(paths.classifier(settings.parent), kind="classifier")
         if classifier.dataset_digest != images.digest:
             raise InputError(
-                f"{key}.built_on: got {settings.built_on}: its checkpoint has learned {classifier.dataset} "
+                f"{key}.start: got {settings.start}: its checkpoint has learned {classifier.dataset} "
                 f"({classifier.dataset_digest[:12]}...), not {settings.dataset} ({images.digest[:12]}...) as it is now"
             )
         try:
-            take_backbone(autoencoder, settings.architecture, classifier, name=settings.built_on)
+            take_backbone(autoencoder, settings.architecture, classifier, name=settings.parent)
         except InputError as error:
             raise InputError(f"{key}: {error}") from None
     return autoencoder

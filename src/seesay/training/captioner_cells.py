@@ -1,4 +1,4 @@
-"""What a cell of `captioners` starts from: fresh weights, or those of the captioner it is built on."""
+"""The start of a captioner: random weights, or those of another captioner."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from seesay.models.captioners import build_captioner
 from seesay.models.checkpoint import Checkpoint, describe_architecture, load_checkpoint
 from seesay.models.construction import load_weights
 from seesay.params.captioning import CaptionerTraining
-from seesay.params.experiments import NONE
 from seesay.paths import Paths
 
 
@@ -18,7 +17,7 @@ def start_captioner(
 ) -> Captioner:
     """The captioner before training.
 
-    Raises `InputError` where the captioner that it is built on is missing, or is of another architecture, vocabulary or
+    Raises `InputError` where the captioner that it starts from is missing, or is of another architecture, vocabulary or
     size of features.
     """
     captioner = build_captioner(
@@ -28,8 +27,8 @@ def start_captioner(
         seed=seed,
         key=f"captioners.{cell}.learning.architecture",
     )
-    if settings.built_on != NONE:
-        parent = load_checkpoint(paths.captioner(settings.built_on), kind="captioner")
+    if settings.parent is not None:
+        parent = load_checkpoint(paths.captioner(settings.parent), kind="captioner")
         _require_alike(cell, settings, parent, vocabulary, feature_size=feature_size)
         load_weights(captioner, parent.state_dict)
     return captioner
@@ -46,6 +45,6 @@ def _require_alike(
     ):
         if ours != theirs:
             raise InputError(
-                f"{key}.{name}: got {ours}: expected {theirs}, as {settings.built_on} has, which it is built on; "
-                f"change it, or train {settings.built_on} again"
+                f"{key}.{name}: got {ours}: expected {theirs}, as {settings.parent} has, which it starts from; "
+                f"change it, or train {settings.parent} again"
             )

@@ -1,4 +1,4 @@
-"""What a captioner learns: the next word of human captions given the image and the words before, or by reward."""
+"""Training of captioners: on the next word of human captions given the image and the words before, or by reward."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from seesay.data.vocabulary import Vocabulary
 from seesay.models.captioner import Captioner
 from seesay.models.checkpoint import Checkpoint, describe_architecture
 from seesay.params.captioning import CaptionerTraining
-from seesay.params.experiments import NONE
+from seesay.params.references import SCRATCH
 from seesay.seeding import numpy_generator, torch_generator
 from seesay.training.caption_validation import Score, greedy_captions, mean_token_loss
 from seesay.training.loop import LOWEST_LOSS, BestBy, Fit, Log, Step, fit
@@ -65,16 +65,15 @@ def fit_captioner(
     Losses are means per token, <eos> included: train/loss with label smoothing, val/loss without; val/perplexity is
     exp(val/loss). val/cider_d is what `score` gives for greedy captions of the val images; where it does not choose the
     epoch, it is not computed. With `self_critical` the captions come from the captioner and `reward` judges them:
-    train/reward is their mean, train/unended the share cut at the longest length. A captioner that is built on another
+    train/reward is their mean, train/unended the share cut at the longest length. A captioner that starts from another
     keeps that one's scale of features. Raises `InputError` for a split without captions and for features that do not
     go together, `TrainingError` where training goes wrong.
     """
     assert captioner.vocabulary_size == len(vocabulary), "the captioner was built for another vocabulary"
-    names = (settings.features, settings.also_features)[: len(learned)]
-    require_alike(names, [one.features for one in learned])
+    require_alike(settings.features, [one.features for one in learned])
     rows = JoinedFeatures([one.features for one in learned], captioner.looks_at)
     datasets = [one.captions for one in learned]
-    if settings.built_on == NONE:
+    if settings.start == SCRATCH:
         train_images = images_of(datasets, "train")
         captioner.scale.measure(rows.measured(train_images.datasets, train_images.rows))
     best = teach(
@@ -92,7 +91,7 @@ def fit_captioner(
     )
     checkpoint = Checkpoint(
         kind="captioner",
-        dataset=settings.dataset,
+        dataset=settings.datasets[0],
         dataset_digest=datasets[0].digest,
         classes=(),
         vocabulary_digest=vocabulary.digest,
@@ -149,7 +148,7 @@ def teach(
         num_batches=lessons.num_batches,
         compute_step=lessons.compute_step,
         evaluate=evaluate,
-        expected_first_loss=math.log(len(vocabulary)) if settings.built_on == NONE else None,
+        expected_first_loss=math.log(len(vocabulary)) if settings.start == SCRATCH else None,
         seed=seed,
         compute=compute,
         log=log,
@@ -165,7 +164,7 @@ Lesson = tuple[CaptionBatch | ImageBatch, torch.Generator, float]
 
 @dataclass(frozen=True)
 class Lessons:
-    """What `fit` wants to know of batches of some kind."""
+    """The arguments of `fit` for batches of some kind."""
 
     num_batches: int
     batches: Callable[[int], Iterator[Lesson]]

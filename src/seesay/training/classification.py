@@ -56,7 +56,6 @@ def fit_classifier(
     """
     training, augmentation = settings.training, settings.augmentation
     assert training is not None, "only an ensemble has none"
-    assert augmentation is not None, "only an ensemble has none"
     sizes = [
         image_size_at(epoch, training.epochs, images.image_size, settings.progressive_resizing)
         for epoch in range(1, training.epochs + 1)

@@ -1,4 +1,4 @@
-"""What a cell of `classifiers` asks for: networks of several seeds, published weights, a teacher, an ensemble."""
+"""The training of one entry of `classifiers`: several seeds, published weights, a teacher, an ensemble."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seesay.errors import InputError
 from seesay.models.checkpoint import Checkpoint
 from seesay.models.classifiers import build_classifier, ensemble_of, load_members, restore_classifier
 from seesay.models.pretrained import Pretrained, load_pretrained
-from seesay.params.experiments import ENSEMBLE, NONE, Classifier
+from seesay.params.experiments import ENSEMBLE, Classifier
 from seesay.paths import Paths
 from seesay.training.classification import evaluate_classifier, fit_classifier
 from seesay.training.loop import Log
@@ -39,12 +39,12 @@ def make_classifiers(
     log: Log,
     resume: Path | None,
 ) -> Made:
-    """Trains a network for each of the cell's seeds (`seed` where it names none), or averages those it is built on.
+    """Trains a network for each of the cell's seeds (`seed` where it names none), or averages those of its `start`.
 
-    `log` is told of the first network's epochs. Raises `InputError` where the published weights or the cell that this
-    one is built on are missing or do not fit, and `TrainingError` as `fit` does.
+    `log` is told of the first network's epochs. Raises `InputError` where the published weights or the classifier
+    that this one starts from are missing or do not fit, and `TrainingError` as `fit` does.
     """
-    parents = [] if settings.built_on == NONE else load_parents(settings, images, paths)
+    parents = load_parents(settings, images, paths)
     if settings.architecture.name == ENSEMBLE:
         return _ensemble(settings, images, parents, compute=compute, log=log)
     checkpoints: list[Checkpoint] = []
@@ -71,7 +71,7 @@ def _ensemble(
     settings: Classifier, images: PackedImages, members: list[Checkpoint], *, compute: Compute, log: Log
 ) -> Made:
     if len(members) < 2:
-        raise InputError(f"built_on: got {settings.built_on!r}: expected a classifier of two or more seeds")
+        raise InputError(f"start: got {settings.start!r}: expected a classifier of two or more seeds")
     ensemble = ensemble_of(members)
     found = evaluate_classifier(restore_classifier(ensemble), images, compute=compute)
     log(found, step=0)
@@ -80,8 +80,10 @@ def _ensemble(
 
 
 def load_parents(settings: Classifier, images: PackedImages, paths: Paths) -> list[Checkpoint]:
-    """The networks of the cell that this one is built on; `InputError` where they are of other classes."""
-    checkpoints = load_members(paths.classifiers_of(settings.built_on))
+    """The teacher's or the members' networks, none where there is neither; `InputError` for those of other classes."""
+    if settings.parent is None:
+        return []
+    checkpoints = load_members(paths.classifiers_of(settings.parent))
     for checkpoint in checkpoints:
         checkpoint.require_classes(images.classes)
     return checkpoints
@@ -100,7 +102,8 @@ def start_network(
     )
     if not isinstance(classifier, Pretrained):
         return classifier, None
-    folder = paths.weights(settings.initial_weights)
+    assert settings.weights is not None, "settings have seen to this"
+    folder = paths.weights(settings.weights)
     names = [file.name for file in read_source(folder).files]
     if len(names) != 1:
         raise InputError(f"{folder}: expected one file of weights, got {names}")

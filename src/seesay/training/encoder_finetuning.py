@@ -1,4 +1,4 @@
-"""How an encoder learns on: together with the captioner that has learned from its features, from pixels."""
+"""Fine-tuning of an encoder, together with the captioner that has learned from its features, from pixels."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from seesay.models.construction import load_weights
 from seesay.models.seeing_captioner import SeeingCaptioner
 from seesay.models.trainable_encoders import TrainableEncoder, unfreeze
 from seesay.params.captioning import CaptionerTraining
-from seesay.params.experiments import NONE
 from seesay.params.finetuning import FinetunedEncoder
 from seesay.params.reading import validate
+from seesay.params.references import CAPTIONERS
 from seesay.training.caption_validation import Score
 from seesay.training.captioning import teach
 from seesay.training.loop import Fit, Log
@@ -69,9 +69,9 @@ def finetune_encoder(
 def taught_as(trained: Checkpoint, settings: FinetunedEncoder) -> CaptionerTraining:
     """The captioner's own settings, for human captions of its first dataset, with this cell's `training`."""
     changed: dict[str, Any] = {
-        "also_dataset": NONE,
-        "also_features": NONE,
-        "built_on": settings.captioner,
+        "datasets": trained.settings["datasets"][:1],
+        "features": trained.settings["features"][:1],
+        "start": f"{CAPTIONERS}/{settings.captioner}",
         "scheduled_sampling": None,
         "self_critical": None,
         "training": settings.training.model_dump(mode="json"),

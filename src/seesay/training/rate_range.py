@@ -1,4 +1,4 @@
-"""At which learning rates does a network learn? The range test: a rate that rises from step to step, and the loss."""
+"""The learning rate range test: a rate that rises from step to step, and the loss at each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from seesay.data.image_batches import load_images, training_batches
 from seesay.data.packed_images import MANIFEST_FILE, read_packed_images
 from seesay.errors import InputError
 from seesay.models.classifiers import restore_classifier
-from seesay.params.experiments import ENSEMBLE, NONE, Classifier
+from seesay.params.experiments import ENSEMBLE, Classifier
 from seesay.params.reading import PARAMS_FILE, read_section
 from seesay.params.training import Runtime, Training
 from seesay.paths import Paths
@@ -98,10 +98,9 @@ def find_rate_range(root: Path, cell: str, *, low: float, high: float, num_steps
     settings = read_section(root, f"classifiers.{cell}", Classifier)
     if settings.architecture.name == ENSEMBLE:
         key = f"{root / PARAMS_FILE}: classifiers.{cell}"
-        raise InputError(f"{key}: an ensemble is not trained; test what it is built on: {settings.built_on}")
+        raise InputError(f"{key}: an ensemble is not trained; test {settings.parent}, which it averages")
     training, augmentation = settings.training, settings.augmentation
     assert training is not None, "only an ensemble has none"
-    assert augmentation is not None, "only an ensemble has none"
     paths = Paths(root)
     folder = paths.images(settings.dataset)
     if not (folder / MANIFEST_FILE).is_file():
@@ -111,7 +110,7 @@ def find_rate_range(root: Path, cell: str, *, low: float, high: float, num_steps
     images = read_packed_images(folder)
     classifier, rate_scales = start_network(cell, settings, images, paths, seed=seed)
     teacher = None
-    if settings.built_on != NONE:
+    if settings.parent is not None:
         teacher = compute.place(restore_classifier(load_parents(settings, images, paths)[0])).requires_grad_(False)
     train = load_images(images.train, mean=images.channel_mean, std=images.channel_std, device=compute.device)
     size = image_size_at(1, training.epochs, images.image_size, settings.progressive_resizing)

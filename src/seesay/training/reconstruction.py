@@ -58,7 +58,6 @@ def fit_autoencoder(
     that do not fit the images, and `TrainingError` as `fit` does.
     """
     augmentation, training, loss, masking = settings.augmentation, settings.training, settings.loss, settings.masking
-    assert augmentation is not None, "an autoencoder that is trained has these"
     assert training is not None, "an autoencoder that is trained has these"
     assert loss is not None, "an autoencoder that is trained has these"
     size, batch_size = images.image_size, training.batch_size
