@@ -113,7 +113,9 @@ def test_an_annotation_for_a_missing_image_is_named_and_nothing_is_written(root:
     assert not (root / "data/captions/scenes").exists()
 
 
-def test_an_empty_caption_beyond_the_limit_is_refused_and_nothing_is_written(root: Path) -> None:
+def test_an_empty_caption_beyond_the_limit_is_refused(root: Path) -> None:
+    """Nothing is written."""
+
     def empty_first(name: str, content: bytes) -> bytes:
         if not name.endswith("captions_train2017.json"):
             return content

@@ -82,7 +82,7 @@ def content(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Paths(root).features("toy").iterdir()}
 
 
-def test_a_killed_extraction_goes_on_where_it_stood_and_ends_in_the_same_bytes(root: Path) -> None:
+def test_a_killed_extraction_is_resumed_and_ends_in_the_same_bytes(root: Path) -> None:
     assert start(root, 0.0).wait(timeout=600) == 0
     undisturbed = content(root)
     assert sorted(undisturbed) == ["grid.npy", "index.json", "pca.npz", "pooled.npy"]
