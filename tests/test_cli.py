@@ -40,9 +40,10 @@ def gates(root: Path, *rules: str) -> None:
         ('{metric: "evaluate_classifier/resnet9:test/nothing", min: 0.1}', 1),
     ],
 )
-def test_the_gates_exit_status_is_its_verdict_and_the_pipelines_own_verdict_stays(
+def test_the_exit_status_of_gate_is_its_verdict(
     copy: Path, monkeypatch: pytest.MonkeyPatch, rule: str, status: int
 ) -> None:
+    """The pipeline's own verdict stays as it was."""
     gates(copy, rule)
     before = (copy / "reports/gate.json").read_bytes()
     monkeypatch.chdir(copy)
@@ -99,9 +100,7 @@ def test_check_refuses_what_could_not_run(copy: Path, old: str, new: str, says: 
     assert says in str(error.value)
 
 
-def test_check_refuses_a_captioner_that_looks_at_a_grid_of_features_without_one(
-    copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_refuses_a_grid_captioner_on_features_without_a_grid(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LSTMCaptioner, "looks_at", "grid")
     check_architectures(check_workspace(copy))
     text = (copy / "params.yaml").read_text()

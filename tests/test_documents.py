@@ -1,5 +1,6 @@
 """The documents say what is so."""
 
+import ast
 import importlib.util
 import re
 import sys
@@ -54,3 +55,15 @@ def test_the_lock_file_has_hashes_and_names_no_host() -> None:
     pins = re.findall(r"^[a-z0-9][\w.\-\[\]]*==", lock, re.MULTILINE)
     assert len(pins) > 100
     assert lock.count("--hash=sha256:") >= len(pins)
+
+
+def test_no_test_name_is_longer_than_70_characters() -> None:
+    """What a name that long says beyond the behaviour belongs in a docstring."""
+    names = [
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    ]
+    assert len(names) > 1000
+    assert [name for name in names if len(name) > 70] == []

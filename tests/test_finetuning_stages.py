@@ -136,7 +136,7 @@ def prepare(root: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["network", "classifier"])
-def test_features_of_a_finetuned_encoder_differ_and_say_what_it_was_made_from(
+def test_features_of_a_finetuned_encoder_differ_and_name_its_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setenv("SEESAY_TRACKING", "off")

@@ -119,7 +119,7 @@ def test_the_report_has_both_paths_and_their_ratio(benchmark, workspace, capsys)
     assert "JPEG files: the archive's own files" in capsys.readouterr().out
 
 
-def test_time_to_accuracy_stops_at_the_accuracy_or_says_that_it_was_not_reached(benchmark, workspace):
+def test_time_to_accuracy_stops_there_or_says_that_it_was_not_reached(benchmark, workspace):
     (result,) = run(benchmark, workspace, "--time-to-accuracy", "0.01")["results"]  # any guess is as good
     for path in result["paths"].values():
         assert path["epochs"] <= 2

@@ -107,7 +107,7 @@ def test_turning_one_switch_off_leaves_the_other_draws_as_they_were(off):
 
 
 @pytest.mark.parametrize("switch", ["resized_crop", "affine", "colour_jitter", "trivial_augment"])
-def test_each_switch_is_random_per_image_and_the_same_for_the_same_generator(switch):
+def test_each_switch_is_random_per_image_and_repeats_with_the_generator(switch):
     image = torch.randint(256, (1, SIZE, SIZE, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     augmentation = Augmentation(flip=False, crop_padding=0, cutout=0.0).model_copy(
         update={switch: getattr(settings(**ON), switch)}

@@ -168,7 +168,8 @@ def test_two_datasets_reach_the_batches_each_with_its_own_features(many):
     assert examples(shuffled_batches(both, features, batch_size=8, seed=0, epoch=1, device=CPU)) == sorted(expected)
 
 
-def test_images_and_references_are_listed_alike_without_those_that_have_no_caption():
+def test_images_and_references_leave_out_images_without_captions():
+    """Both are listed in the same order."""
     first, second = records_of(["a red ball"], [], ["ball", "red"]), records_of(["rolls."])
     images = images_of([first, second], "train")
     assert images.datasets.tolist() == [0, 0, 1]

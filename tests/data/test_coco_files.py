@@ -63,7 +63,7 @@ def test_the_note_names_files_and_digests_but_no_place_of_this_machine(tmp_path:
         assert "home" not in (Paths(tmp_path).raw_captions("own") / name).read_text()
 
 
-def test_equal_files_elsewhere_and_written_in_another_order_give_equal_bytes(tmp_path: Path) -> None:
+def test_equal_files_elsewhere_and_in_another_order_give_equal_bytes(tmp_path: Path) -> None:
     for root, numbers in ((tmp_path / "a", (1, 2, 3, 4)), (tmp_path / "b", (4, 2, 3, 1))):
         root.mkdir()
         source = own_source(root / "home")
@@ -86,7 +86,8 @@ def test_paths_may_be_relative_to_the_workspace(tmp_path: Path) -> None:
     assert len(prepare(tmp_path)) == 7
 
 
-def test_annotations_that_changed_are_refused_with_the_checksum_to_write_and_the_old_ones_stay(tmp_path: Path) -> None:
+def test_changed_annotations_are_refused_and_the_old_ones_stay(tmp_path: Path) -> None:
+    """The message has the checksum to write."""
     source = own_source(tmp_path / "home")
     fetch(source, tmp_path)
     before = (Paths(tmp_path).raw_captions("own") / "captions_train.json").read_bytes()

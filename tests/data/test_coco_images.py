@@ -36,7 +36,8 @@ def test_a_subset_has_each_splits_share_and_at_least_one_of_each():
     assert counts(16, 12, 4) == (12, 4)
 
 
-def test_a_larger_subset_of_the_same_seed_holds_the_smaller_and_another_seed_gives_another():
+def test_a_larger_subset_of_the_same_seed_holds_the_smaller():
+    """Another seed gives another subset."""
     def names(num_images: int, seed: int = 0) -> set[str]:
         chosen = choose_images(offered(120, 40), num_images=num_images, seed=seed)
         return {image.member for images in chosen.values() for image in images}
@@ -127,7 +128,7 @@ def test_images_that_are_here_and_decode_are_kept_and_others_are_removed(fetch, 
     assert len(images_asked(file_server)) == 4
 
 
-def test_images_that_nobody_has_or_that_are_cut_are_named_and_the_others_kept(fetch, file_server, tmp_path):
+def test_missing_or_cut_images_are_named_and_the_others_kept(fetch, file_server, tmp_path):
     fetch()
     lost, cut, *_ = images_in(tmp_path)
     for name in (lost, cut):
@@ -147,7 +148,7 @@ def mirrored(members: Mapping[str, bytes], split: str) -> dict[str, bytes]:
     return {name: content for name, content in members.items() if name.startswith(split)}
 
 
-def test_a_mirror_gives_single_files_and_members_of_its_archives_as_substitutes(
+def test_a_mirror_gives_single_files_and_archive_members_as_substitutes(
     fetch, file_server, members, mirror_folder, make_zip, tmp_path
 ):
     archive = make_zip(mirrored(members, "val2017"))

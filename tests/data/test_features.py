@@ -116,9 +116,10 @@ def test_views_follow_the_images_and_are_not_counted_as_images(tmp_path: Path) -
     assert (features.report()["num_images"], features.report()["num_views"]) == (4, 2)
 
 
-def test_an_image_of_train_is_itself_or_one_of_its_views_equally_often_and_others_are_always_themselves(
+def test_an_image_of_train_is_itself_or_one_of_its_views_equally_often(
     tmp_path: Path,
 ) -> None:
+    """Images of other splits are always themselves."""
     features = write_with_views(tmp_path)
     rows = np.repeat(np.arange(4), 3_000)
     varied = features.vary(rows, generator=np.random.default_rng(0)).reshape(4, 3_000)
@@ -232,9 +233,10 @@ def test_a_damaged_index_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["pooled", "grid"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
-def test_values_that_float16_cannot_hold_are_refused_and_nothing_is_written(
+def test_values_that_float16_cannot_hold_are_refused(
     tmp_path: Path, kind: str, value: float
 ) -> None:
+    """Nothing is written."""
     arrays = {"pooled": POOLED.copy(), "grid": GRID.copy()}
     arrays[kind].reshape(3, -1)[1, 2] = value
     name = dataset().records[1].file_name

@@ -93,7 +93,7 @@ def test_a_file_that_changed_meanwhile_is_fetched_whole(file_server, tmp_path):
     assert (tmp_path / "raw/tiny" / NAME).read_bytes() == OFFICIAL
 
 
-def test_a_changed_file_on_a_server_without_versions_is_noticed_by_its_checksum(file_server, tmp_path, monkeypatch):
+def test_a_checksum_notices_a_changed_file_on_a_server_without_versions(file_server, tmp_path, monkeypatch):
     part = tmp_path / ".work/downloads" / f"{NAME}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(OTHER[:65536])
@@ -136,7 +136,7 @@ def test_a_wrong_checksum_names_url_and_both_checksums_and_leaves_nothing(file_s
     assert list((tmp_path / ".work/downloads").glob("*.part")) == []
 
 
-def test_a_download_cut_short_by_a_server_that_tells_no_length_fails_its_checksum(file_server, tmp_path):
+def test_a_download_of_unknown_length_cut_short_fails_its_checksum(file_server, tmp_path):
     file_server.files[NAME] = OFFICIAL
     file_server.has_lengths = False
     file_server.cut_after[NAME] = [1000]
@@ -145,7 +145,7 @@ def test_a_download_cut_short_by_a_server_that_tells_no_length_fails_its_checksu
     assert files_in(tmp_path) == []
 
 
-def test_a_mirror_is_looked_in_first_and_its_other_file_is_noted_as_a_substitute(
+def test_a_mirror_comes_first_and_its_other_file_is_noted_as_substitute(
     file_server, mirror_folder, tmp_path, capsys
 ):
     file_server.files[NAME] = OFFICIAL
@@ -168,7 +168,7 @@ def test_a_mirror_may_be_a_web_server(file_server, tmp_path):
     assert fetch(source_at("http://127.0.0.1:9"), tmp_path, file_server.url).substitutes == (NAME,)
 
 
-def test_without_the_mirror_a_substitute_that_is_here_is_kept_and_still_named(file_server, mirror_folder, tmp_path):
+def test_a_substitute_is_kept_and_still_named_without_the_mirror(file_server, mirror_folder, tmp_path):
     source = source_at(file_server.url)
     fetch(source, tmp_path, mirror_folder({NAME: OTHER}))
     assert fetch(source, tmp_path).substitutes == (NAME,)
@@ -189,9 +189,10 @@ def test_what_the_mirror_lacks_comes_from_the_official_url(file_server, mirror_f
 
 
 @pytest.mark.parametrize("is_listed", [False, True])
-def test_what_neither_mirror_nor_url_has_ends_in_one_error_naming_all_three(
+def test_what_neither_mirror_nor_url_has_ends_in_one_error(
     file_server, mirror_folder, tmp_path, is_listed
 ):
+    """The error names the file, the mirror and the URL."""
     folder = mirror_folder({NAME: OTHER} if is_listed else {"other.zip": b"1"})
     (folder / NAME).unlink(missing_ok=True)
     with pytest.raises(Unreachable) as caught:
@@ -252,7 +253,8 @@ def test_weights_that_do_not_say_whose_they_are_are_refused(tmp_path):
         read_architecture(tmp_path)
 
 
-def test_both_archives_of_flickr8k_are_fetched_and_those_of_an_earlier_choice_removed(file_server, tmp_path):
+def test_both_archives_of_flickr8k_are_fetched(file_server, tmp_path):
+    """The archives of an earlier choice are removed."""
     archives = {}
     for name in ("text.zip", "images.zip"):
         file_server.files[name] = name.encode()
@@ -264,9 +266,10 @@ def test_both_archives_of_flickr8k_are_fetched_and_those_of_an_earlier_choice_re
     assert sorted(path.name for path in (tmp_path / "f").iterdir()) == ["images.zip", "source.json", "text.zip"]
 
 
-def test_a_disk_that_fills_up_names_the_file_and_leaves_nothing_under_the_final_name(
+def test_a_disk_that_fills_up_leaves_nothing_under_the_final_name(
     file_server, tmp_path, monkeypatch
 ):
+    """The error names the file."""
     file_server.files[NAME] = OFFICIAL
     real_open = Path.open
 

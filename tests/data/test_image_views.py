@@ -73,7 +73,7 @@ def test_about_half_of_the_views_are_mirrored_and_none_without_flip():
     assert all(same(upright[row], image) for row in range(1, 201))
 
 
-def test_a_view_depends_on_image_number_and_seed_and_not_on_the_order_of_asking():
+def test_a_view_depends_on_image_number_and_seed_and_not_on_the_order():
     images = [ramp(), ramp()]
     seen, again = (ViewedImages(images, [0, 1], views(), size=64) for _ in range(2))
     expected = [np.asarray(seen[row]) for row in range(2, 6)]

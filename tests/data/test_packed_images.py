@@ -146,7 +146,7 @@ def test_a_disk_that_fills_up_leaves_the_earlier_dataset_as_it_was(packed, folde
     assert read_packed_images(folder).digest == packed.digest
 
 
-def test_a_really_full_disk_is_one_error_naming_the_file_and_leaves_nothing(packed, small_disk):
+def test_a_really_full_disk_is_an_error_with_the_file_and_leaves_nothing(packed, small_disk):
     large = np.zeros((100, 64, 64, 3), np.uint8)  # 1.2 MB on 128 kB
     train = ImageSplit(large, np.zeros(100, np.int64), tuple(map(str, range(100))))
     with pytest.raises(OSError, match=r"train_images\.npy"):

@@ -257,7 +257,8 @@ def rewrite_train_annotations(folder: Path, content: dict[str, Any]) -> None:
     write_zip(folder / "annotations_trainval2017.zip", {f"annotations/{name}": text for name, text in members.items()})
 
 
-def test_one_annotation_id_for_all_captions_loses_none_and_a_copy_of_an_annotation_counts_once(tmp_path: Path) -> None:
+def test_one_annotation_id_for_all_captions_loses_none(tmp_path: Path) -> None:
+    """A copy of an annotation counts once."""
     folder = write_coco(tmp_path / "raw")
     content = json.loads(annotations({i: ["a dog", "a cat"] for i in TRAIN}))
     for annotation in content["annotations"]:

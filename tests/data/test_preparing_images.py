@@ -105,7 +105,8 @@ def test_a_picture_in_two_training_classes_is_left_out_of_both(prepare, make_mem
     assert report["duplicates"]["same_bytes"] == 2
 
 
-def test_of_copies_within_a_class_the_first_is_kept_also_when_only_the_pixels_are_the_same(prepare, make_members):
+def test_the_first_of_copies_within_a_class_is_kept(prepare, make_members):
+    """Images are copies also when only their pixels are the same."""
     members = make_members()
     with Image.open(io.BytesIO(members[train_member(C[4], 0)])) as image:
         buffer = io.BytesIO()
@@ -145,7 +146,8 @@ def test_more_left_out_of_a_class_than_allowed_names_the_files(prepare, make_mem
     assert f"{C[2]}_0.JPEG (in the test split: val/images/val_0.JPEG)" in str(caught.value)
 
 
-def test_a_truncated_jpeg_beyond_the_limit_is_named_and_within_it_is_left_out_and_listed(prepare, make_members):
+def test_a_truncated_jpeg_beyond_the_limit_is_named(prepare, make_members):
+    """Within the limit it is left out and listed."""
     members = make_members()
     members[train_member(C[5], 2)] = members[train_member(C[5], 2)][:-60]
     members[train_member(C[6], 0)] = b"not an image"

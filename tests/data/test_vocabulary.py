@@ -105,7 +105,7 @@ def test_a_vocabulary_of_two_datasets_counts_both_train_splits() -> None:
     assert build_vocabulary(dataset(), second(("zebra", "zebra")), min_count=2).tokens[4:] == ("a", "dog", "runs", "zebra")
 
 
-def test_the_digest_of_two_datasets_covers_both_and_that_of_one_is_unchanged() -> None:
+def test_the_digest_of_two_datasets_covers_both_and_of_one_is_unchanged() -> None:
     alone, both = build_vocabulary(dataset(), min_count=1), build_vocabulary(dataset(), second(), min_count=1)
     changed = build_vocabulary(dataset(), second(("a zebra runs", "two cows")), min_count=1)
     assert len({alone.captions_digest, both.captions_digest, changed.captions_digest}) == 3

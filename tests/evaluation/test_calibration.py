@@ -54,7 +54,7 @@ def test_no_other_temperature_has_a_lower_loss_on_what_it_is_fitted_on():
     assert best < min(cross_entropy(scaled(split, temperature * factor)) for factor in (0.9, 0.99, 1.01, 1.1))
 
 
-def test_a_temperature_changes_no_decision_and_a_fitted_one_mends_calibration():
+def test_a_fitted_temperature_mends_calibration_and_changes_no_decision():
     val, test = random_predictions(3, scale=3.0), random_predictions(4, scale=3.0)
     calibrated = scaled(test, fit_temperature(val))
     assert np.array_equal(calibrated.predicted, test.predicted)

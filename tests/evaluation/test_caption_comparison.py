@@ -47,7 +47,8 @@ def test_the_drop_is_the_share_lost_with_another_image_in_each_ones_place():
     assert "shuffled_drop" not in captioner_row("a", "d", {"test/cider_d": 0.0, "test_shuffled/cider_d": 0.0})
 
 
-def test_floors_are_rows_once_a_dataset_and_the_nearest_neighbour_once_a_feature_array():
+def test_every_floor_is_one_row_per_dataset():
+    """Only the nearest neighbour has a row for each feature array."""
     scores = {"floor_constant/cider_d": 0.1, "floor_nearest/cider_d": 0.2, "human/cider_d": 0.8, "human/bleu4": 0.2}
     metrics = {"a": scores, "b": scores, "c": scores | {"floor_nearest/cider_d": 0.15}}
     rows = floor_rows("d", metrics, {"a": "mobilenet", "b": "mobilenet", "c": "resnet9"})

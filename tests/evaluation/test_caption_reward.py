@@ -35,7 +35,7 @@ def test_rewards_are_cider_d_with_eos_as_a_word():
         assert value == pytest.approx(references.score(shown)[image], abs=1e-12)
 
 
-def test_a_caption_equal_to_the_only_reference_scores_ten_in_the_orders_that_tell_something():
+def test_a_caption_equal_to_the_only_reference_scores_its_ten():
     """ "a" and <eos> are in the references of all images and weigh nothing; "a <eos>" is all: 10 * 1 / 4."""
     assert reward_of(2, "a") == pytest.approx(2.5)
 

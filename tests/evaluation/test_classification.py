@@ -101,7 +101,7 @@ def test_metrics_have_their_keys_and_top5_only_where_it_means_something(split):
     assert all(type(value) is float for value in metrics.values())
 
 
-def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_have_images(split):
+def test_balanced_accuracy_is_the_mean_recall_over_classes_with_images(split):
     # a: 1 of 2, b: 1 of 1, c: 0 of 1
     assert metrics_of(split, split)["test/balanced_accuracy"] == pytest.approx((1 / 2 + 1 + 0) / 3)
     only_a = SplitPredictions(split.logits[:1], split.labels[:1], split.class_labels)

@@ -11,9 +11,7 @@ ARCHITECTURE = Architecture(name="mlp", hidden_sizes=[4], dropout=0.0)
 SETTINGS = Evaluation(batch_size=5, panel_images=1, panel_seed=0, bootstrap_resamples=9, bootstrap_seed=0)
 
 
-def test_the_first_network_is_the_one_that_is_judged_and_seeds_only_add_their_spread(
-    make_images, new_checkpoint, compute
-):
+def test_the_first_network_is_judged_and_seeds_only_add_their_spread(make_images, new_checkpoint, compute):
     images = make_images()
     first, second = new_checkpoint(images, ARCHITECTURE), new_checkpoint(images, ARCHITECTURE, seed=1)
     predictions, alone = measure_classifier([first], images, SETTINGS, compute=compute)
@@ -25,9 +23,8 @@ def test_the_first_network_is_the_one_that_is_judged_and_seeds_only_add_their_sp
     assert both["seeds/val/top1_mean"] == pytest.approx((alone["val/top1"] + other["val/top1"]) / 2)
 
 
-def test_the_mirror_image_counts_only_where_it_is_asked_for_and_under_a_key_of_its_own(
-    make_images, new_checkpoint, compute
-):
+def test_the_mirror_image_counts_only_on_request(make_images, new_checkpoint, compute):
+    """It then has a key of its own."""
     images = make_images()
     _, plain = measure_classifier([new_checkpoint(images, ARCHITECTURE)], images, SETTINGS, compute=compute)
     flipping = SETTINGS.model_copy(update={"test_time_flip": True})

@@ -91,7 +91,7 @@ def test_metrics_of_hand_made_images_are_torchmetrics_own(hand_made):
     assert psnr_of(ours.mse)[1] == pytest.approx(-10 * math.log10(0.04))
 
 
-def test_errors_where_something_is_hidden_are_torchmetrics_own_over_those_pixels(hand_made):
+def test_errors_of_hidden_pixels_are_those_of_torchmetrics(hand_made):
     split, drawn = hand_made
     hidden = evaluation_masks(Masking(patch_size=4, share=0.25, evaluation_seed=1), "test", 3, image_size=16)
     ours = psnr_of(mse_where(compare_drawn(drawn, split, batch_size=2).squared_errors, hidden))

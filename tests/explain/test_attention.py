@@ -103,7 +103,7 @@ def test_attention_is_read_as_it_was_written_word_by_word(tmp_path):
         assert np.array_equal(read.weights[image_id], rows)
 
 
-def test_a_captioner_of_pooled_features_leaves_a_file_that_says_why_there_is_no_attention(tmp_path):
+def test_a_captioner_of_pooled_features_says_why_there_is_no_attention(tmp_path):
     write_attention(tmp_path / "x", KeptAttention("pooled", 1.0, {}, {}))
     assert "pooled features" in (tmp_path / "x/attention.json").read_text()
     assert not (tmp_path / "x/weights.npy").exists()

@@ -54,7 +54,7 @@ class TestEncoderMaps:
         assert [layer_at(depth, 8) for depth in (0.0, 0.05, 0.5, 0.9, 1.0)] == [0, 0, 4, 6, 7]
         assert [layer_at(depth, 1) for depth in (0.0, 0.5, 1.0)] == [0, 0, 0]
 
-    def test_are_of_the_chosen_depths_of_the_encoder_alone_as_large_as_the_image(self, autoencoder, images, compute):
+    def test_are_of_the_chosen_depths_of_the_encoder_and_as_large_as_the_image(self, autoencoder, images, compute):
         layers = encoder_maps(autoencoder, images.test, DEPTHS, batch_size=3, compute=compute)
         # four convolutions of the backbone; that into latents only mixes, those of the decoder are not the encoder's
         assert [(one.number, one.num_layers, one.side) for one in layers] == [(1, 4, 16), (3, 4, 8), (4, 4, 8)]

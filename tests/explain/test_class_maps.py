@@ -54,7 +54,8 @@ def test_an_ensemble_s_map_is_the_mean_of_its_members_maps(corners):
     np.testing.assert_allclose(found.maps, [[[1, 0], [1, 0.5]]])
 
 
-def test_without_convolutions_it_is_the_gradient_at_the_pixels_averaged_over_their_neighbourhood():
+def test_without_convolutions_the_map_is_the_gradient_at_the_pixels():
+    """It is averaged over each pixel's neighbourhood."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 11 * 11, 2, bias=False))
     with torch.no_grad():
         network[1].weight.zero_()

@@ -38,7 +38,7 @@ def test_a_network_that_begins_with_neither_has_no_filters():
     assert first_filters(nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 2)), image_size=4) is None
 
 
-def test_activations_are_maps_of_the_first_the_middle_and_the_last_convolution():
+def test_activations_are_of_the_first_middle_and_last_convolution():
     """Of five convolutions each makes of its first channel: the same, one of opposite sign, one twice as strong."""
     layers = [nn.Conv2d(3, 3, 1, bias=False) for _ in range(5)]
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_of_an_ensemble_the_first_member_is_shown():
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_every_classifier_shows_its_filters_and_if_it_is_convolutional_its_maps(contract, name):
+def test_every_classifier_shows_its_filters_and_convolutional_ones_maps(contract, name):
     classifier, size = contract.build(name).eval(), contract.IMAGE_SIZE
     filters = first_filters(classifier, image_size=size)
     assert 0 <= filters.pictures.min() < 0.5 < filters.pictures.max() <= 1

@@ -236,7 +236,7 @@ def greedily(captioner, features, *, num_words):
 
 
 @pytest.mark.parametrize("name", ATTENDING)
-def test_attention_is_shared_among_the_places_and_differs_between_images_and_words(name, tokens):
+def test_attention_sums_to_one_and_differs_between_images_and_words(name, tokens):
     captioner = build(name).eval()
     weights = captioner.attention(features_for(captioner), tokens)
     assert weights.shape == (5, 7, NUM_PLACES)
@@ -247,7 +247,7 @@ def test_attention_is_shared_among_the_places_and_differs_between_images_and_wor
 
 
 @pytest.mark.parametrize("name", ATTENDING)
-def test_the_order_of_places_changes_where_attention_is_but_not_what_is_said(name, tokens):
+def test_the_order_of_places_moves_attention_and_changes_no_words(name, tokens):
     captioner = build(name).eval()
     features, order = features_for(captioner), torch.tensor([2, 0, 3, 1])
     moved = features[:, order]
@@ -257,7 +257,7 @@ def test_the_order_of_places_changes_where_attention_is_but_not_what_is_said(nam
     )
 
 
-def test_an_unknown_architecture_and_wrong_arguments_are_refused_by_their_key(name):
+def test_unknown_architectures_and_wrong_arguments_are_refused_by_key(name):
     with pytest.raises(
         InputError,
         match=r"captioners\.x\.learning\.architecture\.name: got 'gpt': expected one of att2in, gru, lstm, soft",

@@ -267,7 +267,7 @@ def test_no_images_give_no_captions(captioner, features, decoding):
     assert decode(captioner, features[:0], decoding, seed=0) == []
 
 
-def test_a_beams_candidates_are_all_it_finished_and_what_was_open_at_the_end():
+def test_a_beams_candidates_are_all_finished_and_those_open_at_the_end():
     # "<eos>" 0.4 and "a <eos>" 0.6 x 0.5 = 0.3 are finished; then "a a" 0.6 x 0.5 is as long as can be.
     captioner = NextWordTable(table_of({BOS: {EOS: 0.4, A: 0.6}, A: {EOS: 0.5, A: 0.5}}))
     ((first, second, third),) = searching.beam_search(captioner, IMAGE, beam_size=3, length_penalty=0.0, max_length=2)
@@ -311,7 +311,7 @@ def test_the_first_group_is_a_beam_of_its_own_whatever_the_penalty(captioner, fe
         assert of_image[0].score >= first[0].score - 1e-6
 
 
-def test_a_high_penalty_gives_each_group_a_word_of_its_own_at_each_position():
+def test_a_high_penalty_gives_each_group_its_own_word_at_each_position():
     table = table_of({token: {A: 0.7, B: 0.2, C: 0.1} for token in (BOS, A, B, C)})
     (found,) = decode(
         NextWordTable(table), IMAGE, diverse(beam_size=3, num_groups=3, diversity_penalty=9.0, max_length=3), seed=0

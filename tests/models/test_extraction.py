@@ -95,7 +95,7 @@ def test_the_batch_size_does_not_change_the_features_beyond_rounding():
     np.testing.assert_allclose(one, all_at_once, atol=1e-5)
 
 
-def test_rows_that_are_there_already_are_left_out_and_batches_stay_the_same():
+def test_rows_already_there_are_left_out_and_batches_stay_the_same():
     rows, images = KeptRows(num_done=8), [grey(10 * row) for row in range(11)]
     extract(images, rows=rows)
     assert rows.starts == [8]

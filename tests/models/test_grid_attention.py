@@ -39,7 +39,7 @@ def test_dropout_takes_a_value_from_all_places_of_an_image():
     torch.testing.assert_close(values, torch.where(dropped.unsqueeze(1), 0.0, 2 * kept))
 
 
-def test_without_gradients_images_are_looked_at_in_parts_and_nothing_else_changes(monkeypatch):
+def test_looking_at_images_in_parts_without_gradients_changes_nothing(monkeypatch):
     grid = grid_attention()
     draw = torch.Generator().manual_seed(1)
     query, keys, values = (torch.randn(7, length, size, generator=draw) for length, size in ((3, 2), (9, 2), (9, 5)))

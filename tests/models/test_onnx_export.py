@@ -56,7 +56,8 @@ def exported(network, size, **metadata):
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_every_classifier_answers_the_same_from_its_file_whatever_the_batch(contract, networks, name):
+def test_every_classifier_answers_the_same_from_its_file(contract, networks, name):
+    """It does so for every batch size."""
     network, size = networks(name), contract.IMAGE_SIZE
     run = exported(network, size)
     for count in (1, 5):

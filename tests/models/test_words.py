@@ -28,7 +28,7 @@ def test_a_tied_word_is_said_by_the_product_with_its_own_vector():
     assert words.logits(torch.tensor([0.5, 1.0, 3.0]))[5].item() == pytest.approx(-0.25)
 
 
-def test_tied_weights_are_one_parameter_saved_once_and_tied_again_when_loaded():
+def test_tied_weights_are_saved_once_and_tied_again_when_loaded():
     words = words_of()
     assert sorted(words.state_dict()) == ["bias", "vectors.weight"]
     buffer = io.BytesIO()
@@ -72,7 +72,8 @@ def test_padding_is_a_vector_of_zeros_that_no_input_teaches(tie_weights):
     assert words.vectors.weight.grad[PAD].eq(0).all()
 
 
-def test_embedding_dropout_drops_whole_words_at_the_asked_rate_and_keeps_the_mean():
+def test_embedding_dropout_drops_whole_words_at_the_asked_rate():
+    """The mean stays as it is."""
     words = words_of(embedding_dropout=0.25)
     tokens = torch.full((100, 100), 4)
     whole = words.embed(tokens) / words.vectors.weight[4]

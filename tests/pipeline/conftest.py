@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,15 @@ from seesay.workspace import prepare_workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
+PYTHON = Path(sys.executable).parent
+KEPT = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "SEESAY_", "DVC_", "MIRROR"))}
+ENVIRONMENT = {**KEPT, "OMP_NUM_THREADS": "1"}
+
+spec = importlib.util.spec_from_file_location("warm_python", HERE / "warm_python.py")
+assert spec is not None
+assert spec.loader is not None
+warm = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(warm)
 
 
 @dataclass(frozen=True)
@@ -34,19 +44,19 @@ class Repro:
 class Workspace:
     root: Path
     tracking: bool
+    python: Path
+    """The folder of the `python` that runs DVC and the stages."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = os.pathsep.join([str(self.python), str(PYTHON), ENVIRONMENT["PATH"]])
+        return {**ENVIRONMENT, "PATH": path} | ({} if self.tracking else {"SEESAY_TRACKING": "off"})
 
     def command(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        environment = {
-            key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "SEESAY_", "DVC_"))
-        }
-        environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
-        environment["OMP_NUM_THREADS"] = "1"
-        environment.pop("MIRROR", None)
-        if not self.tracking:
-            environment["SEESAY_TRACKING"] = "off"
         return subprocess.run(
-            [sys.executable, "-m", *map(str, arguments)],
-            cwd=self.root, env=environment, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [str(self.python / "python"), "-m", *map(str, arguments)],
+            cwd=self.root, env=self.environment, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
     def repro(self, *arguments: str) -> Repro:
@@ -75,14 +85,21 @@ class Workspace:
         return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in sorted(self.root.glob(pattern))}
 
 
-def make_workspace(root: Path, *, tracking: bool) -> Workspace:
-    prepare_workspace(ROOT, root, overrides=HERE / "tiny.yaml", gates=HERE / "tiny_gates.yaml")
-    return Workspace(root, tracking)
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[Path]:
+    """The folder of a `python` that has everything imported, see `warm_python.py`."""
+    python = warm.WarmPython(ENVIRONMENT)
+    yield python.folder
+    python.end()
 
 
 @pytest.fixture(scope="module")
-def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Workspace]:
+def new_workspace(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Callable[..., Workspace]:
+    """Workspaces with MLflow, whose tracker looks for DVC among a stage's parents, have an ordinary `python`."""
+
     def make(*, tracking: bool) -> Workspace:
-        return make_workspace(tmp_path_factory.mktemp("workspace"), tracking=tracking)
+        root = tmp_path_factory.mktemp("workspace")
+        prepare_workspace(ROOT, root, overrides=HERE / "tiny.yaml", gates=HERE / "tiny_gates.yaml")
+        return Workspace(root, tracking, PYTHON if tracking else warm_python)
 
     return make

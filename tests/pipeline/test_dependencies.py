@@ -71,7 +71,8 @@ def test_every_stage_leaves_a_run_record_that_no_stage_depends_on() -> None:
         assert not [dependency for dependency in body(stage)["deps"] if dependency.startswith("runs")], stage
 
 
-def test_the_closure_follows_imports_inside_functions_and_not_those_for_type_checking(tmp_path: Path) -> None:
+def test_the_closure_follows_imports_inside_functions(tmp_path: Path) -> None:
+    """It does not follow those for type checking."""
     package = tmp_path / "src/seesay"
     package.mkdir(parents=True)
     (package / "a.py").write_text("def f():\n    from seesay import b\n")

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+RunStage = Callable[..., subprocess.CompletedProcess[str]]
+
 
 @pytest.fixture(scope="module")
 def prepared(new_workspace: Callable[..., Any]) -> Any:
@@ -36,13 +38,14 @@ def root(prepared: Any, tmp_path: Path) -> Path:
     return copy
 
 
-def run_stage(root: Path, stage: str, cell: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    kept = {
-        key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "SEESAY_", "DVC_", "MIRROR"))
-    }
-    environment = {**kept, "OMP_NUM_THREADS": "1", "SEESAY_TRACKING": "off", **variables}
-    command = [sys.executable, f"stages/{stage}.py", cell]
-    return subprocess.run(command, cwd=root, env=environment, text=True, capture_output=True, check=False)
+@pytest.fixture
+def run_stage(prepared: Any) -> RunStage:
+    def run(root: Path, stage: str, cell: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = [str(prepared.python / "python"), f"stages/{stage}.py", cell]
+        environment = prepared.environment | variables
+        return subprocess.run(command, cwd=root, env=environment, text=True, capture_output=True, check=False)
+
+    return run
 
 
 def one_error(done: subprocess.CompletedProcess[str]) -> str:
@@ -69,7 +72,7 @@ def only(folder: Path, pattern: str) -> Path:
     return path
 
 
-def test_a_corrupt_zip_is_named_and_nothing_is_written(root: Path) -> None:
+def test_a_corrupt_zip_is_named_and_nothing_is_written(root: Path, run_stage: RunStage) -> None:
     archive = only(root / "data/raw/images/scenes", "*.zip")
     archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
     shutil.rmtree(root / "data/images")
@@ -77,7 +80,7 @@ def test_a_corrupt_zip_is_named_and_nothing_is_written(root: Path) -> None:
     assert not (root / "data/images/scenes10").exists()
 
 
-def test_a_truncated_jpeg_is_named_and_nothing_is_written(root: Path) -> None:
+def test_a_truncated_jpeg_is_named_and_nothing_is_written(root: Path, run_stage: RunStage) -> None:
     cut: list[str] = []
 
     def truncate(name: str, content: bytes) -> bytes:
@@ -98,7 +101,7 @@ def test_a_truncated_jpeg_is_named_and_nothing_is_written(root: Path) -> None:
     assert not (root / "data/images/scenes10").exists()
 
 
-def test_an_annotation_for_a_missing_image_is_named_and_nothing_is_written(root: Path) -> None:
+def test_an_annotation_for_a_missing_image_is_named_and_nothing_is_written(root: Path, run_stage: RunStage) -> None:
     dropped: list[str] = []
 
     def drop_first(name: str, content: bytes) -> bytes | None:
@@ -113,7 +116,9 @@ def test_an_annotation_for_a_missing_image_is_named_and_nothing_is_written(root:
     assert not (root / "data/captions/scenes").exists()
 
 
-def test_an_empty_caption_beyond_the_limit_is_refused_and_nothing_is_written(root: Path) -> None:
+def test_an_empty_caption_beyond_the_limit_is_refused(root: Path, run_stage: RunStage) -> None:
+    """Nothing is written."""
+
     def empty_first(name: str, content: bytes) -> bytes:
         if not name.endswith("captions_train2017.json"):
             return content
@@ -128,7 +133,7 @@ def test_an_empty_caption_beyond_the_limit_is_refused_and_nothing_is_written(roo
     assert not (root / "data/captions/scenes").exists()
 
 
-def test_an_output_folder_that_cannot_be_made_is_named(root: Path) -> None:
+def test_an_output_folder_that_cannot_be_made_is_named(root: Path, run_stage: RunStage) -> None:
     """A file stands in its way: root, as whom CI may run, is stopped by no permission."""
     shutil.rmtree(root / "data/images")
     (root / "data/images").write_text("in the way")
@@ -136,7 +141,7 @@ def test_an_output_folder_that_cannot_be_made_is_named(root: Path) -> None:
     assert (root / "data/images").read_text() == "in the way"
 
 
-def test_a_folder_that_may_not_be_written_is_named(root: Path) -> None:
+def test_a_folder_that_may_not_be_written_is_named(root: Path, run_stage: RunStage) -> None:
     shutil.rmtree(root / "models", ignore_errors=True)
     (root / "models").mkdir()
     (root / "models").chmod(0o500)
@@ -182,7 +187,7 @@ def full_disk(root: Path) -> Iterator[Callable[[str], Path]]:
     ids=["packed images", "checkpoint", "training state"],
 )
 def test_a_full_disk_is_one_error_and_leaves_nothing(
-    root: Path, full_disk: Callable[[str], Path], folder: str, stage: str, cell: str
+    root: Path, run_stage: RunStage, full_disk: Callable[[str], Path], folder: str, stage: str, cell: str
 ) -> None:
     place = full_disk(folder)
     error = one_error(run_stage(root, stage, cell))  # numpy's own words for it, or the system's
@@ -192,7 +197,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(
     assert not (root / f"runs/{stage}/{cell}.json").exists() or stage == "prepare_images"
 
 
-def test_a_tracking_server_that_is_down_costs_one_warning(root: Path) -> None:
+def test_a_tracking_server_that_is_down_costs_one_warning(root: Path, run_stage: RunStage) -> None:
     done = run_stage(
         root, "train_classifier", "mlp", SEESAY_TRACKING="on", MLFLOW_TRACKING_URI="http://127.0.0.1:9",
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="1", SEESAY_TRACKING_TIMEOUT="8",
@@ -204,7 +209,7 @@ def test_a_tracking_server_that_is_down_costs_one_warning(root: Path) -> None:
     assert json.loads((root / "runs/train_classifier/mlp.json").read_text())["run_id"] is None
 
 
-def test_a_mirror_without_the_file_and_no_network_is_one_error(root: Path, tmp_path: Path) -> None:
+def test_a_mirror_without_the_file_and_no_network_is_one_error(root: Path, run_stage: RunStage, tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     (mirror / "SHA256SUMS").write_text("")

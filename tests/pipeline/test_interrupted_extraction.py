@@ -63,9 +63,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(root: Path, seconds: float) -> subprocess.Popen[bytes]:
+def start(root: Path, seconds: float, python: Path = Path(sys.executable)) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "SEESAY_TRACKING": "off", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "main.py", str(seconds)], cwd=root, env=environment)
+    return subprocess.Popen([str(python), "main.py", str(seconds)], cwd=root, env=environment)
 
 
 def wait_for_rows(root: Path, process: subprocess.Popen[bytes]) -> Path:
@@ -83,14 +83,14 @@ def content(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Paths(root).features("toy").iterdir()}
 
 
-def test_a_killed_extraction_goes_on_where_it_stood_and_ends_in_the_same_bytes(root: Path) -> None:
-    assert start(root, 0.0).wait(timeout=600) == 0
+def test_a_killed_extraction_is_resumed_and_ends_in_the_same_bytes(root: Path, warm_python: Path) -> None:
+    assert start(root, 0.0, warm_python / "python").wait(timeout=600) == 0
     undisturbed = content(root)
     assert sorted(undisturbed) == ["grid.npy", "index.json", "pca.npz", "pooled.npy"]
 
     folder = Paths(root).features("toy")
     shutil.rmtree(folder)  # as DVC does before a stage runs
-    process = start(root, 0.08)
+    process = start(root, 0.08)  # an ordinary process: the one that is killed is the one that computes
     note = wait_for_rows(root, process)
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=60)
@@ -104,7 +104,7 @@ def test_a_killed_extraction_goes_on_where_it_stood_and_ends_in_the_same_bytes(r
     # An image that is gone would end the run, if it were read once more.
     captions = read_caption_records(Paths(root).captions("toy"))
     (Paths(root).raw_captions("toy") / captions.records[0].file_name).unlink()
-    assert start(root, 0.0).wait(timeout=600) == 0
+    assert start(root, 0.0, warm_python / "python").wait(timeout=600) == 0
     assert content(root) == undisturbed
     assert not list((root / ".work").iterdir())
     assert read_features(folder, captions).seen("grid").shape == (NUM_IMAGES, 4, 5)

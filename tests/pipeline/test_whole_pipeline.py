@@ -52,7 +52,7 @@ def test_two_runs_from_scratch_are_identical_to_the_byte(workspace: Any, new_wor
         assert [name for name in mine if mine[name] != theirs[name]] == []
 
 
-def test_no_output_that_others_depend_on_holds_times_hosts_or_absolute_paths(workspace: Any) -> None:
+def test_outputs_that_others_depend_on_hold_no_hosts_or_absolute_paths(workspace: Any) -> None:
     import platform
 
     for name, content in (workspace.files("metrics/**/*.*") | workspace.files("data/**/*.json")).items():
@@ -60,7 +60,8 @@ def test_no_output_that_others_depend_on_holds_times_hosts_or_absolute_paths(wor
         assert f'"{platform.node()}"'.encode() not in content, name
 
 
-def test_sync_restores_every_run_after_the_store_is_deleted_and_then_changes_nothing(workspace: Any) -> None:
+def test_sync_restores_every_run_after_the_store_is_deleted(workspace: Any) -> None:
+    """A second sync changes nothing."""
     assert workspace.command("seesay.cli", "sync").returncode == 0
     before, history = counts(workspace), metric_history(workspace, "mlp", "train/loss")
     assert len(history) == 2

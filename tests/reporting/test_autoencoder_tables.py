@@ -43,7 +43,7 @@ def column(table, name):
     return [line[table.heads.index(name)] for line in table.rows]
 
 
-def test_an_autoencoder_stands_above_principal_components_of_as_many_numbers_only():
+def test_an_autoencoder_is_compared_with_pca_of_equal_code_size_only():
     rows = [
         PCA,
         row("residual", "residual_autoencoder", 23.5),
@@ -67,7 +67,8 @@ def test_completion_stands_beside_inpainting_with_intervals():
     assert "visible, SSIM" not in table.heads  # nothing is known of it
 
 
-def test_each_map_s_agreement_with_small_errors_stands_beside_that_of_another_image_s_map():
+def test_a_map_s_agreement_with_small_errors_has_its_control_beside_it():
+    """The control is the agreement of another image's map."""
     table = autoencoder_tables([PCA, MASKED], Footnotes())[3]
     assert [row[2:] for row in table.rows] == [("Grad-CAM", "-0.195", "-0.092"), ("layer 1", "0.035", "–")]
 

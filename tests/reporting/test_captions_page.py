@@ -91,7 +91,8 @@ def test_the_page_is_small_enough_to_mail(page):
     assert len(page.encode()) < 1_900_000
 
 
-def test_the_index_links_to_the_captions_and_shows_examples_of_each_datasets_best_captioner(page, built_once):
+def test_the_index_links_to_the_captions_and_shows_examples(page, built_once):
+    """The examples are those of each dataset's best captioner."""
     text = Paths(built_once).report.read_text()
     assert 'href="captions.html"' in text
     assert len(text.encode()) < 2_000_000

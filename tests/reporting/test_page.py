@@ -108,7 +108,8 @@ def test_the_page_shows_results_verdict_figures_data_and_runs(page):
     assert all(attributes["alt"] for attributes in pictures)
 
 
-def test_every_experiment_has_its_curves_and_the_best_of_each_dataset_its_details(page, built_once):
+def test_every_experiment_has_curves_and_the_best_ones_have_details(page, built_once):
+    """The best ones are the best of each dataset."""
     params = load_params(built_once)
     alts = [attributes["alt"] for tag, attributes in Elements(page).found if tag == "img"]
     cells = [*params.classifiers, *params.autoencoders, *params.captioners]
@@ -121,7 +122,8 @@ def test_every_experiment_has_its_curves_and_the_best_of_each_dataset_its_detail
     assert sum(alt.startswith("Captioners of") for alt in alts) == len(captioned)
 
 
-def test_the_autoencoders_page_has_what_each_draws_and_looks_at_and_opens_offline(page, built_once):
+def test_the_autoencoders_page_has_drawings_and_maps_and_opens_offline(page, built_once):
+    """It shows what each autoencoder draws and what it looks at."""
     params, paths = load_params(built_once), Paths(built_once)
     elements = Elements(autoencoders_page(paths).read_text())
     assert not elements.open
@@ -185,7 +187,8 @@ def test_results_md_says_data_commit_hardware_and_throughput(page, built_once):
     assert "| 10.0 | 10.0 | 30.5 |" in text, "core-minutes"
 
 
-def test_without_records_figures_verdict_or_ledger_the_page_shows_what_there_is(full_workspace):
+def test_the_page_shows_what_there_is_when_much_is_missing(full_workspace):
+    """Records, figures, the verdict and the ledger may all be missing."""
     params, paths = full_workspace
     for folder in ("runs", "reports"):
         subprocess.run(["rm", "-r", str(paths.root / folder)], check=True)
@@ -245,7 +248,7 @@ def test_the_templates_are_part_of_the_package():
     assert re.search(r"seesay = \[.*reporting/templates/\*", text)
 
 
-def test_a_drawing_is_rounded_where_it_cannot_be_seen_and_scales_stay_whole(tmp_path):
+def test_rounding_a_drawing_cannot_be_seen_and_leaves_scales_alone(tmp_path):
     from seesay.reporting.embedding import embedded
 
     path = tmp_path / "x.svg"

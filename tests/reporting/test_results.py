@@ -216,7 +216,8 @@ def test_tables_show_percent_decimals_and_marks():
     assert "Autoencoders" not in text
 
 
-def test_classifiers_are_ranked_with_published_results_between_them_and_chance_last():
+def test_classifiers_and_published_results_are_ranked_together():
+    """Chance comes last."""
     accuracy = results_tables(RESULTS, NOTHING_MEASURED)[0][0]
     assert [row[:2] for row in accuracy.rows] == [
         ("resnet9", "68.8 (66.5 to 71.1)"),
@@ -257,7 +258,8 @@ def test_a_captioner_that_the_comparison_lacks_is_named(full_workspace):
         collect_results(params, paths)
 
 
-def test_published_results_have_their_sources_and_other_tasks_a_table_of_their_own():
+def test_published_results_are_listed_with_their_sources():
+    """Results on other tasks have a table of their own."""
     tables = {table.title: table for table in results_tables(RESULTS, NOTHING_MEASURED)[0]}
     assert tables["Published on these datasets"].rows == (("A net", "tiny30", "a thesis", "54.0"),)
     assert tables["Published on other tasks, for context"].rows == (("B net", "tiny200", "a paper", "61.7"),)
@@ -300,7 +302,7 @@ def test_counts_and_shares_are_rounded_for_people():
     assert (magnitude(1.54e14), magnitude(1e15)) == ("154 T", "1 P")
 
 
-def test_intervals_spreads_and_probabilities_are_shown_as_far_as_they_are_known():
+def test_intervals_spreads_and_probabilities_are_shown_where_known():
     assert percent_with_interval(0.5, 0.48, 0.521) == "50.0 (48.0 to 52.1)"
     assert percent_with_interval(0.5, None, 0.521) == "50.0"
     assert percent_with_spread(0.7, 0.0071, 3.0) == "70.0 ± 0.7 (3)"

@@ -21,7 +21,7 @@ stages:
 """
 
 
-def test_instances_come_from_dvc_yaml_and_params_and_not_from_what_the_lock_has_kept(tmp_path):
+def test_instances_come_from_dvc_yaml_and_params_and_not_from_the_lock(tmp_path):
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
     (tmp_path / "dvc.lock").write_text(LOCK)
     (tmp_path / "params.yaml").write_text("models: {image: {mlp: 1, cnn: 2}}")

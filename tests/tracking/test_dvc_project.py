@@ -80,7 +80,7 @@ def test_a_second_sync_changes_nothing(project):
     assert project.content() == before
 
 
-def test_a_changed_parameter_runs_its_stages_and_leaves_the_others_unchanged(project):
+def test_a_changed_parameter_runs_its_stages_and_no_others(project):
     project.write_rate(0.125)
     project.run("dvc", "repro", "-q")
     report = sync(project.root)
@@ -146,7 +146,7 @@ def test_a_failing_stage_leaves_a_failed_run_and_none_of_its_files(project):
     assert not Path(project.root / "runs/train_classifier/mlp.json").exists()
 
 
-def test_an_execution_in_which_nothing_ran_well_is_not_taken_for_the_current_state(project):
+def test_an_execution_in_which_nothing_ran_well_is_not_the_current_state(project):
     report = sync(project.root)
     assert (report.pipeline, report.changed) == ("unchanged", False)
     assert states(report)["train_classifier@mlp"] == "no record"

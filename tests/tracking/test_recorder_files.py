@@ -25,7 +25,8 @@ def _without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEESAY_TRACKING", "off")
 
 
-def test_the_history_has_a_row_a_step_and_an_empty_cell_where_nothing_was_logged(tmp_path):
+def test_the_history_has_a_row_per_step(tmp_path):
+    """A cell is empty where nothing was logged."""
     with record_stage(tmp_path, "train_classifier", "mlp", params={}) as log:
         log({"train/loss": 2.0}, step=1)
         log({"train/loss": 0.1, "val/top1": 0.25}, step=2)

@@ -99,7 +99,7 @@ raise SystemExit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
     assert len(Project(tmp_path).runs("classification")) == 8
 
 
-def test_stages_of_one_execution_lie_under_one_pipeline_run_whatever_their_end(workspace):
+def test_stages_of_one_execution_share_a_pipeline_run_whatever_their_end(workspace):
     # One tracker process serves them all, as in `dvc repro`.
     ends = {}
     for what in ("end", "term", "kill"):

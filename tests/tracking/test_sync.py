@@ -119,7 +119,8 @@ def test_another_sync_that_does_not_end_is_a_problem_and_no_exception(workspace,
     assert not report.changed
 
 
-def test_a_scratch_folder_that_cannot_be_made_is_a_problem_and_no_exception(workspace):
+def test_a_scratch_folder_that_cannot_be_made_is_not_an_exception(workspace):
+    """It is reported as a problem."""
     Paths(workspace.root).scratch.write_text("a file in its place")
     assert "FileExistsError" in str(sync(workspace.root).problem)
 

@@ -19,13 +19,14 @@ def test_copies_inside_a_repository_use_its_store(tmp_path, inside):
     assert workspace_name(main) == "."
 
 
-def test_a_repository_that_happens_to_lie_in_a_folder_of_that_name_is_its_own(tmp_path):
+def test_a_repository_that_lies_in_a_folder_of_that_name_is_its_own(tmp_path):
     main = tmp_path / ".work/seesay"
     (main / ".dvc").mkdir(parents=True)
     assert find_main_repository(main) == main
 
 
-def test_the_store_is_sqlite_in_the_repository_unless_the_environment_names_another(tmp_path, monkeypatch):
+def test_the_store_is_sqlite_unless_the_environment_names_another(tmp_path, monkeypatch):
+    """It lies in the repository."""
     assert locate_store(tmp_path).uri == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
     assert locate_store(tmp_path).uri == "http://localhost:5000"

@@ -159,7 +159,7 @@ def test_val_loss_knows_no_label_smoothing(eight):
         )
 
 
-def test_the_epoch_of_the_highest_cider_d_is_kept_though_its_loss_is_not_the_lowest(eight):
+def test_the_epoch_of_the_highest_cider_d_is_kept_whatever_its_loss(eight):
     scores = iter([0.1, 0.9, 0.5, 0.9, 0.3])
     checkpoint = eight.train(eight.settings(epochs=5, best_by="cider_d", patience=3), score=lambda said: next(scores))
     assert checkpoint.metrics["best_epoch"] == 2  # the earlier of equals
@@ -211,7 +211,8 @@ def test_two_datasets_are_learned_from_and_the_first_alone_is_validated_on(eight
     torch.testing.assert_close(captioner.scale.mean.double(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_features_of_two_datasets_from_two_encoders_are_refused_with_both_names(eight):
+def test_features_of_two_datasets_must_come_from_one_encoder(eight):
+    """The refusal names both feature arrays."""
     settings = eight.settings(datasets=("eight", "others"), features=("eight_seen", "others_seen"))
     other = replace(eight.features, index=replace(eight.features.index, encoder="another"))
     learned = [DescribedImages(eight.captions, eight.features), DescribedImages(eight.captions, other)]

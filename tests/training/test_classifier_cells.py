@@ -52,7 +52,8 @@ def test_a_cell_without_seeds_has_the_project_s(make):
     assert torch.equal(weights(one), weights(same))
 
 
-def test_each_seed_gives_the_network_it_gives_alone_and_the_first_is_the_one_reported(make):
+def test_each_seed_gives_the_network_it_gives_alone(make):
+    """The network of the first seed is the one reported."""
     logged = []
     made = make(seeds=(7, 8), log=lambda metrics, *, step: logged.append((step, metrics)))
     first, second = made.checkpoints

@@ -87,7 +87,7 @@ def changed(before, network):
     return {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
 
 
-def test_blocks_learn_but_frozen_ones_and_the_statistics_of_batch_norms_do_not(eight, classifier, finetune):
+def test_blocks_learn_unless_frozen_and_batch_norm_statistics_never_do(eight, classifier, finetune):
     first = {name: tensor.clone() for name, tensor in classifier.state_dict.items()}
     weights = {name for name, tensor in first.items() if tensor.is_floating_point() and "running" not in name}
     trainable, _ = finetune(cell(eight))
@@ -96,7 +96,7 @@ def test_blocks_learn_but_frozen_ones_and_the_statistics_of_batch_norms_do_not(e
     assert changed(first, trainable.network) == {name for name in weights if name.startswith(("body.3.", "body.4."))}
 
 
-def test_captions_of_images_seen_with_trained_weights_are_learned_better_than_without(eight, finetune):
+def test_finetuning_the_encoder_lowers_the_captions_val_loss(eight, finetune):
     finetune(cell(eight, epochs=12))
     losses = [row["val/loss"] for _, row in eight.logged[-12:]]
     assert losses[-1] < 0.8 * losses[0]

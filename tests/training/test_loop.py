@@ -161,7 +161,7 @@ def test_a_killed_training_ends_in_the_same_bytes(
     assert not (tmp_path / STATE_FILE).exists()
 
 
-def test_a_training_killed_in_the_middle_of_an_epoch_ends_in_the_same_bytes(fit_problem, problem, tmp_path):
+def test_a_training_killed_within_an_epoch_ends_in_the_same_bytes(fit_problem, problem, tmp_path):
     whole = fit_problem()
 
     def interrupted(epoch):

@@ -72,13 +72,13 @@ def test_each_rate_is_the_same_factor_above_the_one_before(measure):
     assert len(found.losses) == len(found.smoothed) == 13
 
 
-def test_two_tests_of_the_same_seed_are_equal_and_the_optimizer_is_given_the_rate(measure, problem):
+def test_rate_tests_of_one_seed_are_equal_and_the_optimizer_gets_the_rate(measure, problem):
     assert measure() == measure()
     slow = measure(low=1e-12, high=1e-11, num_steps=20)  # too slow to learn: four batches, again and again
     assert np.ptp(slow.smoothed) < np.ptp(measure(low=1e-3, high=1e-1, num_steps=20).smoothed)
 
 
-def test_the_smoothed_loss_of_equal_losses_is_that_loss_and_a_line_stays_a_line_inside():
+def test_smoothing_leaves_equal_losses_and_the_inside_of_a_line_alone():
     assert smooth([2.0] * 5, width=1.5) == pytest.approx([2.0] * 5)
     line = smooth([float(value) for value in range(21)], width=1.0)
     assert line[10] == pytest.approx(10.0)
@@ -107,7 +107,7 @@ def test_accumulated_batches_are_one_step_with_their_mean_loss(measure, training
     assert found.losses[:3] == pytest.approx([1.5, 3.5, 5.5])
 
 
-def test_what_is_suggested_is_where_the_loss_is_lowest_and_where_it_falls_fastest():
+def test_suggests_where_the_loss_is_lowest_and_where_it_falls_fastest():
     smoothed = [3.0, 2.9, 2.0, 1.0, 0.9, 2.0]
     found = RateRange([10.0**power for power in range(-5, 1)], smoothed, smoothed, None)
     assert found.lowest_at == 1e-1

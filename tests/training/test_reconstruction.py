@@ -180,9 +180,8 @@ class TestLoss:
         assert step.loss.item() == pytest.approx(mean_where((0.5 * images).square(), hidden).mean().item())
 
 
-def test_val_loss_of_a_masked_autoencoder_is_of_hidden_patches_with_the_masks_evaluation_draws(
-    make, settings, noise, compute
-):
+def test_val_loss_of_a_masked_autoencoder_is_that_of_hidden_patches(make, settings, noise, compute):
+    """They are hidden by the masks that the evaluation draws."""
     best = make(changed(settings, masking=MASKING))
     hidden = evaluation_masks(MASKING, "val", len(noise.val), image_size=16)
     drawn = reconstruct(restore_autoencoder(best), noise.val, batch_size=5, compute=compute, hidden=hidden)

@@ -21,7 +21,8 @@ def sampled(eight, batch, *, share, seed=0, captioner=None):
     return with_own_words(captioner, batch, share=share, generator=torch_generator(seed, "test"))
 
 
-def test_the_share_rises_evenly_from_none_in_the_first_epoch_to_the_largest_in_the_last():
+def test_the_share_rises_evenly_from_none_to_the_largest():
+    """It is none in the first epoch and the largest in the last."""
     settings = ScheduledSampling(max_share=0.4)
     assert [share_at(epoch, 5, settings) for epoch in (1, 2, 3, 4, 5)] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
     assert share_at(1, 1, settings) == 0.0
@@ -78,7 +79,7 @@ def test_what_replaces_a_word_is_what_the_captioner_expects_there(eight):
     assert (inputs[batch.inputs > EOS] == 7).all()
 
 
-def test_draws_depend_on_the_generator_alone_and_leave_the_captioner_in_training(eight):
+def test_draws_depend_on_the_generator_and_leave_the_captioner_in_training(eight):
     captioner = eight.captioner(eight.settings(architecture={"dropout": 0.5})).train()
     batch = batch_of(8)
     first = sampled(eight, batch, share=0.5, captioner=captioner).inputs

@@ -104,7 +104,8 @@ def test_padding_takes_no_part(eight):
 
 
 @pytest.mark.parametrize("lesson", ["by reward", "with own words"])
-def test_under_autocast_every_weight_learns_though_the_first_pass_has_no_gradient(eight, lesson):
+def test_every_weight_learns_under_autocast(eight, lesson):
+    """The pass that samples comes first and has no gradient."""
     captioner = eight.captioner(eight.settings()).train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         if lesson == "by reward":
@@ -156,6 +157,7 @@ def test_a_killed_training_by_reward_ends_in_the_same_bytes(eight, tmp_path):
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "resumed").read_bytes()
 
 
-def test_learning_by_reward_without_a_captioner_that_has_learned_from_captions_is_refused(eight):
+def test_learning_by_reward_from_untrained_weights_is_refused(eight):
+    """It needs a captioner that has learned from captions."""
     with pytest.raises(InputError, match="start: got scratch: expected captioners/<name> with self_critical"):
         by_reward(eight, start="scratch")
