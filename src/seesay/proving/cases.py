@@ -56,8 +56,7 @@ AVERAGE = {"decay": 0.2, "every_steps": 2}
 
 
 def _training(optimizer: Section, schedule: Section, **others: Any) -> Section:
-    off = {"moving_average": None, "max_gradient_norm": None, "patience": None}
-    return {"epochs": 3, "batch_size": 8, "optimizer": optimizer, "schedule": schedule, **off, **others}
+    return {"epochs": 3, "batch_size": 8, "optimizer": optimizer, "schedule": schedule, **others}
 
 
 def _gentle(training: Section, times: float = 10.0) -> Section:
@@ -101,8 +100,8 @@ PRETRAINED = {"name": "pretrained", "network": "mobilenet_v2", "input_size": 64,
 FINETUNED = {**PRETRAINED, "train_backbone": True, "freeze_batch_norms": True}
 PROBED = {**PRETRAINED, "network": "shufflenet_v2_x0_5", "train_backbone": False, "freeze_batch_norms": False}
 
-_IMAGES: Section = {"dataset": "tiny", "initial_weights": "none", "built_on": "none"}
-_TAUGHT: Section = {"built_on": "teacher", "distillation": {"weight": 0.7, "temperature": 2.0}}
+_IMAGES: Section = {"dataset": "tiny", "start": "scratch"}
+_TAUGHT: Section = {"start": "classifiers/teacher", "distillation": {"weight": 0.7, "temperature": 2.0}}
 _GROWING: Section = {"progressive_resizing": {"start_size": 16, "until": 0.6}}
 _CLASSIFIER_CASES: dict[str, Section] = {
     "linear": {"augmentation": PICKED, "label_smoothing": 0.1, "training": CLIPPED_AND_AVERAGED, "seeds": [3, 4]},
@@ -124,14 +123,15 @@ def _classifier(
         growing = _GROWING if grows and case in ("step", "cosine") else {}
         described = {"architecture": (first, second)[index % 2]}
         cells[case] = {**_IMAGES, **described, **settings, **training, **growing, **of_case.get(case, {})}
-    used = {str(cell["initial_weights"]) for cell in cells.values()} - {"none"}
+    starts = {str(cell["start"]).partition("/") for cell in cells.values()}
+    used = {name for section, _, name in starts if section == "weights"}
     steps = tuple(("train_classifier", case) for case in cells)
     return Proof({"classifiers": cells}, steps, {"teacher": PLAIN_CNN}, tuple(sorted(used)))
 
 
-_MOBILENET: Section = {"initial_weights": "mobilenet_v2"}
-_SHUFFLENET: Section = {"initial_weights": "shufflenet_v2_x0_5"}
-_ENSEMBLE: Section = {"dataset": "tiny", "architecture": {"name": "ensemble"}, "initial_weights": "none"}
+_MOBILENET: Section = {"start": "weights/mobilenet_v2"}
+_SHUFFLENET: Section = {"start": "weights/shufflenet_v2_x0_5"}
+_ENSEMBLE: Section = {"dataset": "tiny", "architecture": {"name": "ensemble"}, "start": "classifiers/members"}
 
 CLASSIFIERS = {
     "mlp": _classifier(MLP, {**MLP, "hidden_sizes": [8]}),
@@ -154,7 +154,7 @@ CLASSIFIERS = {
         constant={**_MOBILENET, "layer_decay": 0.6, "architecture": {**FINETUNED, "freeze_batch_norms": False}},
     ),
     "ensemble": Proof(
-        {"classifiers": {"ensemble": {**_ENSEMBLE, "built_on": "members"}}},
+        {"classifiers": {"ensemble": _ENSEMBLE}},
         (("train_classifier", "ensemble"),),
         {"members": PLAIN_CNN},
     ),
@@ -169,7 +169,7 @@ MASKING = {"patch_size": 8, "share": 0.4, "evaluation_seed": 7}
 
 FASTER = {**SGD, "learning_rate": 0.5}  # the gradients of a mean over pixels are small
 
-_DRAWN: Section = {"dataset": "tiny", "built_on": "none"}
+_DRAWN: Section = {"dataset": "tiny", "start": "scratch"}
 _AUTOENCODER_CASES: dict[str, Section] = {
     "linear": {
         "augmentation": PICKED,
@@ -213,11 +213,15 @@ AUTOENCODERS = {
         {},
         {"plain_cnn": PLAIN_CNN, "resnet9": RESNET9, "resnet18": RESNET18, "pretrained": FINETUNED},
         linear={"architecture": _backbone(PLAIN_CNN, [8, 6, 4])},
-        cosine={"architecture": _backbone(RESNET9, [8, 6, 4, 4], trains=False), "built_on": "resnet9"},
-        step={"architecture": _backbone(RESNET18, [8, 6, 4, 4, 4]), "built_on": "resnet18", "backbone_rate": 0.2},
+        cosine={"architecture": _backbone(RESNET9, [8, 6, 4, 4], trains=False), "start": "classifiers/resnet9"},
+        step={
+            "architecture": _backbone(RESNET18, [8, 6, 4, 4, 4]),
+            "start": "classifiers/resnet18",
+            "backbone_rate": 0.2,
+        },
         one_cycle={
             "architecture": _backbone(FINETUNED, [8, 6, 4, 4]),
-            "built_on": "pretrained",
+            "start": "classifiers/pretrained",
             "backbone_rate": 0.5,
             "training": _gentle(IN_ONE_CYCLE),
         },
@@ -230,25 +234,21 @@ AUTOENCODERS = {
 _VIEWS = {"count": 2, "crop": {"min_area": 0.4, "max_area": 0.9, "max_aspect": 1.4}, "flip": True, "seed": 1}
 _SEEN: Section = {
     "dataset": "dots",
-    "encoder": "none",
-    "classifier": "none",
-    "finetuned": "none",
     "resize_size": 40,
     "image_size": 36,
     "grid_size": 2,
-    "num_components": None,
     "batch_size": 5,
     "num_workers": 0,
 }
 
 
-def _features(network: str, cases: Mapping[str, Section], **given: Any) -> Proof:
-    cells = {case: {**_SEEN, "network": network, **settings} for case, settings in cases.items()}
+def _features(cases: Mapping[str, Section], **given: Any) -> Proof:
+    cells = {case: {**_SEEN, **settings} for case, settings in cases.items()}
     return Proof({"features": cells}, tuple(("extract_features", case) for case in cells), **given)
 
 
 def _published(network: str, **others: Any) -> Section:
-    return {"encoder": network, "network": network, **others}
+    return {"encoder": f"weights/{network}", **others}
 
 
 _BACKBONES = {
@@ -258,20 +258,18 @@ _BACKBONES = {
     "resnet18": RESNET18,
     "pretrained": FINETUNED,
 }
-_TUNED: Section = {"captioner": "first", "dataset": "dots", "vocabulary": "dots", "num_workers": 0}
+_TUNED: Section = {"captioner": "first", "dataset": "dots", "vocabulary": "dots", "features": "first", "num_workers": 0}
 
 FEATURES = {
     "small_cnn": _features(
-        "small_cnn",
         {
-            "places": {"encoder": "small_cnn", "views": _VIEWS},
-            "components": {"encoder": "small_cnn", "grid_size": None, "num_components": 4},
-            "enlarged": {"encoder": "small_cnn", "grid_size": 5, "num_workers": 1},
+            "places": {"encoder": "weights/small_cnn", "views": _VIEWS},
+            "components": {"encoder": "weights/small_cnn", "grid_size": None, "num_components": 4},
+            "enlarged": {"encoder": "weights/small_cnn", "grid_size": 5, "num_workers": 1},
         },
         weights=("small_cnn",),
     ),
     "torchvision": _features(
-        "",
         {
             "convolutions": _published("mobilenet_v2", views=_VIEWS, image_size=96, resize_size=100),
             "components": _published("shufflenet_v2_x0_5", num_components=4),
@@ -280,18 +278,16 @@ FEATURES = {
         weights=("mobilenet_v2", "shufflenet_v2_x0_5", "squeezenet1_1"),
     ),
     "classifier": _features(
-        "classifier",
         {
-            name: {"classifier": name, "views": {**_VIEWS, "flip": False} if name == "resnet9" else None}
+            name: {"encoder": f"classifiers/{name}", "views": {**_VIEWS, "flip": False} if name == "resnet9" else None}
             for name in _BACKBONES
         },
         classifiers=_BACKBONES,
     ),
     "finetuned": _features(
-        "finetuned",
         {
-            "of_network": {"finetuned": "of_network", "image_size": 64, "resize_size": 72},
-            "of_classifier": {"finetuned": "of_classifier", "views": _VIEWS},
+            "of_network": {"encoder": "finetuned/of_network", "image_size": 64, "resize_size": 72},
+            "of_classifier": {"encoder": "finetuned/of_classifier", "views": _VIEWS},
         },
         classifiers={"cnn": PLAIN_CNN},
         weights=("shufflenet_v2_x0_5",),
@@ -303,20 +299,17 @@ FEATURES = {
 
 _WORDS: Section = {"embedding_size": 6, "hidden_size": 8, "dropout": 0.2, "embedding_dropout": 0.2}
 _LESSONS: Section = {
-    "dataset": "dots",
+    "datasets": ["dots"],
     "vocabulary": "both",
-    "features": "dots",
-    "also_dataset": "none",
-    "also_features": "none",
-    "built_on": "none",
-    "label_smoothing": 0.0,
+    "features": ["dots"],
+    "start": "scratch",
     "max_caption_length": 6,
     "best_by": "loss",
 }
-_ALSO: Section = {"also_dataset": "lines", "also_features": "lines"}
+_ALSO: Section = {"datasets": ["dots", "lines"], "features": ["dots", "lines"]}
 _CAPTIONER_CASES: dict[str, Section] = {
     "human": {
-        "features": "dots_views",
+        "features": ["dots_views"],
         "label_smoothing": 0.1,
         "best_by": "cider_d",
         "scheduled_sampling": {"max_share": 0.5},
@@ -326,8 +319,8 @@ _CAPTIONER_CASES: dict[str, Section] = {
     "one_cycle": {"training": _training({**SGD, "learning_rate": 1.0}, ONE_CYCLE, max_gradient_norm=0.5)},
     "step": {"training": _training({**PLAIN_SGD, "learning_rate": 0.5}, STEP)},
     "reward": {
-        "features": "dots_views",
-        "built_on": "human",
+        "features": ["dots_views"],
+        "start": "captioners/human",
         "best_by": "cider_d",
         "self_critical": {"num_samples": 3},
         "training": {**IMPATIENT, "batch_size": 4, "optimizer": {**ADAMW, "learning_rate": 0.02}},
@@ -364,9 +357,14 @@ CAPTIONERS = {
 def _finetuned(named: Section, first: Section, captioner: Section, **given: Any) -> Proof:
     """From features to a captioner to the encoder that learns on with it."""
     by_adamw = _training({**ADAMW, "learning_rate": 0.02}, CONSTANT)
-    learning = {**_LESSONS, "vocabulary": "dots", "features": "first", "architecture": captioner, "training": by_adamw}
-    tuned = {"encoder": "none", "classifier": "none", **named, "features": "first", **_TUNED}
-    del tuned["network"]
+    learning = {
+        **_LESSONS,
+        "vocabulary": "dots",
+        "features": ["first"],
+        "architecture": captioner,
+        "training": by_adamw,
+    }
+    tuned = {**named, **_TUNED}
     cells = {
         "averaged": {**tuned, "frozen_blocks": 1, "encoder_rate": 0.5, "training": CLIPPED_AND_AVERAGED},
         "warmed_up": {**tuned, "frozen_blocks": 0, "encoder_rate": 0.1, "training": BY_ADAMW},
@@ -374,7 +372,7 @@ def _finetuned(named: Section, first: Section, captioner: Section, **given: Any)
     params = {
         "features": {"first": {**_SEEN, **named, **first}},
         "captioners": {"first": {"learning": {**learning, "best_by": "cider_d"}}},
-        "finetuned_encoders": cells,
+        "finetuned": cells,
     }
     before = (("extract_features", "first"), ("train_captioner", "first"))
     return Proof(params, (*before, *(("finetune_encoder", cell) for cell in cells)), **given)
@@ -382,8 +380,8 @@ def _finetuned(named: Section, first: Section, captioner: Section, **given: Any)
 
 _LSTM = {"name": "lstm", **_POOLED[0], "tie_weights": False}
 _SOFT_ATTENTION = {"name": "soft_attention", **_GRID[0], "tie_weights": False}
-_OF_NETWORK: Section = {"encoder": "shufflenet_v2_x0_5", "network": "shufflenet_v2_x0_5"}
-_OF_CLASSIFIER: Section = {"classifier": "cnn", "network": "classifier"}
+_OF_NETWORK: Section = {"encoder": "weights/shufflenet_v2_x0_5"}
+_OF_CLASSIFIER: Section = {"encoder": "classifiers/cnn"}
 
 ENCODERS = {
     "torchvision": _finetuned(

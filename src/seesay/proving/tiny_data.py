@@ -24,7 +24,7 @@ from seesay.data.packed_images import (
     split_digest,
     write_packed_images,
 )
-from seesay.data.sources import SourceFile, SourceNote, read_source, write_source
+from seesay.data.sources import SourceFile, SourceNote, read_source, write_architecture, write_source
 from seesay.data.vocabulary import build_vocabulary, write_vocabulary
 from seesay.files import file_digest, write_array
 from seesay.models.checkpoint import Checkpoint, describe_architecture, load_checkpoint, save_checkpoint
@@ -95,6 +95,7 @@ def write_weights(paths: Paths, network: str) -> None:
     """Random weights of torchvision's network of that name; of any other name only the note that there are none."""
     folder = paths.weights(network)
     folder.mkdir(parents=True)
+    write_architecture(folder, network)
     if network not in torchvision.models.list_models():
         write_source(folder, SourceNote(network, ()))
         return
@@ -144,9 +145,8 @@ def write_random_features(paths: Paths, cell: str, captions: CaptionRecords, *, 
         "seed": 0,
     }
     described = {
-        "dataset": captions.name, "encoder": "drawn", "classifier": "none", "finetuned": "none", "network": "drawn",
-        "image_size": 32, "resize_size": 32, "grid_size": 2, "num_components": None, "batch_size": 1, "num_workers": 0,
-        "views": views if num_views else None,
+        "dataset": captions.name, "encoder": "weights/drawn", "image_size": 32, "resize_size": 32, "grid_size": 2,
+        "batch_size": 1, "num_workers": 0, "views": views if num_views else None,
     }  # fmt: skip
     settings: Features = validate(described, Features, where="tiny_data")
     random = numpy_generator(0, "tiny_data", "features")
