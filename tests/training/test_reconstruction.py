@@ -234,9 +234,7 @@ class TestOnABackbone:
     def test_a_classifier_of_other_images_is_refused(self, make, settings, classifier, tmp_path):
         save_checkpoint(Paths(tmp_path).classifier("parent"), replace(classifier, dataset="other", dataset_digest="0"))
         wanted = changed(settings, architecture=on_backbone(train_backbone=True), start="classifiers/parent")
-        with pytest.raises(
-            InputError, match=r"autoencoders\.cell\.start: got classifiers/parent: .* learned other"
-        ):
+        with pytest.raises(InputError, match=r"autoencoders\.cell\.start: got classifiers/parent: .* learned other"):
             make(wanted)
 
 
