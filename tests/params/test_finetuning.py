@@ -68,7 +68,7 @@ def test_a_captioner_may_learn_from_what_was_finetuned_with_another(content: dic
         (f"{CELL}.encoder_rate", 0.0, "greater than 0"),
     ],
 )
-def test_a_name_that_does_not_fit_is_refused_with_key_value_and_what_was_expected(
+def test_a_name_that_does_not_fit_is_refused_with_what_was_expected(
     content: dict[str, Any], tmp_path: Path, key: str, value: Any, says: str
 ) -> None:
     *parents, last = key.split(".")

@@ -297,7 +297,7 @@ def own_source(*splits: str) -> dict[str, Any]:
         ({"caption_datasets.other": "flickr8k"}, "caption_datasets", "the name of an entry of caption_sources"),
     ],
 )
-def test_names_that_lead_nowhere_or_to_what_does_not_fit_get_one_clear_message(
+def test_names_that_lead_nowhere_or_do_not_fit_get_one_clear_message(
     content: dict[str, Any], tmp_path: Path, changes: dict[str, Any], key: str, says: str
 ) -> None:
     for changed, value in changes.items():

@@ -156,6 +156,6 @@ def test_a_killed_training_by_reward_ends_in_the_same_bytes(eight, tmp_path):
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "resumed").read_bytes()
 
 
-def test_learning_by_reward_without_a_captioner_that_has_learned_from_captions_is_refused(eight):
+def test_learning_by_reward_from_scratch_is_refused(eight):
     with pytest.raises(InputError, match="start: got scratch: expected captioners/<name> with self_critical"):
         by_reward(eight, start="scratch")
