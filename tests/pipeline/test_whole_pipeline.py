@@ -104,6 +104,6 @@ def test_a_wrong_parameter_ends_in_one_line_and_leaves_the_results_alone(workspa
     assert done.status != 0
     assert "classifiers.mlp.architecture.name: got 'vgg': expected one of" in done.output
     assert "Traceback" not in done.output
-    workspace.change("classifiers.mlp.architecture", {"name": "mlp", "hidden_sizes": [8], "dropout": 0.0})
+    workspace.change("classifiers.mlp.architecture", {"name": "mlp", "hidden_sizes": [8]})
     assert workspace.repro().status == 0
     assert workspace.files("models/**/*.pt") == before

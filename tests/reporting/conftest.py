@@ -201,14 +201,14 @@ def write_captioner_comparison(params, paths):
     """metrics/compare_captioners.json and the figures of it and of explain_captioner."""
     rows, captions, captioned, attention = [], {}, {}, {}
     for cell, captioner in params.captioners.items():
-        name = captioner.learning.dataset
+        name = captioner.learning.datasets[0]
         captions[name] = make_captions(name)
         scores = {f"{key}/{k}": v for key, values in caption_sets(cell).items() for k, v in values.items()}
         row = {"cell": cell, "dataset": name, "set": "test", "architecture": captioner.learning.architecture.name}
         row |= {"looks_at": "grid", "num_parameters": 2_500_000, "shuffled_drop": 0.8}
         row |= {key: scores[key] for key in ("test/cider_d", "test/cider_d_low", "test/cider_d_high")}
         rows.append(row | {"test_shuffled/cider_d": scores["test_shuffled/cider_d"]})
-        rows += floor_rows(name, {cell: scores}, {cell: captioner.learning.features})
+        rows += floor_rows(name, {cell: scores}, {cell: captioner.learning.features[0]})
         captioned.setdefault(name, []).append(make_captioned(cell, captions[name]))
         attention[cell] = make_attention(captioned[name][-1])
         draw_attention_cases(
@@ -367,7 +367,7 @@ def build_workspace(root):
         write_json(paths.data_report("extract_features", name), {"source": source})
     for cell, settings in params.captioners.items():
         write_history(paths.table("train_captioner", cell, "history"), LOSSES)
-        captions = make_captions(settings.learning.dataset)
+        captions = make_captions(settings.learning.datasets[0])
         scores = {f"{name}/{key}": v for name, values in caption_sets(cell).items() for key, v in values.items()}
         write_json(paths.metrics("score_captions", cell), scores)
         draw_captions(

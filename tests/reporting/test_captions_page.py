@@ -66,7 +66,7 @@ def test_every_case_shows_what_every_captioner_of_its_dataset_says(page, built_o
     params, paths = load_params(built_once), Paths(built_once)
     content = read_json(paths.figures("compare_captioners") / "cases.json")
     for dataset, of_dataset in content.items():
-        cells = {cell for cell, one in params.captioners.items() if one.learning.dataset == dataset}
+        cells = {cell for cell, one in params.captioners.items() if one.learning.datasets[0] == dataset}
         assert of_dataset["cases"]
         for case in of_dataset["cases"]:
             assert {said["cell"] for said in case["captions"]} == cells

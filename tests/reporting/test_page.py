@@ -118,7 +118,7 @@ def test_every_experiment_has_curves_and_the_best_ones_have_details(page, built_
     assert sum(alt.startswith("The mistakes on test") for alt in alts) >= len(datasets)
     assert sum(alt.startswith("Test image: ") for alt in alts) == 12  # two captioners' cases
     assert sum(alt.startswith("Classifiers of") for alt in alts) == len(datasets)
-    captioned = {captioner.learning.dataset for captioner in params.captioners.values()}
+    captioned = {captioner.learning.datasets[0] for captioner in params.captioners.values()}
     assert sum(alt.startswith("Captioners of") for alt in alts) == len(captioned)
 
 

@@ -74,7 +74,7 @@ def test_the_checkpoint_says_what_it_was_trained_on(eight):
     checkpoint.require_vocabulary(eight.vocabulary.digest)
     assert checkpoint.dataset_digest == eight.captions.digest
     assert checkpoint.sizes == {"vocabulary_size": len(eight.vocabulary), "feature_size": 16}
-    assert checkpoint.settings["features"] == "eight_seen"
+    assert checkpoint.settings["features"] == ["eight_seen"]
     ((epoch, row),) = eight.logged
     assert epoch == 1
     assert set(row) == {"train/loss", "val/loss", "val/perplexity", "learning_rate"}

@@ -196,7 +196,7 @@ def test_a_student_needs_its_teacher_and_learns_from_it(workspace, compute):
     ("cell", "changes", "says"),
     [
         ("nope", {}, r"no key 'classifiers\.nope'; there is: small, student, pair"),
-        ("pair", {}, r"classifiers\.pair: an ensemble is not trained; test what it is built on: small"),
+        ("pair", {}, r"classifiers\.pair: an ensemble is not trained; test small, which it averages"),
         ("small", {"low": 1.0, "high": 1.0}, "got 1 and 1: expected 0 < low < high"),
         ("small", {"low": 0.0}, "got 0 and 1: expected 0 < low < high"),
         ("small", {"low": float("nan")}, "expected 0 < low < high"),

@@ -111,7 +111,7 @@ def _substituted_weights(cell: str, cells: Mapping[str, Classifier], paths: Path
     """Files of published weights that are not the official ones, of a cell and of what it is built on."""
     weights, parent = cells[cell].weights, cells[cell].parent
     own = [] if weights is None else list(read_source(paths.weights(weights)).substitutes)
-    return own if parent is None else [*own, *_substituted_weights(parent, cells, paths)]
+    return own if parent is None or parent not in cells else [*own, *_substituted_weights(parent, cells, paths)]
 
 
 def _accuracies(paths: Paths, cell: str) -> dict[str, float]:
