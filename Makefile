@@ -38,7 +38,7 @@ check: $(READY)  ## ruff, mypy, import-linter
 	lint-imports --no-logo 2>/dev/null || lint-imports
 
 test: check  ## all checks and all tests
-	pytest -n 2 --dist loadscope
+	pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 format: $(READY)  ## let ruff rewrite what it can
 	ruff check --fix .

@@ -3,7 +3,7 @@
 Importing torch, torchvision and DVC is most of what a stage on a few tiny images costs. `WarmPython` imports them once,
 in a process that does nothing else, and forks it for each `python script.py ...` or `python -m module ...` that finds
 its folder first on PATH: a process of its own with the caller's folder, environment and output, as ever, and all of
-seesay imported anew.
+seesay imported anew. Only DVC writes its lock file otherwise, see `write_locks_faster`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TextIO
 
 IMPORTED = (
     "dvc.cli", "dvc.commands.repro", "dvc.repo", "jinja2", "matplotlib.figure", "matplotlib.style",
@@ -111,7 +112,24 @@ def answer(arguments: list[str], folder: str, environment: Mapping[str, str], st
         runpy.run_path(arguments[0], run_name="__main__")
 
 
+def write_locks_faster() -> None:
+    """After each stage DVC reads and writes dvc.lock so that comments stay; it has none, and that takes two seconds."""
+    from dvc.utils.serialize import _yaml
+    from ruamel.yaml import YAML
+
+    def dump(data: Any, stream: TextIO) -> None:
+        yaml = YAML(typ="safe")
+        yaml.default_flow_style = False
+        yaml.sort_base_mapping_type_on_output = False
+        yaml.dump(json.loads(json.dumps(data)), stream)
+
+    assert callable(_yaml.parse_yaml_for_update)
+    assert callable(_yaml._dump)
+    _yaml.parse_yaml_for_update, _yaml._dump = _yaml.parse_yaml, dump
+
+
 if __name__ == "__main__":
     for name in IMPORTED:
         importlib.import_module(name)
+    write_locks_faster()
     serve(sys.argv[1])

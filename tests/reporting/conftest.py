@@ -365,13 +365,18 @@ def build_workspace(root):
     for name in params.features:
         source = make_source("mobilenet_v2", "mobilenet_v2-b0353104.pth").to_json()
         write_json(paths.data_report("extract_features", name), {"source": source})
+    drawn_of = {}
     for cell, settings in params.captioners.items():
         write_history(paths.table("train_captioner", cell, "history"), LOSSES)
-        captions = make_captions(settings.learning.datasets[0])
+        dataset, figures = settings.learning.datasets[0], paths.figures("score_captions", cell)
         scores = {f"{name}/{key}": v for name, values in caption_sets(cell).items() for key, v in values.items()}
         write_json(paths.metrics("score_captions", cell), scores)
+        if dataset in drawn_of:  # drawing takes seconds
+            shutil.copytree(drawn_of[dataset], figures)
+            continue
+        captions = make_captions(dataset)
         draw_captions(
-            paths.figures("score_captions", cell),
+            figures,
             MadeUpScores(captions),
             make_caption_predictions(captions),
             captions,
@@ -380,6 +385,7 @@ def build_workspace(root):
             cell=cell,
             settings=SETTINGS,
         )
+        drawn_of[dataset] = figures
     write_captioner_comparison(params, paths)
     write_record(paths, "train_captioner", "lstm_flickr8k", measurements={"core_seconds": 930.0})
     write_record(
