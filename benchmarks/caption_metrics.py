@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from seesay.data import tokenizer
-from seesay.errors import InputError
-from seesay.evaluation.bleu import bleu_of, bleu_statistics
-from seesay.evaluation.cider import image_cider_d
-from seesay.evaluation.rouge import image_rouge_l
-from seesay.evaluation.scoring_files import read_references, read_results
-from seesay.files import write_json
-from seesay.stage import guarded
+from seesay.captioning.data import tokenizer
+from seesay.captioning.metrics.bleu import bleu_of, bleu_statistics
+from seesay.captioning.metrics.cider import image_cider_d
+from seesay.captioning.metrics.rouge import image_rouge_l
+from seesay.captioning.score_files import read_references, read_results
+from seesay.core.errors import InputError
+from seesay.core.files import write_json
+from seesay.core.stage import guarded
 
 OURS, THEIRS = "seesay", "pycocoevalcap"
 STEPS = ("tokenizer", "bleu", "rouge_l", "cider_d")

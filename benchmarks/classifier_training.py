@@ -20,18 +20,18 @@ import torchvision
 from image_folder import UsualPath, usual_transforms, write_image_folder
 from learner import Learner, Stretch
 
+from seesay.classification.training.fit import evaluate_classifier
 from seesay.compute import Compute, configure
-from seesay.data.image_batches import Batch, load_images, num_training_batches, training_batches
-from seesay.data.packed_images import PackedImages, read_packed_images
-from seesay.errors import InputError
-from seesay.files import write_json
-from seesay.params.experiments import Classifier
-from seesay.params.reading import PARAMS_FILE, read_section
+from seesay.core.errors import InputError
+from seesay.core.files import write_json
+from seesay.core.paths import Paths
+from seesay.core.settings import PARAMS_FILE, read_section
+from seesay.core.stage import guarded
+from seesay.images.batches import Batch, load_images, num_training_batches, training_batches
+from seesay.images.packed import PackedImages, read_packed_images
+from seesay.params.classification import Classifier
 from seesay.params.references import SCRATCH
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.stage import guarded
-from seesay.training.classification import evaluate_classifier
 
 OURS, USUAL, AT_HAND = "seesay", "ImageFolder", "one batch"
 """The two paths; and the same batch again and again, which shows what the network alone takes."""

@@ -19,20 +19,20 @@ import torch
 from one_by_one import Words, textbook_beam, textbook_greedy
 from torch import Tensor
 
+from seesay.captioning.data.records import read_caption_records
+from seesay.captioning.decoding.decode import decode
+from seesay.captioning.features.store import read_features
+from seesay.captioning.networks.base import Captioner
+from seesay.captioning.networks.registry import CAPTIONERS, build_captioner, restore_captioner
 from seesay.compute import Compute, configure
-from seesay.data.caption_records import read_caption_records
-from seesay.data.features import read_features
-from seesay.errors import InputError
-from seesay.files import write_json
-from seesay.models.captioner import Captioner
-from seesay.models.captioners import CAPTIONERS, build_captioner, restore_captioner
-from seesay.models.checkpoint import load_checkpoint
-from seesay.models.decoding import decode
+from seesay.core.errors import InputError
+from seesay.core.files import write_json
+from seesay.core.paths import Paths
+from seesay.core.stage import guarded
 from seesay.params.captioning import Beam, Decoding, Greedy
-from seesay.params.experiments import Architecture
+from seesay.params.classification import Architecture
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.stage import guarded
+from seesay.training.checkpoint import load_checkpoint
 
 BATCHED, ALONE, TEXTBOOK = "batched", "one by one", "textbook"
 """seesay's engine with a batch; the same with a batch of one image; and a plain search for one image."""

@@ -24,21 +24,21 @@ from PIL import Image
 from torch import Tensor, fx, nn
 from torchvision.transforms import v2
 
+from seesay.captioning.data.records import CaptionImages, open_caption_images, read_caption_records
+from seesay.captioning.features import encoders as feature_encoders
+from seesay.captioning.features.encoders import FeatureEncoder, load_feature_encoder
+from seesay.captioning.features.extract import Images, extract_features, prepare
+from seesay.captioning.features.origin import fetched_origin
+from seesay.classification.networks.torchvision_weights import IMAGENET_MEAN, IMAGENET_STD, read_torchvision_weights
 from seesay.compute import Compute, configure
-from seesay.data.caption_records import CaptionImages, open_caption_images, read_caption_records
-from seesay.data.feature_origin import fetched_origin
-from seesay.errors import InputError
-from seesay.files import write_json
-from seesay.models import feature_encoders
-from seesay.models.encoder import IMAGENET_MEAN, IMAGENET_STD, read_torchvision_weights
-from seesay.models.extraction import Images, extract_features, prepare
-from seesay.models.feature_encoders import FeatureEncoder, load_feature_encoder
+from seesay.core.errors import InputError
+from seesay.core.files import write_json
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import guarded
 from seesay.params.datasets import Features
-from seesay.params.reading import read_section
 from seesay.params.references import WEIGHTS, name_in
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.stage import guarded
 
 OURS, USUAL = "seesay", "plain loop"
 USUAL_BATCH_SIZE = 32

@@ -13,12 +13,12 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from seesay.compute import Compute
-from seesay.data.image_batches import Batch
-from seesay.data.packed_images import PackedImages
-from seesay.data.sources import SOURCE_FILE, read_source
-from seesay.data.tiny_imagenet import find_archive, open_archive, read_index
-from seesay.errors import InputError
+from seesay.core.errors import InputError
+from seesay.images.batches import Batch
+from seesay.images.packed import PackedImages
+from seesay.images.tiny_imagenet import find_archive, open_archive, read_index
 from seesay.params.augmentation import Augmentation
+from seesay.sources.provenance import SOURCE_FILE, read_source
 
 JPEG_QUALITY = 95
 FROM_ARCHIVE = "the archive's own files"

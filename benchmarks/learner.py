@@ -11,14 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seesay.classification.networks.registry import build_classifier
 from seesay.compute import Compute
-from seesay.data.image_batches import Batch
-from seesay.data.packed_images import PackedImages
-from seesay.models.classifiers import build_classifier
-from seesay.params.experiments import Classifier
-from seesay.training.moving_average import MovingAverage
-from seesay.training.optimizers import build_optimizer, set_learning_rate, take_step
-from seesay.training.schedules import learning_rate_at
+from seesay.images.batches import Batch
+from seesay.images.packed import PackedImages
+from seesay.params.classification import Classifier
+from seesay.training.optim import MovingAverage, build_optimizer, learning_rate_at, set_learning_rate, take_step
 
 
 @dataclass

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seesay.models.captioner import Captioner
-from seesay.models.decoded import allowed_log_probabilities
-from seesay.models.special_tokens import BOS, EOS
+from seesay.captioning.data.vocabulary import BOS, EOS
+from seesay.captioning.decoding.hypotheses import allowed_log_probabilities
+from seesay.captioning.networks.base import Captioner
 
 Words = tuple[int, ...]
 

@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
+from seesay.captioning.data.records import read_caption_records
+from seesay.captioning.data.vocabulary import read_vocabulary
+from seesay.captioning.features.store import read_features
+from seesay.captioning.networks.registry import restore_captioner
+from seesay.captioning.predict import caption_by_neighbours, caption_splits
+from seesay.captioning.predictions import write_caption_predictions
 from seesay.compute import configure
-from seesay.data.caption_records import read_caption_records
-from seesay.data.features import read_features
-from seesay.data.vocabulary import read_vocabulary
-from seesay.evaluation.caption_predictions import write_caption_predictions
-from seesay.evaluation.captioning import caption_by_neighbours, caption_splits
-from seesay.files import file_digest
-from seesay.models.captioners import restore_captioner
-from seesay.models.checkpoint import load_checkpoint
+from seesay.core.files import file_digest
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
 from seesay.params.captioning import Decoding
-from seesay.params.reading import read_section
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.stage import run
 from seesay.tracking.recorder import record_stage
+from seesay.training.checkpoint import load_checkpoint
 
 
 def main(cell: str, root: Path = Path()) -> None:

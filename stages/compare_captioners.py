@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from seesay.data.caption_records import open_caption_images
-from seesay.evaluation.caption_comparison import compare_captioners
-from seesay.explain.kept_attention import read_attention
-from seesay.files import write_json
+from seesay.captioning.compare import compare_captioners
+from seesay.captioning.data.records import open_caption_images
+from seesay.captioning.explain import read_attention
+from seesay.captioning.figures.comparison import draw_captioner_comparison
+from seesay.core.files import write_json
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
 from seesay.params.captioning import Captioner
-from seesay.params.reading import read_section
 from seesay.params.results import Evaluation
-from seesay.paths import Paths
-from seesay.reporting.captioner_comparison import draw_captioner_comparison
-from seesay.stage import run
 from seesay.tracking.recorder import record_stage
 
 STAGE = "compare_captioners"

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
+from seesay.classification.compare import compare_classifiers
+from seesay.classification.figures.comparison import draw_comparison
 from seesay.compute import configure
-from seesay.data.packed_images import read_packed_images
-from seesay.evaluation.comparison import compare_classifiers
-from seesay.files import write_json
-from seesay.params.experiments import Classifier
-from seesay.params.reading import read_section
+from seesay.core.files import write_json
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
+from seesay.images.packed import read_packed_images
+from seesay.params.classification import Classifier
 from seesay.params.results import Comparison
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.reporting.comparison_figures import draw_comparison
-from seesay.stage import run
 from seesay.tracking.recorder import record_stage
 
 STAGE = "compare_classifiers"

@@ -2,21 +2,27 @@
 
 from pathlib import Path
 
+from seesay.autoencoding.evaluate import load_backbone_classifier, measure_autoencoder
+from seesay.autoencoding.figures.latents import (
+    NUM_STEPS,
+    choose_pairs,
+    draw_interpolations,
+    draw_latents,
+    draw_neighbours,
+)
+from seesay.autoencoding.figures.reconstructions import draw_reconstructions
+from seesay.autoencoding.networks.registry import autoencoder_settings, restore_autoencoder
+from seesay.autoencoding.reconstruct import interpolate
 from seesay.compute import configure
-from seesay.data.packed_images import read_packed_images
-from seesay.evaluation.autoencoder_measuring import load_backbone_classifier, measure_autoencoder
-from seesay.evaluation.interpolation import interpolate
-from seesay.files import atomic_directory
-from seesay.models.autoencoders import autoencoder_settings, restore_autoencoder
-from seesay.models.checkpoint import load_checkpoint
-from seesay.params.reading import read_section
+from seesay.core.files import atomic_directory
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
+from seesay.images.packed import read_packed_images
 from seesay.params.results import Evaluation
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.reporting.latent_figures import NUM_STEPS, choose_pairs, draw_interpolations, draw_latents, draw_neighbours
-from seesay.reporting.reconstruction_figures import draw_reconstructions
-from seesay.stage import run
 from seesay.tracking.recorder import record_stage
+from seesay.training.checkpoint import load_checkpoint
 
 STAGE = "evaluate_autoencoder"
 

@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
+from seesay.classification.evaluate import measure_classifier
+from seesay.classification.figures.evaluation import draw_classification
+from seesay.classification.metrics import confusion_table, per_class_table
+from seesay.classification.networks.registry import load_members
+from seesay.classification.predictions import write_class_predictions
 from seesay.compute import configure
-from seesay.data.packed_images import read_packed_images
-from seesay.evaluation.class_predictions import write_class_predictions
-from seesay.evaluation.classification import confusion_table, per_class_table
-from seesay.evaluation.measuring import measure_classifier
-from seesay.files import write_text
-from seesay.models.classifiers import load_members
-from seesay.params.reading import read_section
+from seesay.core.files import write_text
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
+from seesay.images.packed import read_packed_images
 from seesay.params.results import Evaluation
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.reporting.classification_figures import draw_classification
-from seesay.stage import run
 from seesay.tracking.recorder import record_stage
 
 STAGE = "evaluate_classifier"

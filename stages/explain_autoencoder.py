@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
+from seesay.autoencoding.evaluate import load_backbone_classifier
+from seesay.autoencoding.explain import explain_autoencoder
+from seesay.autoencoding.figures.encoder_maps import draw_encoder_maps
+from seesay.autoencoding.networks.registry import autoencoder_settings, restore_autoencoder
+from seesay.autoencoding.reconstruct import evaluation_masks, reconstruct
+from seesay.classification.networks.registry import restore_classifier
 from seesay.compute import configure
-from seesay.data.packed_images import read_packed_images
-from seesay.evaluation.autoencoder_measuring import load_backbone_classifier
-from seesay.evaluation.reconstruction import evaluation_masks, reconstruct
-from seesay.explain.autoencoder_explanation import explain_autoencoder
-from seesay.models.autoencoders import autoencoder_settings, restore_autoencoder
-from seesay.models.checkpoint import load_checkpoint
-from seesay.models.classifiers import restore_classifier
-from seesay.params.explaining import EncoderMaps
-from seesay.params.reading import PositiveInt, read_section
+from seesay.core.paths import Paths
+from seesay.core.settings import PositiveInt, read_section
+from seesay.core.stage import run
+from seesay.images.packed import read_packed_images
+from seesay.params.results import EncoderMaps
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.reporting.encoder_map_figures import draw_encoder_maps
-from seesay.stage import run
 from seesay.tracking.recorder import record_stage
+from seesay.training.checkpoint import load_checkpoint
 
 STAGE = "explain_autoencoder"
 

@@ -2,23 +2,22 @@
 
 from pathlib import Path
 
+from seesay.captioning.data.records import open_caption_images, read_caption_records
+from seesay.captioning.data.vocabulary import read_vocabulary
+from seesay.captioning.explain import explain_captions, write_attention
+from seesay.captioning.features.store import read_features
+from seesay.captioning.figures.attention import draw_attention_cases
+from seesay.captioning.networks.registry import restore_captioner
+from seesay.captioning.predictions import read_caption_predictions
 from seesay.compute import configure
-from seesay.data.caption_records import open_caption_images, read_caption_records
-from seesay.data.features import read_features
-from seesay.data.vocabulary import read_vocabulary
-from seesay.evaluation.caption_predictions import read_caption_predictions
-from seesay.explain.caption_attention import explain_captions
-from seesay.explain.kept_attention import write_attention
-from seesay.files import file_digest
-from seesay.models.captioners import restore_captioner
-from seesay.models.checkpoint import load_checkpoint
-from seesay.params.reading import read_section
+from seesay.core.files import file_digest
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
 from seesay.params.results import Evaluation
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.reporting.attention_figures import draw_attention_cases
-from seesay.stage import run
 from seesay.tracking.recorder import record_stage
+from seesay.training.checkpoint import load_checkpoint
 
 STAGE = "explain_captioner"
 

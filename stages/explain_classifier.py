@@ -4,21 +4,21 @@ from pathlib import Path
 
 import numpy as np
 
+from seesay.classification.explain import MAX_EXAMPLES, explain_classifier
+from seesay.classification.figures.evaluation import choose_examples
+from seesay.classification.figures.explanation import draw_explanation
+from seesay.classification.networks.registry import restore_classifier
+from seesay.classification.predictions import read_class_predictions
 from seesay.compute import configure
-from seesay.data.packed_images import read_packed_images
-from seesay.errors import InputError
-from seesay.evaluation.class_predictions import read_class_predictions
-from seesay.explain.explanation import MAX_EXAMPLES, explain_classifier
-from seesay.models.checkpoint import load_checkpoint
-from seesay.models.classifiers import restore_classifier
-from seesay.params.reading import read_section
+from seesay.core.errors import InputError
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
+from seesay.images.packed import read_packed_images
 from seesay.params.results import Evaluation
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.reporting.classification_figures import choose_examples
-from seesay.reporting.explanation_figures import draw_explanation
-from seesay.stage import run
 from seesay.tracking.recorder import record_stage
+from seesay.training.checkpoint import load_checkpoint
 
 STAGE = "explain_classifier"
 

@@ -2,23 +2,23 @@
 
 from pathlib import Path
 
+from seesay.captioning.data.records import open_caption_images, read_caption_records
+from seesay.captioning.features.encoders import FeatureEncoder, classifier_encoder, load_feature_encoder
+from seesay.captioning.features.extract import Images, extract_features
+from seesay.captioning.features.origin import CLASSIFIER, Origin, fetched_origin, finetuned_origin, trained_origin
+from seesay.captioning.features.rows import FeatureRows
+from seesay.captioning.features.store import num_rows_with_views, write_features
+from seesay.captioning.features.views import ViewedImages
 from seesay.compute import configure
-from seesay.data.caption_records import open_caption_images, read_caption_records
-from seesay.data.feature_origin import CLASSIFIER, Origin, fetched_origin, finetuned_origin, trained_origin
-from seesay.data.feature_rows import FeatureRows
-from seesay.data.features import num_rows_with_views, write_features
-from seesay.data.image_views import ViewedImages
-from seesay.files import write_json
-from seesay.models.checkpoint import load_checkpoint
-from seesay.models.extraction import Images, extract_features
-from seesay.models.feature_encoders import FeatureEncoder, classifier_encoder, load_feature_encoder
+from seesay.core.files import write_json
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
 from seesay.params.datasets import Features
-from seesay.params.reading import read_section
 from seesay.params.references import CLASSIFIERS, FINETUNED
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.stage import run
 from seesay.tracking.recorder import record_stage
+from seesay.training.checkpoint import load_checkpoint
 
 
 def main(cell: str, root: Path = Path()) -> None:

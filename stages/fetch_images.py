@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from seesay.data.fetching import fetch_image_source, mirror_from_environment
-from seesay.files import file_digest
+from seesay.core.files import file_digest
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
 from seesay.params.datasets import ImageSource
-from seesay.params.reading import read_section
-from seesay.paths import Paths
-from seesay.stage import run
+from seesay.sources.fetch import fetch_image_source, mirror_from_environment
 from seesay.tracking.recorder import record_stage
 
 

@@ -3,26 +3,26 @@
 from dataclasses import replace
 from pathlib import Path
 
+from seesay.captioning.data.batches import references_of
+from seesay.captioning.data.records import open_caption_images, read_caption_records
+from seesay.captioning.data.vocabulary import read_vocabulary
+from seesay.captioning.features.extract import decoded_batches
+from seesay.captioning.features.origin import CLASSIFIER, fetched_origin, write_finetuned_origin
+from seesay.captioning.features.store import FeaturesIndex, read_features
+from seesay.captioning.features.trainable import TrainableEncoder, trainable_classifier, trainable_network
+from seesay.captioning.features.views import PixelRows
+from seesay.captioning.training.finetune import finetune_encoder
+from seesay.captioning.training.reward import ValidationScore
 from seesay.compute import configure
-from seesay.data.caption_batches import references_of
-from seesay.data.caption_records import open_caption_images, read_caption_records
-from seesay.data.feature_origin import CLASSIFIER, fetched_origin, write_finetuned_origin
-from seesay.data.features import FeaturesIndex, read_features
-from seesay.data.pixel_rows import PixelRows
-from seesay.data.vocabulary import read_vocabulary
-from seesay.evaluation.caption_reward import ValidationScore
-from seesay.files import atomic_directory, file_digest
-from seesay.models.checkpoint import load_checkpoint
-from seesay.models.extraction import decoded_batches
-from seesay.models.trainable_encoders import TrainableEncoder, trainable_classifier, trainable_network
-from seesay.params.finetuning import FinetunedEncoder
-from seesay.params.reading import read_section
+from seesay.core.files import atomic_directory, file_digest
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
+from seesay.params.captioning import FinetunedEncoder
 from seesay.params.references import CLASSIFIERS, WEIGHTS, name_in
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.stage import run
 from seesay.tracking.recorder import record_stage
-from seesay.training.encoder_finetuning import finetune_encoder
+from seesay.training.checkpoint import load_checkpoint
 
 
 def main(cell: str, root: Path = Path()) -> None:

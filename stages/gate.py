@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from seesay.paths import Paths
-from seesay.reporting.gate import judge_workspace, write_verdict
-from seesay.stage import run
+from seesay.core.paths import Paths
+from seesay.core.stage import run
+from seesay.report.gate import judge_workspace, write_verdict
 from seesay.tracking.recorder import record_stage
 
 

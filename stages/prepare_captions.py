@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from seesay.data.caption_records import write_caption_records
-from seesay.data.preparing_captions import prepare_captions
-from seesay.files import write_json
+from seesay.captioning.data.prepare import prepare_captions
+from seesay.captioning.data.records import write_caption_records
+from seesay.core.files import write_json
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
 from seesay.params.datasets import CaptionDataset
-from seesay.params.reading import read_section
-from seesay.paths import Paths
-from seesay.stage import run
 from seesay.tracking.recorder import record_stage
 
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from seesay.data.packed_images import write_packed_images
-from seesay.data.preparing_images import prepare_images
-from seesay.files import write_json
+from seesay.core.files import write_json
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
+from seesay.images.packed import write_packed_images
+from seesay.images.prepare import prepare_images
 from seesay.params.datasets import ImageDataset
-from seesay.params.reading import read_section
-from seesay.paths import Paths
-from seesay.stage import run
 from seesay.tracking.recorder import record_stage
 
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from seesay.errors import InputError
+from seesay.core.errors import InputError
+from seesay.core.stage import run
 from seesay.proving.cases import PROOFS
 from seesay.proving.comparing import update
 from seesay.proving.running import run_proof
-from seesay.stage import run
 
 STAGES = Path(__file__).resolve().parent
 

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from seesay.files import read_json, write_json
+from seesay.core.files import read_json, write_json
+from seesay.core.paths import Paths
+from seesay.core.settings import CellName, read_section
+from seesay.core.stage import run
 from seesay.params.autoencoding import Autoencoder
 from seesay.params.captioning import Captioner
-from seesay.params.experiments import Classifier
-from seesay.params.reading import CellName, read_section
+from seesay.params.classification import Classifier
 from seesay.params.results import Release
-from seesay.paths import Paths
-from seesay.stage import run
 from seesay.tracking.recorder import record_stage
 from seesay.tracking.registry import Cells, describe_release, register_models
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from seesay.params.agreement import load_params
-from seesay.paths import Paths
-from seesay.reporting.page import autoencoders_page, render_views
-from seesay.reporting.results import collect_results, write_results
-from seesay.stage import run
+from seesay.core.paths import Paths
+from seesay.core.stage import run
+from seesay.params.cross_checks import load_params
+from seesay.report.page import autoencoders_page, render_views
+from seesay.report.results import collect_results, write_results
 from seesay.tracking.recorder import record_stage
 
 

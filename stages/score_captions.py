@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from seesay.data.caption_records import open_caption_images, read_caption_records
-from seesay.data.sources import SourceNote
-from seesay.evaluation.caption_predictions import read_caption_predictions
-from seesay.evaluation.captions import score_all
-from seesay.evaluation.image_scores import write_image_scores
-from seesay.evaluation.meteor import open_meteor, why_no_meteor
-from seesay.files import file_digest, read_json, write_text
+from seesay.captioning.data.records import open_caption_images, read_caption_records
+from seesay.captioning.figures.captions import draw_captions
+from seesay.captioning.metrics.image_scores import write_image_scores
+from seesay.captioning.metrics.java import open_meteor, why_no_meteor
+from seesay.captioning.predictions import read_caption_predictions
+from seesay.captioning.score import score_all
+from seesay.core.files import file_digest, read_json, write_text
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
 from seesay.params.captioning import CaptionerTraining
-from seesay.params.reading import read_section
 from seesay.params.results import Evaluation
-from seesay.paths import Paths
-from seesay.reporting.caption_figures import draw_captions
-from seesay.stage import run
+from seesay.sources.provenance import SourceNote
 from seesay.tracking.recorder import record_stage
 
 STAGE = "score_captions"

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
+from seesay.autoencoding.training.experiments import make_autoencoder
 from seesay.compute import configure
-from seesay.data.packed_images import read_packed_images
-from seesay.models.checkpoint import save_checkpoint
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
+from seesay.images.packed import read_packed_images
 from seesay.params.autoencoding import Autoencoder
-from seesay.params.reading import read_section
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.stage import run
 from seesay.tracking.recorder import record_stage
-from seesay.training.autoencoder_cells import make_autoencoder
+from seesay.training.checkpoint import save_checkpoint
 
 
 def main(cell: str, root: Path = Path()) -> None:

@@ -2,23 +2,23 @@
 
 from pathlib import Path
 
+from seesay.captioning.data.batches import references_of
+from seesay.captioning.data.records import read_caption_records
+from seesay.captioning.data.vocabulary import read_vocabulary
+from seesay.captioning.features.store import read_features
+from seesay.captioning.training.experiments import start_captioner
+from seesay.captioning.training.fit import DescribedImages, fit_captioner
+from seesay.captioning.training.reward import SampleReward, ValidationScore
 from seesay.compute import configure
-from seesay.data.caption_batches import references_of
-from seesay.data.caption_records import read_caption_records
-from seesay.data.features import read_features
-from seesay.data.sources import SourceNote
-from seesay.data.vocabulary import read_vocabulary
-from seesay.evaluation.caption_reward import SampleReward, ValidationScore
-from seesay.files import file_digest
-from seesay.models.checkpoint import save_checkpoint
+from seesay.core.files import file_digest
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
 from seesay.params.captioning import CaptionerTraining
-from seesay.params.reading import read_section
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.stage import run
+from seesay.sources.provenance import SourceNote
 from seesay.tracking.recorder import record_stage
-from seesay.training.captioner_cells import start_captioner
-from seesay.training.captioning import DescribedImages, fit_captioner
+from seesay.training.checkpoint import save_checkpoint
 
 
 def main(cell: str, root: Path = Path()) -> None:

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
+from seesay.classification.training.experiments import make_classifiers
 from seesay.compute import configure
-from seesay.data.packed_images import read_packed_images
-from seesay.data.sources import SOURCE_FILE, read_source
-from seesay.files import atomic_directory, file_digest
-from seesay.models.checkpoint import save_checkpoint
-from seesay.params.experiments import Classifier
-from seesay.params.reading import read_section
+from seesay.core.files import atomic_directory, file_digest
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section
+from seesay.core.stage import run
+from seesay.images.packed import read_packed_images
+from seesay.params.classification import Classifier
 from seesay.params.training import Runtime
-from seesay.paths import Paths
-from seesay.stage import run
+from seesay.sources.provenance import SOURCE_FILE, read_source
 from seesay.tracking.recorder import record_stage
-from seesay.training.classifier_cells import make_classifiers
+from seesay.training.checkpoint import save_checkpoint
 
 
 def main(cell: str, root: Path = Path()) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from seesay.captioning.networks.recurrent import LSTMCaptioner
 from seesay.check import check_architectures, check_workspace
 from seesay.cli import main
-from seesay.errors import InputError
-from seesay.models.lstm import LSTMCaptioner
-from seesay.params.reading import read_yaml
+from seesay.core.errors import InputError
+from seesay.core.settings import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from seesay.compute import _cores_granted, configure
-from seesay.errors import InputError
+from seesay.core.errors import InputError
 from seesay.params.training import Runtime
 
 RUNTIME = Runtime(device="cpu", precision="float32", num_threads=1, deterministic=False, compile=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seesay.reporting.readme import readme_is_current
+from seesay.report.readme import readme_is_current
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seesay.data.subsets import SUBSETS
-from seesay.errors import InputError
-from seesay.params.agreement import load_params
-from seesay.params.experiments import ENSEMBLE
+from seesay.core.errors import InputError
+from seesay.core.settings import PARAMS_FILE
+from seesay.images.tiny_imagenet import SUBSETS
+from seesay.params.classification import ENSEMBLE
+from seesay.params.cross_checks import load_params
 from seesay.params.project import Params
-from seesay.params.reading import PARAMS_FILE
 
 
 def check_workspace(root: Path) -> Params:
@@ -19,7 +19,7 @@ def check_workspace(root: Path) -> Params:
         if dataset.subset not in SUBSETS:
             key = f"{root / PARAMS_FILE}: image_datasets.{name}.subset"
             raise InputError(f"{key}: got {dataset.subset!r}: expected one of {', '.join(SUBSETS)}")
-    from seesay.reporting.gate_rules import read_gates
+    from seesay.report.rules import read_gates
 
     read_gates(root / "gates.yaml")
     return params
@@ -33,10 +33,10 @@ def check_architectures(params: Params) -> None:
     """
     import torch
 
-    from seesay.data.patch_masks import num_hidden
-    from seesay.models.autoencoders import build_autoencoder
-    from seesay.models.captioners import build_captioner
-    from seesay.models.classifiers import build_classifier
+    from seesay.autoencoding.networks.registry import build_autoencoder
+    from seesay.autoencoding.training.masks import num_hidden
+    from seesay.captioning.networks.registry import build_captioner
+    from seesay.classification.networks.registry import build_classifier
 
     with torch.device("meta"):
         for name, classifier in params.classifiers.items():

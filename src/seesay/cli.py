@@ -12,10 +12,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from seesay.errors import InputError
-from seesay.files import write_json
-from seesay.paths import Paths
-from seesay.stage import guarded
+from seesay.core.errors import InputError
+from seesay.core.files import write_json
+from seesay.core.paths import Paths
+from seesay.core.stage import guarded
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -90,7 +90,7 @@ def repro(root: Path, options: argparse.Namespace) -> int:
     _sync(root)
     paths = Paths(root)
     if status == 0 and (root / "README.md").is_file():
-        from seesay.reporting.readme import update_readme
+        from seesay.report.readme import update_readme
 
         update_readme(root / "README.md", paths.results)
     return status
@@ -102,7 +102,7 @@ def sync(root: Path, _options: argparse.Namespace) -> int:
 
 
 def gate(root: Path, options: argparse.Namespace) -> int:
-    from seesay.reporting.gate import judge_workspace, write_verdict
+    from seesay.report.gate import judge_workspace, write_verdict
 
     try:
         verdict = judge_workspace(root, gates=options.gates, baseline=options.baseline)
@@ -117,14 +117,14 @@ def gate(root: Path, options: argparse.Namespace) -> int:
 
 
 def readme(root: Path, _options: argparse.Namespace) -> int:
-    from seesay.reporting.readme import update_readme
+    from seesay.report.readme import update_readme
 
     update_readme(root / "README.md", Paths(root).results)
     return 0
 
 
 def export(root: Path, options: argparse.Namespace) -> int:
-    from seesay.export import TOLERANCE, export_classifier
+    from seesay.classification.export import TOLERANCE, export_classifier
 
     done = export_classifier(root, options.cell, out=options.out)
     agreement, side = done.agreement, done.image_size
@@ -137,8 +137,8 @@ def export(root: Path, options: argparse.Namespace) -> int:
 
 
 def score(root: Path, options: argparse.Namespace) -> int:
-    from seesay.evaluation.meteor import why_no_meteor
-    from seesay.evaluation.scoring_files import score_files
+    from seesay.captioning.metrics.java import why_no_meteor
+    from seesay.captioning.score_files import score_files
 
     supplied = os.environ.get("SEESAY_SPICE_DIR")
     if options.meteor and (note := why_no_meteor()):
@@ -159,8 +159,8 @@ def score(root: Path, options: argparse.Namespace) -> int:
 
 
 def learning_rates(root: Path, options: argparse.Namespace) -> int:
-    from seesay.reporting.rate_range import report_rate_range
-    from seesay.training.rate_range import find_rate_range
+    from seesay.classification.figures.rate_range import report_rate_range
+    from seesay.classification.rate_range import find_rate_range
 
     cell = find_rate_range(root, options.cell, low=options.low, high=options.high, num_steps=options.steps)
     print(report_rate_range(Paths(root), options.cell, cell))
@@ -177,7 +177,7 @@ def workspace(root: Path, options: argparse.Namespace) -> int:
 
 def _run_workspace(root: Path, name: str) -> int:
     from seesay.check import check_architectures, check_workspace
-    from seesay.reporting.gate import read_verdict
+    from seesay.report.gate import read_verdict
     from seesay.workspace import prepare_workspace
 
     started = time.monotonic()
@@ -234,7 +234,7 @@ def _dvc_repro(root: Path, arguments: Sequence[str]) -> tuple[int, int]:
 
 def _sync(root: Path) -> None:
     """Brings MLflow in step, unless it is switched off, and renders the page anew where it has something new to say."""
-    from seesay.reporting.page import refresh_views
+    from seesay.report.page import refresh_views
 
     paths, ledger, changed = Paths(root), None, False
     if os.environ.get("SEESAY_TRACKING") == "off":

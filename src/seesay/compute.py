@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from seesay.errors import InputError
+from seesay.core.errors import InputError
 from seesay.params.training import Runtime
 
 Network = TypeVar("Network", bound=nn.Module)

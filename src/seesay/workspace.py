@@ -17,9 +17,9 @@ from typing import Any
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from seesay.errors import InputError
-from seesay.files import write_text
-from seesay.params.reading import read_yaml
+from seesay.core.errors import InputError
+from seesay.core.files import write_text
+from seesay.core.settings import read_yaml
 
 FLOW = ("dvc.yaml", ".dvcignore")
 CODE = ("stages", "src/seesay")

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from seesay.compute import Compute, configure
-from seesay.data.fetching import fetch_image_source
-from seesay.data.image_batches import load_images, ordered_batches
-from seesay.data.packed_images import PackedImages, read_packed_images, write_packed_images
-from seesay.data.preparing_images import prepare_images
-from seesay.errors import InputError
+from seesay.core.errors import InputError
+from seesay.core.paths import Paths
+from seesay.images.batches import load_images, ordered_batches
+from seesay.images.packed import PackedImages, read_packed_images, write_packed_images
+from seesay.images.prepare import prepare_images
 from seesay.params.augmentation import Augmentation
 from seesay.params.datasets import ImageDataset, ImageLimits, ScenesImageSource
 from seesay.params.training import Runtime
-from seesay.paths import Paths
+from seesay.sources.fetch import fetch_image_source
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CELL = """

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seesay.data import downloads
-from seesay.data.sources import SourceFile, SourceNote, write_source
+from seesay.sources import http as downloads
+from seesay.sources.provenance import SourceFile, SourceNote, write_source
 
 
 @dataclass

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from seesay.classification.networks.registry import build_classifier
 from seesay.compute import Compute, configure
-from seesay.data.packed_images import (
+from seesay.images.packed import (
     ImageClass,
     ImageSplit,
     PackedImages,
@@ -16,11 +17,10 @@ from seesay.data.packed_images import (
     dataset_digest,
     split_digest,
 )
-from seesay.data.sources import SourceFile, SourceNote
-from seesay.models.checkpoint import Checkpoint, describe_architecture
-from seesay.models.classifiers import build_classifier
-from seesay.params.experiments import Architecture
+from seesay.params.classification import Architecture
 from seesay.params.training import Runtime
+from seesay.sources.provenance import SourceFile, SourceNote
+from seesay.training.checkpoint import Checkpoint, describe_architecture
 
 SIZE = 16
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from seesay.errors import InputError
-from seesay.params.agreement import load_params
-from seesay.params.experiments import Classifier
+from seesay.core.errors import InputError
+from seesay.core.paths import Paths
+from seesay.core.settings import read_section, read_yaml, validate
+from seesay.params.classification import Classifier
+from seesay.params.cross_checks import load_params
 from seesay.params.project import Params
-from seesay.params.reading import read_section, read_yaml, validate
-from seesay.paths import Paths
-from seesay.reporting.gate_rules import read_gates
+from seesay.report.rules import read_gates
 from seesay.workspace import override_sections
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from seesay.errors import InputError
-from seesay.params.agreement import load_params
+from seesay.core.errors import InputError
+from seesay.core.settings import RENAMED, read_section, read_yaml, validate
 from seesay.params.captioning import CaptionerTraining
-from seesay.params.experiments import Classifier
-from seesay.params.reading import read_section, read_yaml, validate
-from seesay.params.renamed import RENAMED
+from seesay.params.classification import Classifier
+from seesay.params.cross_checks import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 LEARNING = "captioners.lstm_flickr8k.learning"

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "seesay"
 # What is read but not imported: module -> file or folder.
-READ_BESIDE = {"src/seesay/reporting/page.py": "src/seesay/reporting/templates"}
+READ_BESIDE = {"src/seesay/report/page.py": "src/seesay/reporting/templates"}
 
 
 def imported_modules(path: Path, source_root: Path) -> Iterator[Path]:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seesay.data.caption_records import CaptionRecord, collect_records, read_caption_records, write_caption_records
-from seesay.data.features import read_features
-from seesay.data.sources import SourceNote, write_architecture, write_source
-from seesay.files import read_json
-from seesay.paths import Paths
+from seesay.captioning.data.records import CaptionRecord, collect_records, read_caption_records, write_caption_records
+from seesay.captioning.features.store import read_features
+from seesay.core.files import read_json
+from seesay.core.paths import Paths
+from seesay.sources.provenance import SourceNote, write_architecture, write_source
 
 STAGES = Path(__file__).resolve().parents[2] / "stages"
 NUM_IMAGES = 60
@@ -31,7 +31,7 @@ SCRIPT = f"""
 import sys, time
 sys.path.insert(0, {str(STAGES)!r})
 from extract_features import main
-from seesay.data.caption_records import CaptionImages
+from seesay.captioning.data.records import CaptionImages
 
 read, seconds = CaptionImages.__getitem__, float(sys.argv[1])
 

@@ -129,7 +129,7 @@ class TestImageHalf:
     def test_adding_a_cell_runs_only_that_cell(self, workspace: Any) -> None:
         import copy
 
-        from seesay.params.reading import read_yaml
+        from seesay.core.settings import read_yaml
 
         classifiers = copy.deepcopy(read_yaml(workspace.root / "params.yaml")["classifiers"])
         classifiers["wide_mlp"] = {**classifiers["mlp"], "label_smoothing": 0.2}
@@ -156,7 +156,7 @@ class TestCaptionHalf:
 
     def test_other_weights_rerun_what_sees_through_them(self, workspace: Any) -> None:
         """The encoder without weights has none to change, so its own section is changed by name."""
-        from seesay.params.reading import read_yaml
+        from seesay.core.settings import read_yaml
 
         params = read_yaml(workspace.root / "params.yaml")
         workspace.change("weights", {"other": params["weights"]["small_cnn"]})

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from seesay.models.autoencoders import AUTOENCODERS
-from seesay.models.captioners import CAPTIONERS
-from seesay.models.classifiers import CLASSIFIERS
-from seesay.params.experiments import ENSEMBLE
+from seesay.autoencoding.networks.registry import AUTOENCODERS
+from seesay.captioning.networks.registry import CAPTIONERS
+from seesay.classification.networks.registry import CLASSIFIERS
+from seesay.params.classification import ENSEMBLE
 from seesay.proving.cases import PROOFS, RECORDED
 
 ROOT = Path(__file__).resolve().parents[2]

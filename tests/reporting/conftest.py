@@ -12,25 +12,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seesay.data.caption_records import CaptionRecord, collect_records
-from seesay.data.packed_images import ImageClass, ImageSplit, PackedImages
-from seesay.data.sources import SourceFile, SourceNote
-from seesay.evaluation.caption_comparison import Captioned, Comparison, ScoredCaption, floor_rows
-from seesay.evaluation.class_predictions import ClassPredictions, SplitPredictions
-from seesay.explain.kept_attention import KeptAttention
-from seesay.files import write_json, write_text
-from seesay.params.agreement import load_params
-from seesay.params.explaining import EncoderMaps
-from seesay.params.results import Evaluation
-from seesay.paths import Paths
-from seesay.reporting.attention_figures import draw_attention_cases
-from seesay.reporting.caption_figures import draw_captions
-from seesay.reporting.captioner_comparison import draw_captioner_comparison
-from seesay.reporting.classification_figures import draw_classification
-from seesay.reporting.comparison_figures import draw_comparison
-from seesay.reporting.encoder_map_figures import draw_encoder_maps
-from seesay.reporting.latent_figures import choose_pairs, draw_interpolations, draw_latents, draw_neighbours
-from seesay.reporting.reconstruction_figures import draw_reconstructions
+from seesay.autoencoding.figures.encoder_maps import draw_encoder_maps
+from seesay.autoencoding.figures.latents import choose_pairs, draw_interpolations, draw_latents, draw_neighbours
+from seesay.autoencoding.figures.reconstructions import draw_reconstructions
+from seesay.captioning.compare import Captioned, Comparison, ScoredCaption, floor_rows
+from seesay.captioning.data.records import CaptionRecord, collect_records
+from seesay.captioning.explain import KeptAttention
+from seesay.captioning.figures.attention import draw_attention_cases
+from seesay.captioning.figures.captions import draw_captions
+from seesay.captioning.figures.comparison import draw_captioner_comparison
+from seesay.classification.figures.comparison import draw_comparison
+from seesay.classification.figures.evaluation import draw_classification
+from seesay.classification.predictions import ClassPredictions, SplitPredictions
+from seesay.core.files import write_json, write_text
+from seesay.core.paths import Paths
+from seesay.images.packed import ImageClass, ImageSplit, PackedImages
+from seesay.params.cross_checks import load_params
+from seesay.params.results import EncoderMaps, Evaluation
+from seesay.sources.provenance import SourceFile, SourceNote
 
 REPOSITORY = Path(__file__).parents[2]
 SPLITS = ("train", "val", "test")

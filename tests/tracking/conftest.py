@@ -15,7 +15,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingSt
 from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
-from seesay.paths import Paths
+from seesay.core.paths import Paths
 from seesay.tracking.recorder import record_stage
 from seesay.tracking.store import locate_store, open_client
 

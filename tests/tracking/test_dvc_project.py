@@ -7,8 +7,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from seesay.tracking.dvc_stages import hash_of_lock_entry
 from seesay.tracking.records import read_record
-from seesay.tracking.stage_hash import hash_of_lock_entry
 from seesay.tracking.sync import sync
 
 ADDRESSES = {"train_classifier@mlp", "train_classifier@cnn", "evaluate_classifier@mlp"}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from seesay.data.sources import SourceFile, SourceNote
-from seesay.errors import InputError
+from seesay.core.errors import InputError
 from seesay.params.captioning import Beam
+from seesay.sources.provenance import SourceFile, SourceNote
 from seesay.tracking.recorder import record_stage
 from seesay.tracking.records import flatten, read_record
 

@@ -17,7 +17,8 @@ import psutil
 import pytest
 from tests.tracking.conftest import Project
 
-from seesay.tracking import mlflow_runs, session
+from seesay.tracking import mlflow_runs
+from seesay.tracking import tracker_process as session
 from seesay.tracking.environment import Process
 from seesay.tracking.records import RunRecord, read_record
 from seesay.tracking.store import experiment_id, locate_store, open_client, repair_moved_paths

@@ -15,23 +15,23 @@ import pytest
 import torch
 from tests.tracking.conftest import Project
 
-from seesay.data.sources import SourceFile, SourceNote
-from seesay.data.tokenizer import TOKENIZER_VERSION
-from seesay.data.vocabulary import SPECIAL_TOKENS, Vocabulary, write_vocabulary
-from seesay.errors import InputError
-from seesay.files import write_json
-from seesay.models.captioners import build_captioner, restore_captioner
-from seesay.models.checkpoint import Checkpoint, save_checkpoint
-from seesay.models.classifiers import build_classifier
-from seesay.models.decoding import decode
+from seesay.captioning.data.tokenizer import TOKENIZER_VERSION
+from seesay.captioning.data.vocabulary import SPECIAL_TOKENS, Vocabulary, write_vocabulary
+from seesay.captioning.decoding.decode import decode
+from seesay.captioning.networks.registry import build_captioner, restore_captioner
+from seesay.classification.networks.registry import build_classifier
+from seesay.core.errors import InputError
+from seesay.core.files import write_json
+from seesay.core.paths import Paths
 from seesay.params.captioning import Captioner
-from seesay.params.experiments import Architecture, Classifier
+from seesay.params.classification import Architecture, Classifier
 from seesay.params.results import Release
-from seesay.paths import Paths
+from seesay.sources.provenance import SourceFile, SourceNote
 from seesay.tracking.recorder import record_stage
 from seesay.tracking.registry import Cells, describe_release, register_models
 from seesay.tracking.store import locate_store
 from seesay.tracking.sync import sync
+from seesay.training.checkpoint import Checkpoint, save_checkpoint
 
 RELEASE = Release(prefix="demo-", classifiers=("mlp",), captioners=(), autoencoders=())
 TRAINING = {

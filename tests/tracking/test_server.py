@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from seesay.paths import Paths
+from seesay.core.paths import Paths
 from seesay.tracking.recorder import record_stage
 from seesay.tracking.records import read_record
 from seesay.tracking.registry import register_models

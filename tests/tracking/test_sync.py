@@ -7,7 +7,7 @@ from typing import Any
 from filelock import FileLock
 from tests.tracking.conftest import write_lock
 
-from seesay.paths import Paths
+from seesay.core.paths import Paths
 from seesay.tracking.records import read_record, write_record
 from seesay.tracking.sync import sync
 

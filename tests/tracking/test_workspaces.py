@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from seesay.tracking.environment import find_main_repository, workspace_name
 from seesay.tracking.store import locate_store, read_prefix
-from seesay.tracking.workspaces import find_main_repository, workspace_name
 
 
 @pytest.mark.parametrize("inside", [".dvc/tmp/exps/tmpabc", ".work/demo", ".work/demo/.dvc/tmp/exps/x"])

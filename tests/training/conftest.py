@@ -13,11 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seesay.captioning.data.batches import references_of
+from seesay.captioning.data.records import CaptionRecord, CaptionRecords, collect_records
+from seesay.captioning.data.vocabulary import Vocabulary, build_vocabulary
+from seesay.captioning.features.store import Features, FeaturesIndex
+from seesay.captioning.networks.base import Captioner
+from seesay.captioning.networks.registry import build_captioner
+from seesay.captioning.training.fit import DescribedImages, fit_captioner
+from seesay.captioning.training.reward import SampleReward, ValidationScore
 from seesay.compute import Compute, configure
-from seesay.data.caption_batches import references_of
-from seesay.data.caption_records import CaptionRecord, CaptionRecords, collect_records
-from seesay.data.features import Features, FeaturesIndex
-from seesay.data.packed_images import (
+from seesay.core.settings import validate
+from seesay.images.packed import (
     ImageClass,
     ImageSplit,
     PackedImages,
@@ -25,16 +31,10 @@ from seesay.data.packed_images import (
     dataset_digest,
     split_digest,
 )
-from seesay.data.sources import SourceNote
-from seesay.data.vocabulary import Vocabulary, build_vocabulary
-from seesay.evaluation.caption_reward import SampleReward, ValidationScore
-from seesay.models.captioner import Captioner
-from seesay.models.captioners import build_captioner
-from seesay.models.checkpoint import Checkpoint
 from seesay.params.captioning import CaptionerTraining
-from seesay.params.reading import validate
 from seesay.params.training import AdamW, MovingAverage, Runtime, Schedule, Sgd, Training
-from seesay.training.captioning import DescribedImages, fit_captioner
+from seesay.sources.provenance import SourceNote
+from seesay.training.checkpoint import Checkpoint
 from seesay.training.loop import Fit, Step, fit
 
 NUM_BATCHES, BATCH_SIZE = 4, 8

@@ -9,7 +9,7 @@ from torch import nn
 from seesay.params.training import Schedule, Sgd, Training
 from seesay.training.checks import TrainingError
 from seesay.training.loop import LOOK_EVERY, Step
-from seesay.training.resuming import STATE_FILE
+from seesay.training.resume import STATE_FILE
 
 
 def same_weights(first, second):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from seesay.params import training
-from seesay.training.moving_average import MovingAverage
+from seesay.training.optim import MovingAverage
 
 
 def test_the_average_is_the_one_worked_by_hand():

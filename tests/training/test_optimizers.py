@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from seesay.params.training import Sgd
-from seesay.training.optimizers import build_optimizer, parameter_groups
+from seesay.training.optim import build_optimizer, parameter_groups
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from seesay.params.training import Schedule
-from seesay.training.schedules import learning_rate_at
+from seesay.training.optim import learning_rate_at
 
 
 def course(decay, warmup_fraction, num_steps, peak=1.0, **others):

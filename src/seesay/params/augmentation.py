@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from seesay.params.reading import Fraction, NaturalInt, NonNegativeFloat, Settings
+from seesay.core.settings import Fraction, NaturalInt, NonNegativeFloat, Settings
 
 Area = Annotated[float, Field(gt=0.0, le=1.0)]
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from seesay.core.settings import CellName, NaturalInt, NonNegativeFloat, PositiveInt, Settings
 from seesay.params.augmentation import Augmentation
-from seesay.params.experiments import Architecture
-from seesay.params.reading import CellName, NaturalInt, NonNegativeFloat, PositiveInt, Settings
+from seesay.params.classification import Architecture
 from seesay.params.references import CLASSIFIERS, SCRATCH, AutoencoderStart, name_in
 from seesay.params.training import Training
 

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from seesay.params.experiments import Architecture
-from seesay.params.reading import CellName, NonNegativeFloat, OneOrTwo, PositiveFloat, PositiveInt, Settings
-from seesay.params.references import CAPTIONERS, SCRATCH, CaptionerStart, name_in
+from seesay.core.settings import CellName, NaturalInt, NonNegativeFloat, OneOrTwo, PositiveFloat, PositiveInt, Settings
+from seesay.params.classification import Architecture
+from seesay.params.references import CAPTIONERS, SCRATCH, CaptionerStart, TrainableEncoder, name_in
 from seesay.params.training import Training
 
 
@@ -130,3 +130,24 @@ class Captioner(Settings):
 
     learning: CaptionerTraining
     decoding: Decoding
+
+
+class FinetunedEncoder(Settings):
+    """A cell of `finetune_encoder`: the encoder of a captioner's features learns with that captioner, from pixels.
+
+    It sees images as the features' entry says, and is taught the train captions of the captioner's first dataset by the
+    captioner's own settings, but for `training`. `dataset` to `encoder` are the captioner's own: they name the files
+    that the stage reads, which DVC cannot look up in another entry. The first `frozen_blocks` blocks keep their
+    weights, the others learn at `encoder_rate` times the captioner's learning rate. `num_workers` processes decode the
+    images.
+    """
+
+    captioner: CellName
+    dataset: CellName
+    vocabulary: CellName
+    features: CellName
+    encoder: TrainableEncoder
+    frozen_blocks: NaturalInt = 0
+    encoder_rate: Annotated[float, Field(gt=0.0, le=1.0)]
+    num_workers: NaturalInt
+    training: Training

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from seesay.core.settings import AsTuple, CellName, Fraction, NaturalInt, OneOrTwo, PositiveInt, Settings
 from seesay.params.augmentation import ResizedCrop
-from seesay.params.reading import AsTuple, CellName, Fraction, NaturalInt, OneOrTwo, PositiveInt, Settings
 from seesay.params.references import FeatureEncoder
 
 Url = Annotated[str, Field(pattern=r"^(https?|s3|file)://.+[^/]$")]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from seesay.core.settings import CellName, NaturalInt, Settings
 from seesay.params.autoencoding import Autoencoder
-from seesay.params.captioning import Captioner
+from seesay.params.captioning import Captioner, FinetunedEncoder
+from seesay.params.classification import Classifier
 from seesay.params.datasets import (
     CaptionDataset,
     CaptionSource,
@@ -13,11 +15,7 @@ from seesay.params.datasets import (
     Vocabulary,
     Weights,
 )
-from seesay.params.experiments import Classifier
-from seesay.params.explaining import EncoderMaps
-from seesay.params.finetuning import FinetunedEncoder
-from seesay.params.reading import CellName, NaturalInt, Settings
-from seesay.params.results import Comparison, Evaluation, Release, Report, Tracking
+from seesay.params.results import Comparison, EncoderMaps, Evaluation, Release, Report, Tracking
 from seesay.params.training import Runtime
 
 

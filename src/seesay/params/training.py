@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from seesay.params.reading import AsTuple, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
+from seesay.core.settings import AsTuple, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 

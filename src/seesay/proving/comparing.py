@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seesay.errors import InputError
-from seesay.files import read_json, write_text
+from seesay.core.errors import InputError
+from seesay.core.files import read_json, write_text
 
 TOLERANCE = 2e-4
 """Largest relative difference between numbers that agree. Vector instructions and thread counts decide in which order

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seesay.files import read_json, read_text
-from seesay.models.checkpoint import load_checkpoint, read_tensors
-from seesay.paths import Paths
+from seesay.core.files import read_json, read_text
+from seesay.core.paths import Paths
+from seesay.training.checkpoint import load_checkpoint, read_tensors
 
 DIGITS = 7
 """Significant ones that are kept: those of float32."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from seesay.params.experiments import Architecture
-from seesay.paths import Paths
+from seesay.core.paths import Paths
+from seesay.params.classification import Architecture
 from seesay.proving import tiny_data
 from seesay.proving.cases import COMMON, PROOFS, RECORDED, Proof
 from seesay.proving.numbers import numbers_of

@@ -12,10 +12,16 @@ import torch
 import torchvision
 from PIL import Image
 
-from seesay.data.caption_records import CaptionRecord, CaptionRecords, collect_records, write_caption_records
-from seesay.data.feature_origin import CLASSIFIER, Origin, write_finetuned_origin
-from seesay.data.features import num_rows_with_views, write_features
-from seesay.data.packed_images import (
+from seesay.captioning.data.records import CaptionRecord, CaptionRecords, collect_records, write_caption_records
+from seesay.captioning.data.vocabulary import build_vocabulary, write_vocabulary
+from seesay.captioning.features.origin import CLASSIFIER, Origin, write_finetuned_origin
+from seesay.captioning.features.store import num_rows_with_views, write_features
+from seesay.captioning.features.trainable import trainable_classifier, trainable_network
+from seesay.classification.networks.registry import build_classifier
+from seesay.core.files import file_digest, write_array
+from seesay.core.paths import Paths
+from seesay.core.settings import validate
+from seesay.images.packed import (
     ImageClass,
     ImageSplit,
     PackedImages,
@@ -24,17 +30,11 @@ from seesay.data.packed_images import (
     split_digest,
     write_packed_images,
 )
-from seesay.data.sources import SourceFile, SourceNote, read_source, write_architecture, write_source
-from seesay.data.vocabulary import build_vocabulary, write_vocabulary
-from seesay.files import file_digest, write_array
-from seesay.models.checkpoint import Checkpoint, describe_architecture, load_checkpoint, save_checkpoint
-from seesay.models.classifiers import build_classifier
-from seesay.models.trainable_encoders import trainable_classifier, trainable_network
+from seesay.params.classification import Architecture
 from seesay.params.datasets import Features
-from seesay.params.experiments import Architecture
-from seesay.params.reading import validate
-from seesay.paths import Paths
 from seesay.seeding import numpy_generator, seed_torch
+from seesay.sources.provenance import SourceFile, SourceNote, read_source, write_architecture, write_source
+from seesay.training.checkpoint import Checkpoint, describe_architecture, load_checkpoint, save_checkpoint
 
 NUM_CLASSES, IMAGE_SIZE = 6, 32
 NUM_IMAGES = {"train": 24, "val": 10, "test": 1}

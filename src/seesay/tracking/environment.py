@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from seesay.files import file_digest
+from seesay.core.files import file_digest
 
 MAX_DIFF = 300_000
 RESULTS = ("metrics", "reports", "dvc.lock")
@@ -157,3 +157,23 @@ def _name(process: psutil.Process) -> str:
         return process.name()
     except psutil.Error:
         return ""
+
+
+def find_main_repository(root: Path) -> Path:
+    """The repository whose store a workspace uses: its own, unless it is a copy inside another.
+
+    `dvc exp run --temp` and `--queue` work in `<main>/.dvc/tmp/exps/...`, the demo in `<main>/.work/...`.
+    """
+    root = root.resolve()
+    for parent in reversed(root.parents):
+        inside = root.relative_to(parent).parts
+        is_copy = inside[:3] == (".dvc", "tmp", "exps") or inside[0] == ".work"
+        if is_copy and ((parent / ".dvc").exists() or (parent / "dvc.yaml").exists()):
+            return parent
+    return root
+
+
+def workspace_name(root: Path) -> str:
+    """A workspace's path inside the main repository: "." or, for the demo, `.work/demo`."""
+    root = root.resolve()
+    return root.relative_to(find_main_repository(root)).as_posix()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from seesay.files import file_digest
+from seesay.core.files import file_digest
 from seesay.tracking.environment import Process
 from seesay.tracking.records import ArtifactFile, DatasetUse, Point, RunRecord
 

@@ -29,11 +29,11 @@ class PackagedModel(PythonModel):
     """
 
     def load_context(self, context: Any) -> None:
-        from seesay.data.vocabulary import read_vocabulary
-        from seesay.models.autoencoders import restore_autoencoder
-        from seesay.models.captioners import restore_captioner
-        from seesay.models.checkpoint import load_checkpoint
-        from seesay.models.classifiers import restore_classifier
+        from seesay.autoencoding.networks.registry import restore_autoencoder
+        from seesay.captioning.data.vocabulary import read_vocabulary
+        from seesay.captioning.networks.registry import restore_captioner
+        from seesay.classification.networks.registry import restore_classifier
+        from seesay.training.checkpoint import load_checkpoint
 
         self.kind = context.model_config["kind"]
         self.checkpoint = load_checkpoint(Path(context.artifacts["weights"]), kind=self.kind)
@@ -45,8 +45,8 @@ class PackagedModel(PythonModel):
         }
         self.network = restore[self.kind](self.checkpoint)
         if self.kind == "captioner":
+            from seesay.core.settings import validate
             from seesay.params.captioning import Decoding
-            from seesay.params.reading import validate
 
             described = {**context.model_config["decoding"], "batch_size": BATCH_SIZE}
             self.decoding: Decoding = validate(described, Decoding, where="model_config", prefix=["decoding"])
@@ -74,7 +74,7 @@ class PackagedModel(PythonModel):
     def _captions(self, features: Any) -> list[str]:
         import torch
 
-        from seesay.models.decoding import decode  # what `caption_images` decodes with
+        from seesay.captioning.decoding.decode import decode  # what `caption_images` decodes with
 
         found = decode(self.network, torch.from_numpy(features), self.decoding, seed=SEED)
         return [" ".join(self.vocabulary.decode(candidates[0].token_ids)) for candidates in found]

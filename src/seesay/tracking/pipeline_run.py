@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from seesay.files import read_json, write_json
-from seesay.tracking.environment import lock_digest
+from seesay.core.files import read_json, write_json
+from seesay.tracking.environment import lock_digest, workspace_name
 from seesay.tracking.mlflow_runs import end_run
 from seesay.tracking.store import PIPELINE, Store, experiment_id, read_prefix
-from seesay.tracking.workspaces import workspace_name
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

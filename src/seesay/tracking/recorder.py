@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from seesay.files import file_digest, write_text
-from seesay.paths import Paths, cell_name
+from seesay.core.files import file_digest, write_text
+from seesay.core.paths import Paths, cell_name
 from seesay.tracking.environment import describe_environment, describe_git, lock_digest
 from seesay.tracking.records import ArtifactFile, DatasetUse, Point, RunRecord, flatten, now_ms, write_record
 from seesay.tracking.tracker import Tracker, find_pipeline
 
 if TYPE_CHECKING:
     from seesay.compute import Compute
-    from seesay.data.sources import SourceNote
+    from seesay.sources.provenance import SourceNote
 
 
 @dataclass

@@ -11,8 +11,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-from seesay.errors import InputError
-from seesay.files import read_json, write_json
+from seesay.core.errors import InputError
+from seesay.core.files import read_json, write_json
 
 SCHEMA = 1
 

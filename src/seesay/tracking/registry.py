@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seesay.data.sources import SourceNote
-from seesay.errors import InputError
-from seesay.files import file_digest, read_json
+from seesay.core.errors import InputError
+from seesay.core.files import file_digest, read_json
+from seesay.core.paths import Paths
 from seesay.params.autoencoding import Autoencoder
 from seesay.params.captioning import Captioner
-from seesay.params.experiments import Classifier
+from seesay.params.classification import Classifier
 from seesay.params.results import Release
-from seesay.paths import Paths
+from seesay.sources.provenance import SourceNote
+from seesay.tracking.environment import find_main_repository
 from seesay.tracking.records import RunRecord, read_record
 from seesay.tracking.replay import find_run
 from seesay.tracking.store import Store, locate_store, open_client
-from seesay.tracking.workspaces import find_main_repository
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -197,8 +197,8 @@ def _signature(entry: dict[str, Any], root: Path) -> ModelSignature:
 
 
 def _looks_at_grid(weights: Path) -> bool:
-    from seesay.models.captioners import CAPTIONERS
-    from seesay.models.checkpoint import load_checkpoint
+    from seesay.captioning.networks.registry import CAPTIONERS
+    from seesay.training.checkpoint import load_checkpoint
 
     architecture = load_checkpoint(weights, kind="captioner").architecture
     return CAPTIONERS[architecture["name"]].looks_at == "grid"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from seesay.params.reading import PARAMS_FILE, read_yaml
+from seesay.core.settings import PARAMS_FILE, read_yaml
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

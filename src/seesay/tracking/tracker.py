@@ -24,11 +24,10 @@ from typing import Any
 import psutil
 from filelock import FileLock
 
-from seesay.files import read_json
-from seesay.paths import Paths
-from seesay.tracking.environment import Process, find_pipeline_process
+from seesay.core.files import read_json
+from seesay.core.paths import Paths
+from seesay.tracking.environment import Process, find_main_repository, find_pipeline_process
 from seesay.tracking.records import RunRecord
-from seesay.tracking.workspaces import find_main_repository
 
 Message = dict[str, Any]
 

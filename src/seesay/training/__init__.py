@@ -1,1 +1,1 @@
-"""One training loop, and what each task's loss is."""
+"""What the trainings of all tasks share: the loop, optimizers, checkpoints, resuming."""

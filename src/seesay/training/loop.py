@@ -16,12 +16,16 @@ from torch import Tensor, nn
 from seesay.compute import Compute
 from seesay.params.training import Training
 from seesay.seeding import seed_torch
-from seesay.training.checks import TrainingError, check_finite, check_first_loss, check_optimizer, check_trainable
-from seesay.training.moving_average import MovingAverage
-from seesay.training.optimizers import build_optimizer, set_learning_rate, take_step
-from seesay.training.progress import Progress
-from seesay.training.resuming import Course, Resumable, copy_to_cpu
-from seesay.training.schedules import learning_rate_at
+from seesay.training.checks import (
+    Progress,
+    TrainingError,
+    check_finite,
+    check_first_loss,
+    check_optimizer,
+    check_trainable,
+)
+from seesay.training.optim import MovingAverage, build_optimizer, learning_rate_at, set_learning_rate, take_step
+from seesay.training.resume import Course, Resumable, copy_to_cpu
 
 B = TypeVar("B")
 

@@ -1,0 +1,1 @@
+"""Autoencoders: training, evaluation and explanation."""

@@ -1,0 +1,1 @@
+"""Autoencoder architectures and their registry."""

@@ -1,0 +1,1 @@
+"""Image captioners: data, features, networks, decoding, training, scores, comparison."""

@@ -1,0 +1,1 @@
+"""Captions and vocabularies: read, cleaned, split, tokenized, batched."""

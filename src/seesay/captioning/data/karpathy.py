@@ -1,0 +1,113 @@
+"""Which image is in which split where a person has a split file in Karpathy's format (dataset_coco.json).
+
+Karpathy and Fei-Fei (2015), https://cs.stanford.edu/people/karpathy/deepimagesent: `{"images": [{"filename": ...,
+"split": "train" | "restval" | "val" | "test", "cocoid": ..., "sentences": [...]}, ...]}`. Captions come from the
+source, not from this file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from seesay.sources.local import LOCAL, local_path, local_source_file, read_checked
+from seesay.captioning.data.raw_records import FoundCaptions, FoundImage
+from seesay.sources.provenance import SourceFile
+from seesay.core.errors import InputError
+from seesay.params.datasets import LocalFile
+
+ROLES = {"train": "train", "restval": "train", "val": "val", "test": "test"}
+"""What each of the file's splits is to us: restval is what Karpathy left of COCO's val, to be learned from too."""
+
+
+@dataclass(frozen=True)
+class KarpathySplit:
+    """Splits by COCO's image id for the images that the file gives one, by file name for the others."""
+
+    by_id: Mapping[int, str]
+    by_name: Mapping[str, str]
+    names: Mapping[int, str]
+    file: SourceFile
+
+    def __len__(self) -> int:
+        return len(self.by_id) + len(self.by_name)
+
+    def of(self, image_id: int, file_name: str) -> str | None:
+        """The split of an image, None where the file does not name it."""
+        return self.by_id.get(image_id) or self.by_name.get(_last_part(file_name))
+
+    def report(self) -> dict[str, Any]:
+        return {"file": self.file.name, "sha256": self.file.sha256, "num_images_named": len(self)}
+
+
+def read_karpathy_split(file: LocalFile, *, key: str, root: Path) -> KarpathySplit:
+    """The splits in a person's file; raises `InputError` where it has changed or an entry is not as it should be."""
+    path = local_path(file.path, root)
+    content = read_checked(path, file.checksum, key=key)
+    try:
+        parsed = json.loads(content)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from None
+    entries = parsed.get("images") if isinstance(parsed, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{path}: expected an object with the list images, as in Karpathy's dataset_coco.json")
+    by_id: dict[int, str] = {}
+    by_name: dict[str, str] = {}
+    names: dict[int, str] = {}
+    for position, entry in enumerate(entries):
+        where = f"{path}: images[{position}]"
+        name, split, coco_id = _entry(entry, where)
+        if coco_id is None:
+            named, other = name, by_name.setdefault(name, split)
+        else:
+            named, other = f"cocoid {coco_id}", by_id.setdefault(coco_id, split)
+            names[coco_id] = name
+        if other != split:
+            raise InputError(f"{where}: {named} is in {other} as well as in {split}")
+    return KarpathySplit(by_id, by_name, names, local_source_file(path, f"{LOCAL}{path.name}", file.checksum))
+
+
+def split_by(found: FoundCaptions, splits: KarpathySplit) -> FoundCaptions:
+    """The images that the file names, in its splits.
+
+    Those that it names and the source lacks are missing images; those that it does not name are in no split.
+    """
+    images: list[FoundImage] = []
+    unnamed: list[str] = []
+    for image in found.images:
+        split = splits.of(image.image_id, image.file_name)
+        if split is None:
+            unnamed.append(image.file_name)
+        else:
+            images.append(replace(image, split=split))
+    known = [(image.image_id, image.file_name) for image in found.images] + list(found.set_aside)
+    known_ids, known_names = {image_id for image_id, _ in known}, {_last_part(name) for _, name in known}
+    absent = [f"{splits.file.name}: {splits.names[image_id]}" for image_id in splits.by_id.keys() - known_ids]
+    absent += [f"{splits.file.name}: {name}" for name in splits.by_name.keys() - known_names]
+    return replace(
+        found,
+        images=tuple(images),
+        has_val=True,
+        missing_images=(*found.missing_images, *sorted(absent)),
+        in_no_split=(*found.in_no_split, *sorted(unnamed)),
+    )
+
+
+def _entry(entry: Any, where: str) -> tuple[str, str, int | None]:
+    """(file name, our split, COCO's id or None) of one image."""
+    values = entry if isinstance(entry, Mapping) else {}
+    name, split, coco_id = values.get("filename"), values.get("split"), values.get("cocoid")
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{where}: filename: got {name!r}: expected a file name")
+    if not isinstance(split, str) or split not in ROLES:
+        raise InputError(f"{where}: split: got {split!r}: expected one of {', '.join(ROLES)}")
+    if coco_id is not None and type(coco_id) is not int:
+        raise InputError(f"{where}: cocoid: got {coco_id!r}: expected a whole number")
+    return _last_part(name), ROLES[split], coco_id
+
+
+def _last_part(name: str) -> str:
+    return name.rsplit("/", 1)[-1]

@@ -1,0 +1,196 @@
+"""Which images of a caption dataset are in which split, with which captions, and where their pixels lie."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from PIL import Image
+from seesay.sources.provenance import SourceNote
+from seesay.core.errors import InputError
+from seesay.core.files import atomic_directory, read_json, write_json
+from seesay.core.paths import Paths
+from collections import defaultdict
+
+
+SPLITS = ("train", "val", "test")
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CaptionRecord:
+    """One image with its captions.
+
+    `file_name` is the member's path inside `archive`, or the path inside the raw folder where `archive` is "" (images
+    fetched one by one). `width` and `height` are pixels as decoded, `sha256` that of the image file's bytes.
+    """
+
+    image_id: int
+    file_name: str
+    archive: str
+    split: str
+    captions: tuple[str, ...]
+    width: int
+    height: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class CaptionRecords:
+    """A caption dataset: records ordered by split (train, val, test), then image id; `digest` covers all of them."""
+
+    name: str
+    records: tuple[CaptionRecord, ...]
+    digest: str
+    source: SourceNote
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def of(self, split: str) -> list[CaptionRecord]:
+        assert split in SPLITS, split
+        return [record for record in self.records if record.split == split]
+
+    def rows(self, split: str) -> list[int]:
+        """Positions in `records` of one split's images; features lie in the same order."""
+        assert split in SPLITS, split
+        return [row for row, record in enumerate(self.records) if record.split == split]
+
+
+def collect_records(name: str, records: Sequence[CaptionRecord], source: SourceNote) -> CaptionRecords:
+    """A dataset of these records, put in order and digested."""
+    ordered = tuple(sorted(records, key=lambda record: (SPLITS.index(record.split), record.image_id)))
+    return CaptionRecords(name, ordered, records_digest(ordered), source)
+
+
+def records_digest(records: Sequence[CaptionRecord]) -> str:
+    """sha256 over the records, which name their images' sha256."""
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(json.dumps(asdict(record), sort_keys=True, ensure_ascii=True).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def write_caption_records(folder: Path, captions: CaptionRecords) -> None:
+    """Writes `records.json` and `manifest.json` (all but the records); both appear or neither."""
+    with atomic_directory(folder) as temporary:
+        write_json(temporary / "records.json", [asdict(record) for record in captions.records])
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "name": captions.name,
+            "digest": captions.digest,
+            "num_images": {split: len(captions.of(split)) for split in SPLITS},
+            "source": captions.source.to_json(),
+        }
+        write_json(temporary / "manifest.json", manifest)
+
+
+def read_caption_records(folder: Path) -> CaptionRecords:
+    """The dataset `write_caption_records` wrote; raises `InputError` where files are missing, damaged or disagree."""
+    manifest, path = read_json(folder / "manifest.json"), folder / "records.json"
+    advice = "run prepare_captions again"
+    if not isinstance(manifest, Mapping) or manifest.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(f"{folder / 'manifest.json'}: expected schema_version {SCHEMA_VERSION}; {advice}")
+    values = read_json(path)
+    if not isinstance(values, list):
+        raise InputError(f"{path}: expected a list of records; {advice}")
+    records = tuple(_record(value, f"{path}: record {row}") for row, value in enumerate(values))
+    digest = records_digest(records)
+    if digest != manifest.get("digest"):
+        raise InputError(
+            f"{path}: its digest {digest[:12]} is not the manifest's {str(manifest.get('digest'))[:12]}; {advice}"
+        )
+    source = SourceNote.from_json(manifest.get("source"), where=folder / "manifest.json")
+    return CaptionRecords(str(manifest.get("name")), records, digest, source)
+
+
+def _record(value: Any, where: str) -> CaptionRecord:
+    names = {item.name for item in fields(CaptionRecord)}
+    if not isinstance(value, Mapping) or set(value) != names or not isinstance(value["captions"], list):
+        raise InputError(f"{where}: expected the keys {', '.join(sorted(names))}; run prepare_captions again")
+    if value["split"] not in SPLITS:
+        raise InputError(f"{where}: split: got {value['split']!r}: expected one of {', '.join(SPLITS)}")
+    return CaptionRecord(**{**value, "captions": tuple(value["captions"])})
+
+
+@dataclass
+class CaptionImages:
+    """The images of a dataset by row, decoded when asked for: `len(images)`, `images[row]` -> RGB `PIL.Image`.
+
+    May be used from several threads and sent to worker processes: each opens its own zip handles.
+    """
+
+    folder: Path
+    records: tuple[CaptionRecord, ...]
+    _local: threading.local = field(default_factory=threading.local, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, row: int) -> Image.Image:
+        record = self.records[row]
+        where = self._where(record)
+        try:
+            with Image.open(io.BytesIO(self._content(record))) as image:
+                return image.convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise InputError(f"{where}: not a decodable image ({_one_line(error)})") from None
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return (self[row] for row in range(len(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "records": self.records}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _local=threading.local())
+
+    def _content(self, record: CaptionRecord) -> bytes:
+        where = self._where(record)
+        try:
+            if not record.archive:
+                return (self.folder / record.file_name).read_bytes()
+            return self._archive(record.archive).read(record.file_name)
+        except (FileNotFoundError, KeyError):
+            raise InputError(f"{where}: no such image; fetch the source again") from None
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise InputError(f"{where}: damaged ({_one_line(error)}); fetch the source again") from None
+
+    def _archive(self, name: str) -> zipfile.ZipFile:
+        handles: dict[str, zipfile.ZipFile] = self._local.__dict__.setdefault("handles", {})
+        if name not in handles:
+            handles[name] = zipfile.ZipFile(self.folder / name)
+        return handles[name]
+
+    def _where(self, record: CaptionRecord) -> str:
+        archive = f"{self.folder / record.archive}: " if record.archive else f"{self.folder}/"
+        return archive + record.file_name
+
+
+def open_caption_images(captions: CaptionRecords, paths: Paths) -> CaptionImages:
+    """The dataset's images, by row of `captions.records`, read from its source's raw folder."""
+    return CaptionImages(paths.raw_captions(captions.source.name), captions.records)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split(" <")[0].split()) or type(error).__name__  # PIL adds a memory address
+
+
+def shared_images(first: CaptionRecords, second: CaptionRecords) -> list[tuple[CaptionRecord, CaptionRecord]]:
+    """(val or test image of `first`, training image of `second`) of each pair whose files have the same bytes.
+
+    In the order of `second`. A picture that was encoded anew or resized has other bytes and is not found.
+    """
+    held_out: dict[str, list[CaptionRecord]] = defaultdict(list)
+    for record in (*first.of("val"), *first.of("test")):
+        held_out[record.sha256].append(record)
+    held_out.pop("", None)  # records made without a file
+    return [(held, record) for record in second.of("train") for held in held_out.get(record.sha256, [])]

@@ -1,0 +1,1 @@
+"""Greedy decoding, beam search and sampling in one engine."""

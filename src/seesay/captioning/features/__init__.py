@@ -1,0 +1,1 @@
+"""Image features: encoders, extraction and the feature store."""

@@ -1,0 +1,172 @@
+"""How all images of a dataset go through the encoder: decoding overlaps with computing, row order is image order."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+from tqdm import tqdm
+
+from seesay.captioning.features.encoders import FeatureEncoder
+from seesay.compute import Compute
+from seesay.core.errors import InputError
+
+BATCHES_AHEAD = 3
+"""Decoded batches that may wait for the encoder, per worker: enough to overlap, little memory."""
+
+
+class Images(Protocol):
+    """RGB images by row; a copy of it may be read in another process."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Image.Image: ...
+
+
+class Rows(Protocol):
+    """Where features go: rows up to `num_done` are there already."""
+
+    @property
+    def num_done(self) -> int: ...
+
+    def write(self, start: int, features: Mapping[str, np.ndarray]) -> None: ...
+
+
+def extract_features(
+    encoder: FeatureEncoder,
+    images: Images,
+    rows: Rows,
+    *,
+    image_size: int,
+    resize_size: int,
+    batch_size: int,
+    num_workers: int,
+    compute: Compute,
+) -> None:
+    """Writes the features of all `images` to `rows`, those that are there already left out.
+
+    Each image's shorter side is resized to `resize_size` (bilinear, antialiased) and its middle `image_size` square
+    kept; a square image is resized to `image_size` and loses nothing. `num_workers` processes decode (0: this one).
+
+    Batches begin at multiples of `batch_size` wherever an interrupted extraction goes on, and each is computed by one
+    thread, on a CPU as many batches at a time as there are threads: a row's bytes depend on neither. That is also
+    faster than all threads on one batch, most of all on a busy machine, where each would wait for the others.
+    """
+    num_images = len(images)
+    encoder = compute.place(encoder)
+    first = -(-rows.num_done // batch_size)  # all rows, or whole batches of them
+    num_threads = compute.num_threads if compute.device.type == "cpu" else 1
+    progress = tqdm(
+        total=num_images, initial=rows.num_done, desc="features", unit="image", disable=not sys.stderr.isatty()
+    )
+    waiting: deque[tuple[int, Future[dict[str, np.ndarray]]]] = deque()
+
+    def write_oldest() -> None:
+        start, features = waiting.popleft()
+        found = features.result()
+        rows.write(start, found)
+        progress.update(len(found["pooled"]))
+
+    # Processes are forked before there are threads.
+    decoded = decoded_batches(
+        images,
+        image_size=image_size,
+        resize_size=resize_size,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        first=first,
+    )
+    with progress, ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            for index, pixels in enumerate(decoded, start=first):
+                waiting.append((index * batch_size, pool.submit(_encode, encoder, pixels, compute)))
+                if len(waiting) > num_threads:
+                    write_oldest()
+            while waiting:
+                write_oldest()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(compute.num_threads)  # the pool's threads set it for this one too
+
+
+def prepare(image: Image.Image, *, image_size: int, resize_size: int) -> np.ndarray:
+    """uint8 (image_size, image_size, 3) of an RGB image, its proportions kept; see `extract_features`."""
+    width, height = image.size
+    if width == height:
+        resize_size = image_size
+    shorter = min(width, height)
+    size = (round(width * resize_size / shorter), round(height * resize_size / shorter))
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    left, top = (size[0] - image_size) // 2, (size[1] - image_size) // 2
+    return np.asarray(image.crop((left, top, left + image_size, top + image_size)))
+
+
+def _encode(encoder: FeatureEncoder, pixels: Tensor, compute: Compute) -> dict[str, np.ndarray]:
+    # A permuted view of (N, H, W, C) pixels is a channels-last tensor already.
+    batch = pixels.to(compute.device).permute(0, 3, 1, 2)
+    with torch.inference_mode(), compute.autocast():  # both are a thread's own
+        return {kind: values.cpu().numpy() for kind, values in encoder(batch).items()}
+
+
+class _Batches(Dataset[Any]):
+    """Prepared pixels by batch, uint8 (B, image_size, image_size, 3), or why an image of it cannot be read."""
+
+    def __init__(self, images: Images, *, image_size: int, resize_size: int, batch_size: int) -> None:
+        self.images = images
+        self._size = {"image_size": image_size, "resize_size": resize_size}
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self._batch_size)
+
+    def __getitem__(self, index: int) -> Tensor | InputError:
+        start = index * self._batch_size
+        rows = range(start, min(start + self._batch_size, len(self.images)))
+        try:
+            return torch.from_numpy(np.stack([prepare(self.images[row], **self._size) for row in rows]))
+        except InputError as error:  # a value, as a worker's exception arrives with its traceback as its text
+            return error
+
+
+def decoded_batches(
+    images: Images, *, image_size: int, resize_size: int, batch_size: int, num_workers: int, first: int = 0
+) -> Iterator[Tensor]:
+    """The images' pixels, as `prepare` gives them, uint8 (B, image_size, image_size, 3): the batches from `first` on.
+
+    The processes that decode are forked at once. Raises `InputError` for an image that cannot be decoded.
+    """
+    batches = _Batches(images, image_size=image_size, resize_size=resize_size, batch_size=batch_size)
+    loader = iter(
+        DataLoader(
+            batches,
+            batch_size=None,
+            sampler=range(first, len(batches)),
+            num_workers=num_workers,
+            prefetch_factor=BATCHES_AHEAD if num_workers else None,
+            worker_init_fn=_open_anew,
+        )
+    )
+
+    def checked() -> Iterator[Tensor]:
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+    return checked()
+
+
+def _open_anew(_worker: int) -> None:
+    """A forked process shares its parent's file handles, and their positions: a copy has none yet."""
+    info: Any = get_worker_info()
+    info.dataset.images = copy.copy(info.dataset.images)

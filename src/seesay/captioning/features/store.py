@@ -1,0 +1,288 @@
+"""An encoder's cached features of a caption dataset, with the images, weights and sizes that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from seesay.captioning.data.records import CaptionRecords
+from seesay.captioning.features.components import Components, fit_components, write_projected
+from seesay.captioning.features.origin import Origin
+from seesay.captioning.features.rows import place_array
+from seesay.core.errors import InputError
+from seesay.core.files import atomic_directory, atomic_path, file_digest, read_array, read_json, write_json
+from seesay.params import datasets
+from seesay.sources.provenance import SourceNote
+
+SCHEMA_VERSION = 3
+KINDS = ("pooled", "grid")
+_ADVICE = "run extract_features again"
+
+
+@dataclass(frozen=True)
+class FeaturesIndex:
+    """The origin of the features.
+
+    `encoder` is as params name it, such as `weights/mobilenet_v2`, and `architecture` its network's. `weights` says which file the encoder's come from: fetched, or trained here, then `trained_on` is the classifier's
+    dataset as {"dataset", "digest"}. `transform` is {"resize_size", "image_size", "mean", "std"}: pixels of the shorter
+    side and of the centre crop, and the channels' normalisation. `shape` is that of the pooled features; `image_ids`
+    has one entry an image, `digests` an array's sha256 by kind; `num_views` is how many views each image of the train
+    split has.
+    """
+
+    encoder: str
+    architecture: str
+    weights: SourceNote
+    transform: Mapping[str, Any]
+    dataset: str
+    dataset_digest: str
+    shape: tuple[int, int]
+    image_ids: tuple[int, ...]
+    trained_on: Mapping[str, str] | None = None
+    num_components: int | None = None
+    grid_shape: tuple[int, int, int] | None = None
+    digests: Mapping[str, str] | None = None
+    num_views: int = 0
+
+
+@dataclass(frozen=True)
+class Features:
+    """float16, read-only memory maps: `pooled` (R, D) and `grid` (R, L, D), its places in reading order, or None.
+
+    Of the R rows, row r is image r of the N of the dataset's records. After them come the views that
+    `seesay.captioning.features.views` made: of each image in `viewed` (V,), rows of the train split, the first, then of each the
+    second, and so on.
+    """
+
+    pooled: np.ndarray
+    index: FeaturesIndex
+    grid: np.ndarray | None = None
+    viewed: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        """N, without views."""
+        return len(self.pooled) - self.index.num_views * len(self.viewed)
+
+    @property
+    def num_dimensions(self) -> int:
+        """D, the same for both kinds."""
+        return int(self.pooled.shape[1])
+
+    def seen(self, looks_at: Literal["pooled", "grid"]) -> np.ndarray:
+        """The array a captioner looks at; `InputError` for a grid where none was kept."""
+        assert looks_at in KINDS, looks_at
+        if looks_at == "pooled":
+            return self.pooled
+        if self.grid is None:
+            file = self.pooled.filename if isinstance(self.pooled, np.memmap) else None
+            where = "these features" if file is None else Path(file).parent
+            raise InputError(f"{where}: has no grid; a captioner that looks at places needs features with a grid_size")
+        return self.grid
+
+    def vary(self, rows: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
+        """For each image of `rows` its own row or that of one of its views, all equally likely; int64 like `rows`."""
+        if not self.index.num_views:
+            return rows
+        place = np.full(len(self), -1, dtype=np.int64)
+        place[self.viewed] = np.arange(len(self.viewed))
+        view = generator.integers(0, self.index.num_views + 1, len(rows))
+        is_view = (view > 0) & (place[rows] >= 0)
+        return np.where(is_view, len(self) + (view - 1) * len(self.viewed) + place[rows], rows)
+
+    def report(self) -> dict[str, Any]:
+        """For the data report: everything but the rows."""
+        content = _to_json(self.index)
+        for key in ("image_ids", "shape", "grid_shape", "schema_version"):
+            del content[key]
+        content["source"] = content.pop("weights")
+        content["substitutes"] = list(self.index.weights.substitutes)
+        content["trained"] = bool(self.index.weights.files)  # an encoder without a weights file has fixed filters
+        if self.index.num_views:
+            content["num_views"] = self.index.num_views
+        num_places = None if self.index.grid_shape is None else self.index.grid_shape[1]
+        return {**content, "num_images": len(self), "num_dimensions": self.num_dimensions, "num_places": num_places}
+
+
+def write_features(
+    folder: Path,
+    arrays: Mapping[str, Path],
+    captions: CaptionRecords,
+    settings: datasets.Features,
+    origin: Origin,
+    normalisation: Mapping[str, Sequence[float]],
+) -> tuple[Features, dict[str, float]]:
+    """Puts finished arrays, float16 `.npy` files by kind with one row per record and then the views' rows, into `folder`
+    with their index.
+
+    All files appear or none. `normalisation` is the encoder's {"mean", "std"}. With `num_components` each kind is
+    projected on components of its own, which lie beside in `pca.npz`. Returns the features, and the metrics
+    `<kind>/explained_variance`: the share of the train split's variance that is kept.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    digests: dict[str, str] = {}
+    components: dict[str, Components] = {}
+    num_views = 0 if settings.views is None else settings.views.count
+    num_rows = num_rows_with_views(captions, settings)
+    with atomic_directory(folder) as temporary:
+        for kind, source in arrays.items():
+            target = temporary / f"{kind}.npy"
+            array = read_array(source, mmap=True)
+            assert array.dtype == np.float16, array.dtype
+            assert len(array) == num_rows, (len(array), num_rows)
+            if settings.num_components is None:
+                place_array(source, target)
+            else:
+                components[kind] = fit_components(
+                    array, captions.rows("train"), num_components=settings.num_components, what=f"{kind} features"
+                )
+                write_projected(array, components[kind], target)
+            shapes[kind] = read_array(target, mmap=True).shape
+            digests[kind] = file_digest(target)
+        if components:
+            _write_components(temporary / "pca.npz", components)
+        index = FeaturesIndex(
+            encoder=settings.encoder,
+            architecture=origin.architecture,
+            weights=origin.weights,
+            transform={
+                "resize_size": settings.resize_size,
+                "image_size": settings.image_size,
+                # float32 buffers
+                **{name: [round(float(value), 6) for value in values] for name, values in normalisation.items()},
+            },
+            dataset=captions.name,
+            dataset_digest=captions.digest,
+            shape=shapes["pooled"],  # type: ignore[arg-type]
+            image_ids=tuple(record.image_id for record in captions.records),
+            trained_on=origin.trained_on,
+            num_components=settings.num_components,
+            grid_shape=shapes.get("grid"),  # type: ignore[arg-type]
+            digests=digests,
+            num_views=num_views,
+        )
+        write_json(temporary / "index.json", _to_json(index))
+    explained = {f"{kind}/explained_variance": found.explained for kind, found in components.items()}
+    return read_features(folder, captions), explained
+
+
+def num_rows_with_views(captions: CaptionRecords, settings: datasets.Features) -> int:
+    """How many rows features of these settings have: the images', and those of the train split's views."""
+    count = 0 if settings.views is None else settings.views.count
+    return len(captions) + count * len(captions.rows("train"))
+
+
+def read_features(folder: Path, captions: CaptionRecords) -> Features:
+    """The features of this dataset; raises `InputError` where files are missing, damaged or of another dataset."""
+    index = _from_json(read_json(folder / "index.json"), folder / "index.json")
+    if (index.dataset, index.dataset_digest) != (captions.name, captions.digest):
+        raise InputError(
+            f"{folder}: these are features of {index.dataset} {index.dataset_digest[:12]}, "
+            f"not of {captions.name} {captions.digest[:12]}; {_ADVICE}"
+        )
+    if index.image_ids != tuple(record.image_id for record in captions.records):
+        raise InputError(f"{folder / 'index.json'}: its image ids are not the dataset's; {_ADVICE}")
+    viewed = np.array(captions.rows("train") if index.num_views else [], dtype=np.int64)
+    num_rows = len(captions) + index.num_views * len(viewed)
+    pooled = _read_kind(folder, "pooled", (num_rows, index.shape[1]), index)
+    grid = None
+    if index.grid_shape is not None:
+        grid = _read_kind(folder, "grid", (num_rows, *index.grid_shape[1:]), index)
+    return Features(pooled, index, grid, viewed)
+
+
+def _read_kind(folder: Path, kind: str, shape: tuple[int, ...], index: FeaturesIndex) -> np.ndarray:
+    path = folder / f"{kind}.npy"
+    try:
+        array = read_array(path, mmap=True)
+    except InputError as error:
+        raise InputError(f"{error}; {_ADVICE}") from None
+    if array.dtype != np.float16 or array.shape != shape:
+        raise InputError(f"{path}: got {array.dtype} {array.shape}: expected float16 {shape}; {_ADVICE}")
+    if not _is_finite(array):
+        raise InputError(f"{path}: holds values that are not finite; {_ADVICE}")
+    if file_digest(path) != (index.digests or {}).get(kind):
+        raise InputError(f"{path}: its bytes are not those that its index names; {_ADVICE}")
+    return array
+
+
+def _is_finite(array: np.ndarray, rows_at_a_time: int = 256) -> bool:
+    exponent = 0x7C00  # of float16: all ones for infinities and NaN; much faster than np.isfinite on float16
+    bits = array.view(np.uint16)
+    blocks = (bits[start : start + rows_at_a_time] for start in range(0, len(bits), rows_at_a_time))
+    return all(int((block & exponent).max(initial=0)) < exponent for block in blocks)
+
+
+def _write_components(path: Path, components: Mapping[str, Components]) -> None:
+    arrays: dict[str, Any] = {}
+    for kind, found in components.items():
+        arrays |= {f"{kind}_mean": found.mean, f"{kind}_axes": found.axes}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _to_json(index: FeaturesIndex) -> dict[str, Any]:
+    views = {"num_views": index.num_views} if index.num_views else {}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "encoder": index.encoder,
+        "architecture": index.architecture,
+        "weights": index.weights.to_json(),
+        "trained_on": None if index.trained_on is None else dict(index.trained_on),
+        "transform": dict(index.transform),
+        "num_components": index.num_components,
+        "dataset": index.dataset,
+        "dataset_digest": index.dataset_digest,
+        "shape": list(index.shape),
+        "grid_shape": None if index.grid_shape is None else list(index.grid_shape),
+        "digests": dict(index.digests or {}),
+        "image_ids": list(index.image_ids),
+        **views,
+    }
+
+
+_OPTIONAL = {"trained_on": dict, "num_components": int, "grid_shape": list}
+_REQUIRED = {
+    "schema_version": int,
+    "encoder": str,
+    "architecture": str,
+    "weights": dict,
+    "transform": dict,
+    "dataset": str,
+    "dataset_digest": str,
+    "shape": list,
+    "digests": dict,
+    "image_ids": list,
+}
+
+
+def _from_json(content: Any, path: Path) -> FeaturesIndex:
+    if not isinstance(content, Mapping) or content.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(f"{path}: schema_version: expected {SCHEMA_VERSION}; {_ADVICE}")
+    for key, kind in {**_REQUIRED, **_OPTIONAL}.items():
+        is_absent = key in _OPTIONAL and key in content and content[key] is None
+        if not is_absent and not isinstance(content.get(key), kind):
+            raise InputError(f"{path}: {key}: missing or not a {kind.__name__}; {_ADVICE}")
+    if not isinstance(num_views := content.get("num_views", 0), int) or num_views < 0:
+        raise InputError(f"{path}: num_views: got {num_views!r}: expected a number of views or none; {_ADVICE}")
+    shape, grid_shape = content["shape"], content["grid_shape"]
+    if len(shape) != 2 or (grid_shape is not None and len(grid_shape) != 3):
+        raise InputError(f"{path}: expected a shape of two and a grid_shape of three; {_ADVICE}")
+    return FeaturesIndex(
+        encoder=content["encoder"],
+        architecture=content["architecture"],
+        weights=SourceNote.from_json(content["weights"], where=path),
+        transform=content["transform"],
+        dataset=content["dataset"],
+        dataset_digest=content["dataset_digest"],
+        shape=(shape[0], shape[1]),
+        image_ids=tuple(content["image_ids"]),
+        trained_on=content["trained_on"],
+        num_components=content["num_components"],
+        grid_shape=None if grid_shape is None else tuple(grid_shape),
+        digests=content["digests"],
+        num_views=num_views,
+    )

@@ -1,0 +1,1 @@
+"""Caption metrics, exact and without Java, and their significance."""

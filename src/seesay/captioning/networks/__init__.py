@@ -1,0 +1,1 @@
+"""Captioner architectures, one per module, and their registry."""

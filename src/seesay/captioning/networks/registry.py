@@ -1,0 +1,41 @@
+"""Which captioners there are, and how one is built or restored."""
+
+from __future__ import annotations
+
+from seesay.captioning.networks.att2in import Att2InCaptioner
+from seesay.captioning.networks.base import Captioner
+from seesay.captioning.networks.recurrent import GRUCaptioner, LSTMCaptioner
+from seesay.captioning.networks.soft_attention import SoftAttentionCaptioner
+from seesay.captioning.networks.updown import UpDownCaptioner
+from seesay.params.classification import Architecture
+from seesay.training.build import construct, load_weights, seeded_initialisation
+from seesay.training.checkpoint import Checkpoint
+
+CAPTIONERS: dict[str, type[Captioner]] = {
+    "lstm": LSTMCaptioner,
+    "gru": GRUCaptioner,
+    "soft_attention": SoftAttentionCaptioner,
+    "att2in": Att2InCaptioner,
+    "updown": UpDownCaptioner,
+}
+
+
+def build_captioner(
+    architecture: Architecture, *, vocabulary_size: int, feature_size: int, seed: int, key: str
+) -> Captioner:
+    """A new captioner over `vocabulary_size` tokens, for features of `feature_size` dimensions.
+
+    Its first weights depend on `seed` and the architecture's name. Raises `InputError` naming what is wrong under
+    `key`, the dotted path of `architecture` in params.yaml.
+    """
+    with seeded_initialisation(seed, "captioner", architecture.name):
+        return construct(CAPTIONERS, architecture, key=key, vocabulary_size=vocabulary_size, feature_size=feature_size)
+
+
+def restore_captioner(checkpoint: Checkpoint) -> Captioner:
+    """The trained captioner in `checkpoint`, in evaluation mode; raises `InputError` where its parts do not fit."""
+    captioner = construct(
+        CAPTIONERS, checkpoint.parsed_architecture, key="architecture", where="checkpoint", **checkpoint.sizes
+    )
+    load_weights(captioner, checkpoint.state_dict)
+    return captioner.eval()

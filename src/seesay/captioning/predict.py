@@ -1,0 +1,120 @@
+"""What a captioner says about the images of val and test, and about test images it is shown in each other's place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from seesay.captioning.data.records import CaptionRecords
+from seesay.captioning.data.tokenizer import tokenize
+from seesay.captioning.data.vocabulary import Vocabulary
+from seesay.captioning.decoding.decode import Decoded, decode
+from seesay.captioning.features.store import Features
+from seesay.captioning.metrics.baselines import borrow_captions
+from seesay.captioning.networks.base import Captioner
+from seesay.captioning.predictions import Alternative, Prediction
+from seesay.compute import Compute
+from seesay.core.errors import InputError
+from seesay.params.captioning import Decoding
+from seesay.seeding import numpy_generator
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Said:
+    """The captions of each set, and how many images were captioned a second."""
+
+    predictions: dict[str, list[Prediction]]
+    images_per_second: float
+
+
+def caption_splits(
+    captioner: Captioner,
+    captions: CaptionRecords,
+    vocabulary: Vocabulary,
+    features: Features,
+    decoding: Decoding,
+    *,
+    seed: int,
+    compute: Compute,
+) -> Said:
+    """The captions of each image, in the order of the records, for "val", "test" and "test_shuffled".
+
+    Those of "val" and "test" have `alternatives`, all captions found, best first. In "test_shuffled" every test image
+    is captioned from the features of another one: what a captioner still scores there it owes to knowing captions, not
+    to seeing. Raises `InputError` for a test split of one image.
+    """
+    assert captioner.vocabulary_size == len(vocabulary), "the captioner was built for another vocabulary"
+    captioner.to(compute.device)
+    val, test = (_rows(captions, split) for split in ("val", "test"))
+    if len(test) < 2:
+        raise InputError(f"captions of {captions.name}: expected two test images or more to shuffle, got {len(test)}")
+    seen = {"val": (val, val), "test": (test, test), "test_shuffled": (test, test[derangement(len(test), seed=seed)])}
+    predictions: dict[str, list[Prediction]] = {}
+    started = time.perf_counter()
+    for name, (shown_as, rows) in seen.items():
+        decoded = decode_rows(captioner, features, rows, decoding, seed=seed, compute=compute)
+        predictions[name] = [
+            _prediction(
+                captions.records[row].image_id, candidates, vocabulary, with_alternatives=name in ("val", "test")
+            )
+            for row, candidates in zip(shown_as.tolist(), decoded, strict=True)
+        ]
+    num_captioned = sum(map(len, predictions.values()))
+    return Said(predictions, num_captioned / (time.perf_counter() - started))
+
+
+def caption_by_neighbours(captions: CaptionRecords, features: Features) -> tuple[list[Prediction], int]:
+    """Test images captioned as the training images most alike in pooled features are, and of how many (see there)."""
+    train, val, test = (_rows(captions, split) for split in ("train", "val", "test"))
+    tokens = [[tokenize(caption) for caption in record.captions] for record in captions.records]
+    borrowed = borrow_captions(features.pooled, train, val, test, tokens)
+    predictions: list[Prediction] = [
+        {"image_id": captions.records[row].image_id, "caption": " ".join(caption)}
+        for row, caption in zip(test.tolist(), borrowed.test, strict=True)
+    ]
+    return predictions, borrowed.num_neighbours
+
+
+def derangement(num_items: int, *, seed: int) -> Rows:
+    """A random permutation of two or more items that leaves none in its place: one cycle through all of them."""
+    assert num_items > 1
+    cycle = numpy_generator(seed, "derangement").permutation(num_items)
+    shuffled = np.empty(num_items, dtype=np.int64)
+    shuffled[cycle] = np.roll(cycle, 1)
+    return shuffled
+
+
+def decode_rows(
+    captioner: Captioner, features: Features, rows: Rows, decoding: Decoding, *, seed: int, compute: Compute
+) -> list[list[Decoded]]:
+    """What `captioner` says of those rows of `features`, in their order: of each image its captions, best first."""
+    shown = torch.from_numpy(np.asarray(features.seen(captioner.looks_at)[rows])).to(compute.device)
+    with compute.autocast():
+        return decode(captioner, shown, decoding, seed=seed)
+
+
+def _rows(captions: CaptionRecords, split: str) -> Rows:
+    return np.array(captions.rows(split), dtype=np.int64)
+
+
+def _prediction(
+    image_id: int, candidates: Sequence[Decoded], vocabulary: Vocabulary, *, with_alternatives: bool
+) -> Prediction:
+    alternatives: list[Alternative] = [
+        {
+            "caption": " ".join(vocabulary.decode(candidate.token_ids)),
+            "log_probability": round(candidate.log_probability, 4),
+        }
+        for candidate in candidates
+    ]
+    prediction: Prediction = {"image_id": image_id, "caption": alternatives[0]["caption"]}
+    if with_alternatives:
+        prediction["alternatives"] = alternatives
+    return prediction

@@ -1,0 +1,154 @@
+"""How good are any captions in COCO's results format against any references in COCO's annotation format?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seesay.captioning.data.tokenizer import TOKENIZER_VERSION, tokenize
+from seesay.captioning.metrics.cider import CiderReferences
+from seesay.captioning.metrics.diversity import diversity, lengths
+from seesay.captioning.metrics.image_scores import bootstrap_intervals, corpus_scores, score_images
+from seesay.captioning.metrics.java import meteor_java, open_meteor, spice_command, spice_java
+from seesay.core.errors import InputError
+from seesay.core.files import read_json
+
+_SHOWN = 5
+"""Image ids named in a message."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """`metrics`: flat, fractions (CIDEr-D 1.0 is "100" in papers); over `num_images` images."""
+
+    references: Path
+    predictions: Path
+    num_images: int
+    num_references: int
+    metrics: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "references": self.references.name,
+            "predictions": self.predictions.name,
+            "num_images": self.num_images,
+            "num_references": self.num_references,
+            "tokenizer": TOKENIZER_VERSION,
+            "metrics": dict(self.metrics),
+        }
+
+    def table(self) -> str:
+        """A line per metric, an interval beside its value."""
+        head = f"{self.predictions.name} against {self.references.name}: {self.num_images} images, "
+        lines = [f"{head}{self.num_references} references"]
+        for name, value in self.metrics.items():
+            if name.endswith(("_low", "_high")):
+                continue
+            line = f"  {name:<16}{value:>12.5f}"
+            if f"{name}_low" in self.metrics:
+                line += f"   {self.metrics[f'{name}_low']:.5f} to {self.metrics[f'{name}_high']:.5f}"
+            lines.append(line)
+        return "\n".join(lines)
+
+
+def score_files(
+    references: Path,
+    predictions: Path,
+    *,
+    resamples: int | None,
+    seed: int,
+    with_meteor: bool,
+    spice_dir: Path | None,
+) -> Scored:
+    """Scores the results in `predictions`: BLEU-1..4, ROUGE-L, CIDEr-D, lengths and diversity.
+
+    `resamples` adds 95 % intervals over that many resamples of the images, drawn with `seed`; `with_meteor` adds
+    `meteor_java` where it can be had, `spice_dir` adds `spice_java` from the files in it. Raises `InputError` naming
+    file and image where the two do not fit or are not of these formats.
+    """
+    captions = read_references(references)
+    found = read_results(predictions, captions, references=references)
+    command = None if spice_dir is None else spice_command(spice_dir)
+    image_ids = sorted(captions)
+    of_images = [[tokenize(caption) for caption in captions[image_id]] for image_id in image_ids]
+    tokens = [tokenize(found[image_id]) for image_id in image_ids]
+    images = score_images(tokens, of_images, CiderReferences(of_images))
+    metrics = corpus_scores(images)
+    if resamples is not None:
+        metrics |= bootstrap_intervals(images, resamples=resamples, seed=seed)
+    if with_meteor:
+        with open_meteor() as meteor:
+            if meteor is not None:
+                metrics["meteor_java"], _ = meteor_java(tokens, of_images, process=meteor)
+    if command is not None:
+        texts = [[" ".join(reference) for reference in of_image] for of_image in of_images]
+        metrics["spice_java"] = float(np.nanmean(spice_java([" ".join(t) for t in tokens], texts, command=command)))
+    metrics |= {**lengths(tokens, of_images), **diversity(tokens)}
+    return Scored(references, predictions, len(image_ids), sum(map(len, of_images)), metrics)
+
+
+def read_references(path: Path) -> dict[int, list[str]]:
+    """The captions of each image in an annotation file, an object with the lists `images` and `annotations`."""
+    content = read_json(path)
+    if not isinstance(content, Mapping) or not all(
+        isinstance(content.get(key), list) for key in ("images", "annotations")
+    ):
+        raise InputError(f"{path}: expected an object with the lists images and annotations, as COCO's captions_*.json")
+    captions: dict[int, list[str]] = {}
+    for position, image in enumerate(content["images"]):
+        image_id = _value(image, "id", int, f"{path}: images: entry {position}")
+        if image_id in captions:
+            raise InputError(f"{path}: images: image {image_id} is there twice")
+        captions[image_id] = []
+    if not captions:
+        raise InputError(f"{path}: images: expected at least one image, got an empty list")
+    for position, annotation in enumerate(content["annotations"]):
+        where = f"{path}: annotations: entry {position}"
+        image_id = _value(annotation, "image_id", int, where)
+        if image_id not in captions:
+            raise InputError(f"{where}: image {image_id} is not among the file's images")
+        captions[image_id].append(_value(annotation, "caption", str, f"{where}: image {image_id}"))
+    without = [image_id for image_id, of_image in captions.items() if not of_image]
+    if without:
+        raise InputError(f"{path}: annotations: {_listed(without)} of its {len(captions)} images have no caption")
+    return captions
+
+
+def read_results(path: Path, captions: Mapping[int, Sequence[str]], *, references: Path) -> dict[int, str]:
+    """The caption of each image in a results file, a list of `{"image_id", "caption"}`: one for each of `captions`."""
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise InputError(f"{path}: expected a list of {{image_id, caption}}, got {type(content).__name__}")
+    if not content:
+        raise InputError(f"{path}: expected a caption for each of {len(captions)} images, got an empty list")
+    found: dict[int, str] = {}
+    for position, entry in enumerate(content):
+        where = f"{path}: entry {position}"
+        image_id = _value(entry, "image_id", int, where)
+        if image_id not in captions:
+            raise InputError(f"{where}: image {image_id} is not in {references}")
+        if image_id in found:
+            raise InputError(f"{where}: image {image_id} has a caption already, expected one")
+        found[image_id] = _value(entry, "caption", str, f"{where}: image {image_id}")
+    missing = [image_id for image_id in captions if image_id not in found]
+    if missing:
+        raise InputError(f"{path}: {_listed(missing)} of {len(captions)} images in {references} have no caption")
+    return found
+
+
+def _value(entry: object, key: str, kind: type, where: str) -> Any:
+    value = entry.get(key) if isinstance(entry, Mapping) else None
+    if type(value) is not kind:
+        expected = {int: "a whole number", str: "text"}[kind]
+        got = repr(value) if isinstance(entry, Mapping) else str(entry)[:80]
+        raise InputError(f"{where}: {key}: got {got}: expected {expected}")
+    return value
+
+
+def _listed(image_ids: Sequence[int]) -> str:
+    more = ", ..." if len(image_ids) > _SHOWN else ""
+    return f"{len(image_ids)} (image {', '.join(map(str, image_ids[:_SHOWN]))}{more})"

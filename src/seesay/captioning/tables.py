@@ -1,0 +1,194 @@
+"""What do the tables say of captions? A ranking per dataset beside its floors and people, and the scores on val."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from seesay.params.captioning import Beam, CaptionerTraining, Decoding, DiverseBeam, Nucleus
+from seesay.params.datasets import Features
+from seesay.params.references import CLASSIFIERS, FINETUNED
+from seesay.plotting.numbers import decimal, magnitude, percent, probability, whole
+from seesay.plotting.table import MISSING, Footnotes, Table, cost_from_nothing
+from seesay.report.results import Row
+from seesay.report.runs import Measured
+
+Costs = Mapping[str, tuple[float | None, float | None]]
+
+BESIDE = {
+    "floor_nearest": "floor: nearest training image's caption",
+    "floor_constant": "floor: best constant caption",
+    "floor_random": "floor: random training caption",
+    "human": "human: a reference against the others",
+}
+"""What a captioner is held against on the same test images, in the order of the table's last rows."""
+
+_SCORES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L")
+_HEADS = (
+    *("captioner", "architecture", "sees", "learned from", "search", "CIDEr-D", "against next", "shuffled CIDEr-D"),
+    *("drop, %", *_SCORES, "METEOR (Java)", "length", "words", "distinct-2", "novel, %"),
+    *("parameters", "training, core-min", "from nothing, core-min"),
+)
+_NOTE = (
+    "On the test images, ranked by CIDEr-D with its 95 % interval (bootstrap over the images). CIDEr-D is a decimal "
+    "(0.30 is often printed as 30), BLEU, ROUGE-L and METEOR are in percent. Against next: by how much CIDEr-D exceeds "
+    "the next captioner's, and p of a paired bootstrap over the same images. Shuffled: each image is captioned from "
+    "another one's features; a captioner that does not look loses nothing there, and scores like the floors. Length in "
+    "words; words: distinct ones it used; distinct-2: share of distinct pairs of words; novel: not a training caption. "
+    "From nothing: with the training of the captioner it is built on, but without the encoder's. "
+    "Views: other windows of each training image, which it learned from as well."
+)
+_LATER_NOTE = (
+    "As above. How many images there were is under Data: scores of a part of a dataset are not those of all of it."
+)
+_VAL_NOTE = "On the validation images, by which the best epoch was chosen: not to be compared with test."
+
+
+def caption_tables(rows: Sequence[Row], measured: Measured, notes: Footnotes) -> list[Table]:
+    """A table per dataset in the order of `rows`, then one of the scores on val; empty columns are left out."""
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    costs = _costs(rows, measured)
+    tables = [
+        _ranking([row for row in rows if row["dataset"] == name], name, costs, notes, note=note)
+        for name, note in zip(datasets, (_NOTE, *[_LATER_NOTE] * len(datasets)), strict=False)
+    ]
+    return [table.without_empty_columns() for table in (*tables, _val(rows, notes)) if table.rows]
+
+
+def beside_rows(rows: Sequence[Row]) -> list[tuple[str, Row]]:
+    """(name, row) of each floor and of people for one dataset, once each.
+
+    The nearest neighbour comes once per features, and once for features whose neighbours score the same: views of
+    images leave the images' own rows as they are.
+    """
+    found: dict[tuple[str, object], tuple[str, Row]] = {}
+    for name, label in BESIDE.items():
+        for row in rows:
+            if row["set"] == name:
+                known = row.get("cider_d") if name == "floor_nearest" else None
+                found.setdefault((name, known), (label, row))
+    return list(found.values())
+
+
+def _costs(rows: Sequence[Row], measured: Measured) -> Costs:
+    """Core-seconds of each captioner's own training and, where any is built on another, with that of those below it."""
+    own = measured.captioner_core_seconds
+    by_cell = {row["cell"]: row for row in rows if row["set"] == "test"}
+    are_built = any("built_on" in row for row in by_cell.values())
+    return {cell: (own.get(cell), cost_from_nothing(cell, own, by_cell) if are_built else None) for cell in by_cell}
+
+
+def _ranking(rows: Sequence[Row], dataset: str, costs: Costs, notes: Footnotes, *, note: str) -> Table:
+    models = sorted((row for row in rows if row["set"] == "test"), key=lambda row: -(row.get("cider_d") or 0.0))
+    shuffled = {row["cell"]: row for row in rows if row["set"] == "test_shuffled"}
+    lines = []
+    for row in models:
+        cell = row["cell"]
+        lines.append(
+            (
+                *(cell + notes.mark(row["substitutes"]), str(row.get("architecture", ""))),
+                *(str(row.get("sees", "")), str(row.get("learned", "")), str(row.get("search", ""))),
+                _with_interval(row),
+                _against_next(row),
+                decimal(shuffled.get(cell, {}).get("cider_d")),
+                percent(_drop(row, shuffled.get(cell, {})), decimals=0),
+                *_scores(row),
+                magnitude(row.get("num_parameters")),
+                *map(_minutes, costs[cell]),
+            )
+        )
+    for label, row in beside_rows(rows):
+        sees = str(row.get("features", "")) if row["set"] == "floor_nearest" else ""
+        nothing = (MISSING,) * 3
+        lines.append((label, "", sees, "", "", _with_interval(row), *nothing, *_scores(row), *nothing))
+    return Table(f"Captions of {dataset}", note, _HEADS, tuple(lines), num_names=5)
+
+
+def _val(rows: Sequence[Row], notes: Footnotes) -> Table:
+    lines = [
+        (
+            row["cell"],
+            row["dataset"] + notes.mark(row["substitutes"]),
+            decimal(row.get("cider_d")),
+            *(percent(row.get(f"bleu{n}")) for n in (1, 2, 3, 4)),
+            percent(row.get("rouge_l")),
+        )
+        for row in rows
+        if row["set"] == "val"
+    ]
+    return Table("Captions of val images", _VAL_NOTE, ("captioner", "dataset", "CIDEr-D", *_SCORES), tuple(lines), 2)
+
+
+def _scores(row: Row) -> tuple[str, ...]:
+    return (
+        *(percent(row.get(f"bleu{n}")) for n in (1, 2, 3, 4)),
+        percent(row.get("rouge_l")),
+        percent(row.get("meteor_java")),
+        decimal(row.get("mean_length"), decimals=1),
+        whole(row.get("vocabulary_size")),
+        decimal(row.get("distinct2"), decimals=2),
+        percent(row.get("share_novel")),
+    )
+
+
+def _with_interval(row: Row) -> str:
+    """`0.452 (0.431 to 0.474)`; without the interval where it is not known."""
+    low, high = row.get("cider_d_low"), row.get("cider_d_high")
+    value = decimal(row.get("cider_d"))
+    return value if low is None or high is None else f"{value} ({decimal(low)} to {decimal(high)})"
+
+
+def _against_next(row: Row) -> str:
+    """`+0.031, p 0.004`."""
+    difference, p = row.get("next/difference"), row.get("next/p")
+    return MISSING if difference is None else f"{difference:+.3f}, {probability(p)}"
+
+
+def _drop(row: Row, shuffled: Row) -> float | None:
+    """The share of its CIDEr-D that a captioner loses when the images are shuffled."""
+    known, blind = row.get("cider_d"), shuffled.get("cider_d")
+    if known is None or blind is None or known <= 0:
+        return None
+    return float((known - blind) / known)
+
+
+def _minutes(seconds: float | None) -> str:
+    return MISSING if seconds is None else f"{seconds / 60:.1f}"
+
+
+def describe_decoding(decoding: Decoding) -> str:
+    """`greedy`, `beam 5`, `diverse beam 6 (3 groups)`, `nucleus 0.9 (best of 5)`."""
+    match decoding:
+        case Beam():
+            return f"beam {decoding.beam_size}"
+        case DiverseBeam():
+            return f"diverse beam {decoding.beam_size} ({decoding.num_groups} groups)"
+        case Nucleus():
+            return f"nucleus {decoding.top_p:g} (best of {decoding.num_samples})"
+        case _:
+            return decoding.method
+
+
+def describe_encoder(features: Features) -> str:
+    """`mobilenet_v2`, `our resnet9`, `fine-tuned mobilenet`; with PCA `mobilenet_v2, PCA 256`."""
+    section, _, name = features.encoder.partition("/")
+    name = {CLASSIFIERS: "our ", FINETUNED: "fine-tuned "}.get(section, "") + name
+    return name if features.num_components is None else f"{name}, PCA {features.num_components}"
+
+
+def describe_sight(features: Features, looks_at: str) -> str:
+    """`mobilenet_v2, 7x7 grid`, `our resnet9, pooled`; the encoder alone where it is not known what is looked at. With
+    views of the training images `mobilenet_v2, 7x7 grid, 4 views`."""
+    what = describe_encoder(features)
+    if looks_at == "grid" and features.grid_size is not None:
+        what += f", {features.grid_size}×{features.grid_size} grid"
+    elif looks_at == "pooled":
+        what += ", pooled"
+    return what if features.views is None else f"{what}, {features.views.count} views"
+
+
+def describe_learning(learning: CaptionerTraining) -> str:
+    """`captions`, `captions, also flickr8k`, `SCST on soft_attention`, `captions, on lstm_coco2017`."""
+    what = "captions" if learning.self_critical is None else "SCST"
+    if learning.parent is not None:
+        what += f" on {learning.parent}" if learning.self_critical is not None else f", on {learning.parent}"
+    return "".join([what, *(f", also {dataset}" for dataset in learning.datasets[1:])])

@@ -1,0 +1,1 @@
+"""Training of captioners: by captions, by reward, with the encoder."""

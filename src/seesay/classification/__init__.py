@@ -1,0 +1,1 @@
+"""Image classifiers: training, evaluation, comparison, explanation, export."""

@@ -1,0 +1,72 @@
+"""How good is a cell of classifiers, which has a network for each of its seeds?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from seesay.classification.metrics import averaged, classification_metrics, seed_metrics, top_accuracy
+from seesay.classification.networks.registry import restore_classifier
+from seesay.classification.predictions import ClassPredictions, SplitPredictions
+from seesay.compute import Compute
+from seesay.images.batches import load_images, ordered_batches
+from seesay.images.packed import ImageSplit, PackedImages
+from seesay.params.results import Evaluation
+from seesay.training.checkpoint import Checkpoint
+
+
+def measure_classifier(
+    checkpoints: Sequence[Checkpoint], images: PackedImages, settings: Evaluation, *, compute: Compute
+) -> tuple[ClassPredictions, dict[str, float]]:
+    """The first network's answers and metrics; further networks add nothing but `seeds/...`.
+
+    With `settings.test_time_flip` there is `test/top1_flipped`, of the mean of the probabilities for an image and its
+    mirror image. Raises `InputError` where a checkpoint was trained on other classes than `images` has.
+    """
+    for checkpoint in checkpoints:
+        checkpoint.require_classes(images.classes)
+    batch_size = settings.batch_size
+    classifiers = [restore_classifier(checkpoint) for checkpoint in checkpoints]
+    answers = [predict_classes(one, images, batch_size=batch_size, compute=compute) for one in classifiers]
+    first = answers[0]
+    metrics = classification_metrics(
+        first, bootstrap_resamples=settings.bootstrap_resamples, bootstrap_seed=settings.bootstrap_seed
+    )
+    if settings.test_time_flip:
+        mirrored = predict_split(
+            classifiers[0], images, images.test, batch_size=batch_size, compute=compute, mirrored=True
+        )
+        metrics["test/top1_flipped"] = top_accuracy(averaged(first.test, mirrored), k=1)
+    return first, metrics | seed_metrics(answers)
+
+
+def predict_classes(
+    classifier: nn.Module, images: PackedImages, *, batch_size: int, compute: Compute
+) -> ClassPredictions:
+    """Logits for every image of val and test, in the splits' order, in float32: less precision moves decisions."""
+    return ClassPredictions(
+        val=predict_split(classifier, images, images.val, batch_size=batch_size, compute=compute),
+        test=predict_split(classifier, images, images.test, batch_size=batch_size, compute=compute),
+    )
+
+
+def predict_split(
+    classifier: nn.Module,
+    images: PackedImages,
+    split: ImageSplit,
+    *,
+    batch_size: int,
+    compute: Compute,
+    mirrored: bool = False,
+) -> SplitPredictions:
+    """Logits for every image of one split of `images`, or for its mirror image (left and right exchanged)."""
+    classifier = compute.place(classifier).eval()
+    loaded = load_images(split, mean=images.channel_mean, std=images.channel_std, device=compute.device)
+    batches = (batch for batch, _ in ordered_batches(loaded, batch_size=batch_size))
+    with torch.inference_mode():
+        logits = torch.cat([classifier(batch.flip(3) if mirrored else batch).float() for batch in batches])
+    words = tuple(one.label for one in images.classes)
+    return SplitPredictions(logits.cpu().numpy(), np.array(split.labels, dtype=np.int64), words)

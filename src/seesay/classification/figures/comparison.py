@@ -1,0 +1,152 @@
+"""How do the classifiers compare? All figures that show several of them, and samples of what they learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from PIL import Image, ImageDraw
+
+from seesay.classification.figures.costs import draw_costs
+from seesay.classification.figures.ranking import draw_ranking
+from seesay.core.errors import InputError
+from seesay.core.files import atomic_directory
+from seesay.core.paths import Paths
+from seesay.params.classification import Classifier
+from seesay.params.results import Comparison
+from seesay.plotting.curves import History, read_history
+from seesay.plotting.panels import font, from_array, save_webp, wrap
+from seesay.plotting.style import BLUE, VERMILION, drawn
+from seesay.seeding import numpy_generator
+
+if TYPE_CHECKING:
+    from seesay.images.packed import PackedImages
+
+
+MIN_FOR_COSTS = 3
+
+
+def draw_comparison(
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    datasets: Mapping[str, PackedImages],
+    classifiers: Mapping[str, Classifier],
+    paths: Paths,
+    *,
+    settings: Comparison,
+) -> None:
+    """Fills `folder`, all or nothing: for each dataset `ranking_<dataset>.svg`, `samples_<dataset>.webp` and, where
+    it has three classifiers or more, `accuracy_cost_<dataset>.svg`; `overfitting.svg` where the study names cells.
+
+    Raises `InputError` where it names a cell that is none of `classifiers`.
+    """
+    for cell in settings.overfitting_study:
+        if cell not in classifiers:
+            raise InputError(f"comparison.overfitting_study: got {cell!r}: expected one of {', '.join(classifiers)}")
+    histories = {
+        cell: read_history(paths.table("train_classifier", cell, "history")) for cell in settings.overfitting_study
+    }
+    with atomic_directory(folder) as new:
+        for name, images in datasets.items():
+            draw_ranking(new / f"ranking_{name}.svg", rows, dataset=name)
+            if sum(one.dataset == name for one in classifiers.values()) >= MIN_FOR_COSTS:
+                draw_costs(new / f"accuracy_cost_{name}.svg", rows, dataset=name)
+            samples = new / f"samples_{name}.webp"
+            draw_samples(samples, images, per_class=settings.samples_per_class, seed=settings.samples_seed)
+        if histories:
+            draw_overfitting(new / "overfitting.svg", histories, classifiers)
+
+
+_COLUMNS = 3
+
+
+def draw_overfitting(path: Path, histories: Mapping[str, History], settings: Mapping[str, Classifier]) -> None:
+    """A panel per cell, all with the same axes: top-1 on train and val, what holds overfitting back, the last gap."""
+    columns = min(_COLUMNS, len(histories))
+    num_rows = -(-len(histories) // columns)
+    with drawn(path, width=max(4.4, 2.9 * columns + 0.4), height=2.5 * num_rows + 1.0) as figure:
+        panels = figure.subplots(num_rows, columns, sharex=True, sharey=True, squeeze=False)
+        figure.suptitle("Overfitting: top-1 accuracy per epoch", x=0.01, ha="left", fontsize=11, fontweight="bold")
+        for number, (cell, history) in enumerate(histories.items()):
+            axes = panels.flat[number]
+            _draw_cell(axes, history)
+            axes.set_title(f"{cell}\n", fontsize=9)
+            axes.text(0, 1.02, describe_regularisation(settings[cell]), transform=axes.transAxes, fontsize=8)
+            axes.set(xlabel="epoch", ylabel="top-1, percent")
+            if number + columns < len(histories):  # another panel is below
+                axes.set_xlabel("")
+            axes.tick_params(labelbottom=number + columns >= len(histories))
+            if number % columns:
+                axes.set_ylabel("")
+        for axes in list(panels.flat)[len(histories) :]:
+            axes.remove()
+        handles, labels = panels[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+
+
+def describe_regularisation(settings: Classifier) -> str:
+    """`dropout 0.2, flip, crop padding`: what of a cell's settings holds overfitting back."""
+    dropout = settings.architecture.arguments.get("dropout")
+    parts = [f"dropout {dropout:g}"] if dropout else []
+    parts += [name.replace("_", " ") for name, value in settings.augmentation if value]
+    return ", ".join(parts) or "no dropout, no augmentation"
+
+
+def _draw_cell(axes: Axes, history: History) -> None:
+    last = {}
+    for split, name, colour, marker in (
+        ("train", "train: mean of the epoch's batches, as augmented", VERMILION, "o"),
+        ("val", "val", BLUE, "s"),
+    ):
+        values = history.columns.get(f"{split}/top1", [])
+        known = [(step, 100 * value) for step, value in zip(history.steps, values, strict=False) if value is not None]
+        if known:
+            axes.plot(*zip(*known, strict=True), color=colour, marker=marker, markersize=3, linewidth=1.4, label=name)
+            last[split] = known[-1][1]
+    if len(last) == 2:
+        gap = f"gap {last['train'] - last['val']:+.0f} points"
+        axes.text(0.97, 0.05, gap, transform=axes.transAxes, ha="right", va="bottom", fontsize=9)
+    axes.set_ylim(0, 100)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+_MAX_CLASSES = 60
+_SIDE, _GAP, _MARGIN, _NAME_WIDTH, _TITLE = 64, 4, 16, 170, 20
+_BLOCKS = 2
+
+
+def draw_samples(path: Path, images: PackedImages, *, per_class: int, seed: int) -> None:
+    """A row of `per_class` training images for each class, in two columns of classes; of many classes the first 60."""
+    classes = images.classes[:_MAX_CLASSES]
+    which = "" if len(classes) == images.num_classes else f"the first {len(classes)} of {images.num_classes} classes, "
+    title = f"{images.name}: {which}{per_class} training images of each class drawn at random (seed {seed})"
+    blocks = min(_BLOCKS, len(classes))
+    num_rows = -(-len(classes) // blocks)
+    block_width = _NAME_WIDTH + per_class * (_SIDE + _GAP)
+    width = 2 * _MARGIN + blocks * block_width
+    lines = wrap(title, width - 2 * _MARGIN, size=_TITLE)
+    top = _MARGIN + len(lines) * (_TITLE + 8) + 8
+    canvas = Image.new("RGB", (width, top + num_rows * (_SIDE + _GAP) + _MARGIN), "white")
+    pen = ImageDraw.Draw(canvas)
+    for number, line in enumerate(lines):
+        pen.text((_MARGIN, _MARGIN + number * (_TITLE + 8)), line, fill="black", font=font(_TITLE))
+    for index, image_class in enumerate(classes):
+        x = _MARGIN + index // num_rows * block_width
+        y = top + index % num_rows * (_SIDE + _GAP)
+        place = (x + _NAME_WIDTH - 2 * _GAP, y + _SIDE // 2)
+        pen.text(place, image_class.label, fill="black", font=font(_TITLE - 3), anchor="rm")
+        for number, row in enumerate(choose_samples(images.train.labels, index, per_class, seed=seed)):
+            picture = from_array(np.asarray(images.train.images[row])).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+            canvas.paste(picture, (x + _NAME_WIDTH + number * (_SIDE + _GAP), y))
+    save_webp(path, canvas)
+
+
+def choose_samples(labels: np.ndarray, class_index: int, count: int, *, seed: int) -> np.ndarray:
+    """Up to `count` rows of a class, at random."""
+    rows = np.flatnonzero(labels == class_index)
+    chosen: np.ndarray = np.sort(numpy_generator(seed, "samples", class_index).permutation(rows)[:count])
+    return chosen

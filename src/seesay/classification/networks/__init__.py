@@ -1,0 +1,1 @@
+"""Classifier architectures, one per module, and their registry."""

@@ -1,0 +1,58 @@
+"""A plain convolutional network: stacked 3x3 convolutions and pooling, no skip connections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from seesay.core.errors import InputError
+
+
+class PlainCNN(nn.Module):
+    """Per entry of `widths` two convolutions of that many channels and a 2x2 max pooling, then mean, dropout and head.
+
+    The very first convolution has stride 2: at full resolution it and its neighbour would cost four times as much.
+    Takes (N, 3, image_size, image_size) normalised floats, returns (N, num_classes) logits.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        image_size: int,
+        *,
+        widths: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=1)],
+        dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
+    ) -> None:
+        super().__init__()
+        smallest = 2 ** (len(widths) + 1)  # one pixel is left after the last pooling
+        if image_size < smallest:
+            raise InputError(f"widths: {len(widths)} blocks need images of {smallest} pixels or more, got {image_size}")
+        blocks: list[nn.Module] = []
+        channels = 3
+        for index, width in enumerate(widths):
+            blocks += [
+                convolution(channels, width, stride=2 if index == 0 else 1),
+                convolution(width, width, stride=1),
+            ]
+            blocks.append(nn.MaxPool2d(2))
+            channels = width
+        self.body = nn.Sequential(*blocks)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(channels, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled = self.body(images).mean(dim=(2, 3))
+        logits: Tensor = self.head(self.dropout(pooled))
+        return logits
+
+
+def convolution(channels_in: int, channels_out: int, *, stride: int = 1) -> nn.Sequential:
+    """A 3x3 convolution, batch norm and ReLU; `stride` 2 halves each side."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False),  # the norm has a bias
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(inplace=True),
+    )

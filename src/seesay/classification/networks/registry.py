@@ -1,0 +1,107 @@
+"""Which classifiers there are, and how one is built or restored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from seesay.classification.networks.alexnet import AlexNet, AlexNetMini
+from seesay.classification.networks.ensemble import Ensemble
+from seesay.classification.networks.mlp import MLP
+from seesay.classification.networks.plain_cnn import PlainCNN
+from seesay.classification.networks.pretrained import Pretrained
+from seesay.classification.networks.resnet9 import ResNet9
+from seesay.classification.networks.resnet18 import ResNet18
+from seesay.core.errors import InputError
+from seesay.params.classification import ENSEMBLE, Architecture
+from seesay.training.build import construct, load_weights, seeded_initialisation
+from seesay.training.checkpoint import Checkpoint, load_checkpoint
+
+CLASSIFIERS: dict[str, type[nn.Module]] = {
+    "mlp": MLP,
+    "plain_cnn": PlainCNN,
+    "alexnet_mini": AlexNetMini,
+    "alexnet": AlexNet,
+    "resnet9": ResNet9,
+    "resnet18": ResNet18,
+    "pretrained": Pretrained,
+}
+
+
+def build_classifier(
+    architecture: Architecture, *, num_classes: int, image_size: int, seed: int, key: str
+) -> nn.Module:
+    """A new classifier: (N, 3, image_size, image_size) normalised floats to (N, num_classes) logits.
+
+    Its first weights depend on `seed` and the architecture's name. Raises `InputError` naming what is wrong under
+    `key`, the dotted path of `architecture` in params.yaml.
+    """
+    with seeded_initialisation(seed, "classifier", architecture.name):
+        classifier = construct(CLASSIFIERS, architecture, key=key, num_classes=num_classes, image_size=image_size)
+    check_head(classifier, num_classes=num_classes, image_size=image_size)
+    return classifier
+
+
+def load_members(folder: Path) -> list[Checkpoint]:
+    """The checkpoints `0.pt`, `1.pt`, ... of a classifier cell's folder; `InputError` where there is no first."""
+    checkpoints = [load_checkpoint(folder / "0.pt", kind="classifier")]
+    while (path := folder / f"{len(checkpoints)}.pt").exists():
+        checkpoints.append(load_checkpoint(path, kind="classifier"))
+    return checkpoints
+
+
+def restore_classifier(checkpoint: Checkpoint) -> nn.Module:
+    """The trained classifier in `checkpoint`, in evaluation mode; raises `InputError` where its parts do not fit."""
+    classifier = _restore(checkpoint)
+    load_weights(classifier, checkpoint.state_dict)
+    if len(checkpoint.classes) != checkpoint.sizes["num_classes"]:
+        raise InputError(
+            f"checkpoint: names {len(checkpoint.classes)} classes, its head has {checkpoint.sizes['num_classes']}"
+        )
+    check_head(classifier, num_classes=len(checkpoint.classes), image_size=checkpoint.sizes["image_size"])
+    return classifier.eval()
+
+
+def ensemble_of(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+    """One checkpoint, without metrics, that holds all of `checkpoints`, which are of one dataset, as an `Ensemble`."""
+    first = checkpoints[0]
+    members = [restore_classifier(checkpoint) for checkpoint in checkpoints]
+    return replace(
+        first,
+        architecture={"name": ENSEMBLE, "arguments": {"members": [one.architecture for one in checkpoints]}},
+        settings={"members": [one.settings for one in checkpoints]},
+        state_dict=Ensemble(members).state_dict(),
+        metrics={},
+    )
+
+
+def _restore(checkpoint: Checkpoint) -> nn.Module:
+    """The network `checkpoint` describes, with any weights."""
+    if checkpoint.architecture["name"] == ENSEMBLE:
+        described = checkpoint.architecture["arguments"]["members"]
+        return Ensemble([_restore(replace(checkpoint, architecture=one)) for one in described])
+    return construct(
+        CLASSIFIERS, checkpoint.parsed_architecture, key="architecture", where="checkpoint", **checkpoint.sizes
+    )
+
+
+def check_head(classifier: nn.Module, *, num_classes: int, image_size: int) -> None:
+    """Raises `InputError` unless the classifier takes images of `image_size` pixels and gives `num_classes` logits."""
+    was_training = classifier.training
+    parameter = next(classifier.parameters())
+    try:
+        with torch.no_grad():
+            logits = classifier.eval()(torch.zeros(1, 3, image_size, image_size, device=parameter.device))
+    except RuntimeError as error:  # torch's word for shapes that do not fit
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the classifier takes no images of {image_size} pixels: {reason}") from None
+    finally:
+        classifier.train(was_training)
+    if logits.shape != (1, num_classes):
+        raise InputError(
+            f"the classifier's head gives {tuple(logits.shape)[1:]} logits, the data has {num_classes} classes"
+        )

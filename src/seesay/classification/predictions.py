@@ -1,0 +1,76 @@
+"""What a classifier said of every image of val and test, and how that is kept in a file."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seesay.core.errors import InputError
+from seesay.core.files import write_bytes
+
+
+@dataclass(frozen=True)
+class SplitPredictions:
+    """Of n images in the split's order: logits float32 (n, num_classes), true labels int64 (n,), classes' words."""
+
+    logits: np.ndarray
+    labels: np.ndarray
+    class_labels: tuple[str, ...]
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The class with the largest logit, int64 (n,); the first of equals."""
+        classes: np.ndarray = np.argmax(self.logits, axis=1)
+        return classes
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Softmax of the logits, float64 (n, num_classes)."""
+        shifted = np.exp(self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True))
+        probabilities: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
+        return probabilities
+
+
+@dataclass(frozen=True)
+class ClassPredictions:
+    val: SplitPredictions
+    test: SplitPredictions
+
+
+def write_class_predictions(path: Path, predictions: ClassPredictions) -> None:
+    """Writes an `.npz` file (numpy reads it) atomically; equal predictions give equal bytes.
+
+    numpy's own writer puts the time of day into the archive.
+    """
+    arrays = {
+        "val_logits": predictions.val.logits,
+        "val_labels": predictions.val.labels,
+        "test_logits": predictions.test.logits,
+        "test_labels": predictions.test.labels,
+        "class_labels": np.array(predictions.test.class_labels, dtype=np.str_),
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0)), member.getvalue())
+    write_bytes(path, buffer.getvalue())
+
+
+def read_class_predictions(path: Path) -> ClassPredictions:
+    """Raises `InputError` for a file that is missing, damaged or something else."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            words = tuple(arrays["class_labels"].tolist())
+            val = SplitPredictions(arrays["val_logits"], arrays["val_labels"], words)
+            test = SplitPredictions(arrays["test_logits"], arrays["test_labels"], words)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a file of class predictions ({' '.join(str(error).split())})") from None
+    return ClassPredictions(val, test)

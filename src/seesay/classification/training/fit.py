@@ -1,0 +1,182 @@
+"""How a classifier learns: from labels, or labels and a teacher, and is judged by cross-entropy on val."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seesay.classification.networks.registry import check_head
+from seesay.compute import Compute
+from seesay.images.batches import (
+    Batch,
+    DeviceImages,
+    load_images,
+    num_training_batches,
+    ordered_batches,
+    training_batches,
+)
+from seesay.images.packed import PackedImages
+from seesay.params.classification import Classifier, Distillation, ProgressiveResizing
+from seesay.training.checkpoint import Checkpoint, describe_architecture
+from seesay.training.flops import count_flops
+from seesay.training.loop import Log, Step, fit
+
+EVALUATION_BATCH_SIZE = 256
+
+COST_OF_LEARNING = 3
+"""A training step in forward passes: one forward, and about two for the gradients of inputs and weights."""
+
+
+def fit_classifier(
+    classifier: nn.Module,
+    images: PackedImages,
+    settings: Classifier,
+    *,
+    teacher: nn.Module | None,
+    rate_scales: Mapping[str, float] | None,
+    seed: int,
+    compute: Compute,
+    log: Log,
+    resume: Path | None,
+) -> tuple[Checkpoint, float]:
+    """Trains `classifier` (changed in place) on `images.train`; returns its best epoch, by the lowest `val/loss`, and
+    the core-seconds that all took.
+
+    `teacher` is what `settings.distillation` learns from: it sees the same augmented images. Metrics: `train/loss` (as
+    minimised: label smoothing, mixed labels and the teacher included), `train/top1` (on augmented images, while
+    learning; of mixed labels the larger counts), `val/loss` (plain cross-entropy), `val/top1`, `val/top5` where there
+    are more than five classes, and `train/flops`, the floating-point operations of all epochs. Raises `InputError` for
+    a head of another width than the data's classes and `TrainingError` as `fit` does.
+    """
+    training, augmentation = settings.training, settings.augmentation
+    assert training is not None, "only an ensemble has none"
+    sizes = [
+        image_size_at(epoch, training.epochs, images.image_size, settings.progressive_resizing)
+        for epoch in range(1, training.epochs + 1)
+    ]
+    for size in {images.image_size, sizes[0]}:
+        check_head(classifier, num_classes=images.num_classes, image_size=size)
+    load = partial(load_images, mean=images.channel_mean, std=images.channel_std, device=compute.device)
+    train, val = load(images.train), load(images.val)
+    batch_size = training.batch_size
+    num_batches = num_training_batches(len(train), batch_size=batch_size)
+    ks = (1, 5) if images.num_classes > 5 else (1,)
+    if teacher is not None:
+        teacher = compute.place(teacher).eval().requires_grad_(False)
+    best = fit(
+        classifier,
+        training,
+        batches=lambda epoch: training_batches(
+            train,
+            epoch,
+            batch_size=batch_size,
+            augmentation=augmentation,
+            seed=seed,
+            size=sizes[epoch - 1],
+            num_classes=images.num_classes,
+        ),
+        num_batches=num_batches,
+        compute_step=partial(
+            learning_step, label_smoothing=settings.label_smoothing, teacher=teacher, distillation=settings.distillation
+        ),
+        evaluate=partial(_evaluate, val=val, batch_size=EVALUATION_BATCH_SIZE, ks=ks, compute=compute),
+        # A pretrained head starts small and a teacher's cross-entropy is not the labels'.
+        expected_first_loss=math.log(images.num_classes) if teacher is None else None,
+        seed=seed,
+        compute=compute,
+        log=log,
+        resume=resume,
+        rate_scales=rate_scales,
+    )
+    num_epochs = int(best.metrics["num_epochs"])
+    num_images = num_batches * min(batch_size, len(train))
+    of_image = {size: _flops_of_learning(classifier, teacher, image_size=size) for size in set(sizes[:num_epochs])}
+    flops = float(sum(of_image[size] for size in sizes[:num_epochs]) * num_images)
+    checkpoint = Checkpoint(
+        kind="classifier",
+        dataset=settings.dataset,
+        dataset_digest=images.digest,
+        classes=tuple(one.wnid for one in images.classes),
+        vocabulary_digest="",
+        architecture=describe_architecture(settings.architecture),
+        sizes={"num_classes": images.num_classes, "image_size": images.image_size},
+        settings=settings.model_dump(mode="json"),
+        normalisation={"mean": list(images.channel_mean), "std": list(images.channel_std)},
+        state_dict=best.state_dict,
+        metrics={**best.metrics, "train/flops": flops},
+    )
+    return checkpoint, best.core_seconds
+
+
+def image_size_at(epoch: int, num_epochs: int, full: int, settings: ProgressiveResizing | None) -> int:
+    """The side of the images of `epoch` (from 1): from `start_size` evenly to `full`, in multiples of 8."""
+    if settings is None:
+        return full
+    share = min(1.0, (epoch - 1) / max(1.0, settings.until * num_epochs))
+    return full if share >= 1.0 else 8 * round((settings.start_size + share * (full - settings.start_size)) / 8)
+
+
+def evaluate_classifier(classifier: nn.Module, images: PackedImages, *, compute: Compute) -> dict[str, float]:
+    """`val/loss`, `val/top1` and `val/top5` of a classifier that is not trained here, such as an ensemble."""
+    val = load_images(images.val, mean=images.channel_mean, std=images.channel_std, device=compute.device)
+    ks = (1, 5) if images.num_classes > 5 else (1,)
+    with torch.no_grad():
+        placed = compute.place(classifier).eval()
+        return _evaluate(placed, val=val, batch_size=EVALUATION_BATCH_SIZE, ks=ks, compute=compute)
+
+
+def learning_step(
+    classifier: nn.Module,
+    batch: Batch,
+    *,
+    label_smoothing: float,
+    teacher: nn.Module | None,
+    distillation: Distillation | None,
+) -> Step:
+    """What `fit` minimises for one batch, and how many of its images are right (`top1`)."""
+    images, labels = batch
+    logits = classifier(images)
+    loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    if teacher is not None and distillation is not None:
+        with torch.no_grad():
+            taught = (teacher(images).float() / distillation.temperature).softmax(dim=1)
+        soft = F.cross_entropy(logits.float() / distillation.temperature, taught) * distillation.temperature**2
+        loss = (1.0 - distillation.weight) * loss + distillation.weight * soft
+    hard = labels if labels.ndim == 1 else labels.argmax(dim=1)
+    return Step(loss, len(labels), {"top1": _num_right(logits.detach(), hard, k=1)})
+
+
+def _flops_of_learning(classifier: nn.Module, teacher: nn.Module | None, *, image_size: int) -> int:
+    """Floating-point operations that one image costs in one epoch."""
+    trainable = all(parameter.requires_grad for parameter in classifier.parameters())
+    of_forward = count_flops(classifier, image_size=image_size)
+    of_teacher = 0 if teacher is None else count_flops(teacher, image_size=image_size)
+    return of_forward * (COST_OF_LEARNING if trainable else 1) + of_teacher  # a frozen backbone has no gradients
+
+
+def _evaluate(
+    classifier: nn.Module, *, val: DeviceImages, batch_size: int, ks: tuple[int, ...], compute: Compute
+) -> dict[str, float]:
+    """Under autocast, like training: in float32 this took a fifth of an epoch. What is reported is measured in float32
+    by the evaluation stage."""
+    sums: dict[str, list[Tensor]] = {"loss": [], **{f"top{k}": [] for k in ks}}
+    for images, labels in ordered_batches(val, batch_size=batch_size):
+        with compute.autocast():
+            logits = classifier(images)
+        logits = logits.float()
+        sums["loss"].append(F.cross_entropy(logits, labels, reduction="sum"))
+        for k in ks:
+            sums[f"top{k}"].append(_num_right(logits, labels, k=k))
+    return {f"val/{name}": math.fsum(torch.stack(values).tolist()) / len(val) for name, values in sums.items()}
+
+
+def _num_right(logits: Tensor, labels: Tensor, *, k: int) -> Tensor:
+    """How many labels are among the k largest logits: fewer than k logits are larger than the label's."""
+    of_label = logits.gather(1, labels[:, None])
+    return ((logits > of_label).sum(1) < k).sum()

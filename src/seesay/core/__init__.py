@@ -1,0 +1,1 @@
+"""Plumbing that cannot change a number: errors, files, paths, the stage shell, reading settings."""

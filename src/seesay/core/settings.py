@@ -1,0 +1,230 @@
+"""Sections of params.yaml as frozen typed values, and errors that name every wrong key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar, overload
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from seesay.core.errors import InputError
+
+T = TypeVar("T")
+
+PARAMS_FILE = "params.yaml"
+
+
+class Settings(BaseModel):
+    """A section of params.yaml: frozen; unknown keys and wrong types are refused.
+
+    What is absent is off, and that is all that a default says: numbers that a run depends on (rates, sizes, epochs,
+    seeds) have none. null is as good as absent, so that an entry can switch off what its recipe has on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {key: content for key, content in value.items() if content is not None or key not in optional}
+
+
+CellName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+"""Names of cells become file names, DVC stage names and MLflow run names."""
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NaturalInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+AsTuple = BeforeValidator(_as_tuple)
+"""YAML has lists, frozen settings have tuples: `Annotated[tuple[X, ...], AsTuple]`."""
+
+
+def _as_names(value: object) -> object:
+    if isinstance(value, str):
+        raise ValueError(f"got {value!r}: expected a list: [{value}]")
+    return _as_tuple(value)
+
+
+OneOrTwo = Annotated[tuple[CellName, ...], BeforeValidator(_as_names), Field(min_length=1, max_length=2)]
+"""The names of one entry or of two."""
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML 1.2 file (as DVC reads it: `1e-3` is a number)."""
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a mapping of sections, got {type(content).__name__}")
+    return content
+
+
+@overload
+def read_section(root: Path, key: str, kind: type[T]) -> T: ...
+@overload
+def read_section(root: Path, key: str, kind: Any) -> Any: ...  # a union of settings is no type[T]
+def read_section(root: Path, key: str, kind: Any) -> Any:
+    """The part of params.yaml under the dotted `key`, validated as `kind`.
+
+    Raises `InputError` naming the key's full path, the value and what is allowed.
+    """
+    path = root / PARAMS_FILE
+    value: Any = read_yaml(path)
+    walked: list[str] = []
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            allowed = f"; there is: {', '.join(map(str, value))}" if isinstance(value, Mapping) and value else ""
+            raise InputError(f"{path}: no key '{'.'.join([*walked, part])}'{allowed}")
+        value = value[part]
+        walked.append(part)
+    return validate(value, kind, where=str(path), prefix=walked)
+
+
+def validate(value: Any, kind: type[T] | Any, *, where: str, prefix: Iterable[str | int] = ()) -> T:
+    """`value` as `kind`, or an `InputError` that lists each wrong key with its path, value and what is allowed."""
+    try:
+        checked: T = TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        start, problems = list(prefix), error.errors(include_url=False)
+        unknown = [_key(problem, value, start) for problem in problems if problem["type"] == "extra_forbidden"]
+        lines = [
+            _explain(problem, value, start, kind)
+            for problem in problems
+            if problem["type"] != "missing" or not is_successor(_key(problem, value, start), unknown)
+        ]
+        raise InputError("\n".join(f"{where}: {line}" for line in lines)) from None
+    return checked
+
+
+def _explain(problem: Any, value: Any, prefix: list[str | int], kind: Any) -> str:
+    location, key = _location(problem), _key(problem, value, prefix) or "(top level)"
+    match problem["type"]:
+        case "extra_forbidden":
+            if renamed := find_renamed(key):
+                return f"{key}: renamed: {renamed.advice}"
+            return f"{key}: unknown key; allowed here: {', '.join(_fields_at(kind, location[:-1]))}"
+        case "missing":
+            return f"{key}: missing"
+        case "value_error":
+            return f"{key}: {problem['ctx']['error']}"
+        case "union_tag_invalid":
+            tag = problem["ctx"]["discriminator"].strip("'")
+            return f"{key}.{tag}: got {problem['ctx']['tag']!r}: expected one of {problem['ctx']['expected_tags']}"
+        case "union_tag_not_found":
+            return f"{key}.{problem['ctx']['discriminator'].strip(chr(39))}: missing"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{key}: got {problem['input']!r}: {message}"
+
+
+def _location(problem: Any) -> list[str | int]:
+    return [part for part in problem["loc"] if part != "[key]"]
+
+
+def _key(problem: Any, value: Any, prefix: list[str | int]) -> str:
+    """The dotted key that is wrong."""
+    missing = problem["type"] == "missing"
+    return ".".join(map(str, [*prefix, *_written_keys(value, _location(problem), last_is_missing=missing)]))
+
+
+def _written_keys(value: Any, location: list[str | int], *, last_is_missing: bool) -> list[str | int]:
+    """`location` as a person wrote it: pydantic puts the tags of unions into it, which are no keys of the file."""
+    keys: list[str | int] = []
+    for position, part in enumerate(location):
+        inside = part in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(part, int)
+        if inside:
+            value = value[part]
+            keys.append(part)
+        elif last_is_missing and position == len(location) - 1:
+            keys.append(part)
+    return keys
+
+
+def _fields_at(kind: Any, location: list[str | int]) -> list[str]:
+    """The keys allowed at a location inside `kind`."""
+    schema = TypeAdapter(kind).json_schema()
+    nodes = _branches(schema, schema)
+    for part in location:
+        nodes = [
+            branch for node in nodes for following in _following(node, part) for branch in _branches(following, schema)
+        ]
+    return sorted({name for node in nodes for name in node.get("properties", {})})
+
+
+def _branches(node: Any, schema: Any) -> list[Any]:
+    """The alternatives of a JSON schema node, references resolved."""
+    if "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    alternatives = node.get("anyOf", node.get("oneOf"))
+    if alternatives is None:
+        return [node]
+    return [branch for alternative in alternatives for branch in _branches(alternative, schema)]
+
+
+def _following(node: Any, part: str | int) -> list[Any]:
+    """Where `part` leads from a node: into a property, a mapping's value, a list's item, or to a tagged alternative."""
+    properties = node.get("properties", {})
+    if part in properties:
+        return [properties[part]]
+    if any(field.get("const") == part for field in properties.values()):
+        return [node]
+    mapped = [node.get("additionalProperties"), *node.get("patternProperties", {}).values(), node.get("items")]
+    return [following for following in mapped if isinstance(following, dict)]
+
+
+class Renamed(NamedTuple):
+    """`key` is dotted, `*` any entry; `successor` the key beside it that has taken its place, "" for none."""
+
+    key: str
+    successor: str
+    advice: str
+
+
+RENAMED = (
+    Renamed("classifiers.*.initial_weights", "start", "write start: weights/<name>, or start: scratch"),
+    Renamed("classifiers.*.built_on", "start", "write start: classifiers/<name>, or start: scratch"),
+    Renamed("autoencoders.*.built_on", "start", "write start: classifiers/<name>, or start: scratch"),
+    Renamed("captioners.*.learning.built_on", "start", "write start: captioners/<name>, or start: scratch"),
+    Renamed("captioners.*.learning.dataset", "datasets", "write datasets: [<name>]"),
+    Renamed("captioners.*.learning.also_dataset", "datasets", "write datasets: [<first>, <second>]"),
+    Renamed("captioners.*.learning.also_features", "features", "write features: [<of the first>, <of the second>]"),
+    Renamed("vocabularies.*.dataset", "datasets", "write datasets: [<name>]"),
+    Renamed("vocabularies.*.also_dataset", "datasets", "write datasets: [<first>, <second>]"),
+    Renamed("encoders", "weights", "write weights"),
+    Renamed("weights.*.weights", "", "write its url and checksum beside architecture, or neither"),
+    Renamed("features.*.classifier", "encoder", "write encoder: classifiers/<name>"),
+    Renamed("features.*.finetuned", "encoder", "write encoder: finetuned/<name>"),
+    Renamed("features.*.network", "", "leave it out: the encoder's folder says it"),
+    Renamed("finetuned_encoders", "finetuned", "write finetuned"),
+    Renamed("finetuned.*.classifier", "encoder", "write encoder: classifiers/<name>"),
+)
+
+
+def find_renamed(key: str) -> Renamed | None:
+    """The entry of `RENAMED` for a dotted key that is no longer known."""
+    depth = key.count(".")
+    return next((one for one in RENAMED if one.key.count(".") == depth and fnmatchcase(key, one.key)), None)
+
+
+def is_successor(missing: str, unknown: Sequence[str]) -> bool:
+    """Whether a `missing` key is to take the place of one of the `unknown` ones, whose advice says so already."""
+    where, _, name = missing.rpartition(".")
+    renamed = [find_renamed(key) for key in unknown if key.rpartition(".")[0] == where]
+    return any(one is not None and one.successor == name for one in renamed)

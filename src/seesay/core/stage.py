@@ -1,0 +1,42 @@
+"""How a stage script is run: its one argument is the cell, and bad input ends in one clear line and status 1."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from seesay.core.errors import InputError
+
+
+def run(main: Callable[..., None]) -> None:
+    """Calls `main(cell)` or `main()` with what is on the command line; exits 1 on bad input, 143 on SIGTERM."""
+    takes_cell = "cell" in inspect.signature(main).parameters
+    arguments = sys.argv[1:]
+    if len(arguments) != int(takes_cell):
+        expected = "the name of one cell of params.yaml" if takes_cell else "no argument"
+        sys.exit(f"{sys.argv[0]}: expected {expected}, got {arguments}")
+    # An exception, not a silent death: half-written files are removed and the MLflow run is closed on the way out.
+    signal.signal(signal.SIGTERM, _terminate)
+    guarded(main, *arguments)
+
+
+def guarded(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls; bad input and file-system failures end the process with one line (SEESAY_TRACEBACK=1 shows all of it)."""
+    try:
+        return call(*arguments)
+    except (InputError, OSError) as error:
+        if os.environ.get("SEESAY_TRACEBACK"):
+            raise
+        sys.stdout.flush()
+        for line in str(error).splitlines():
+            print(f"seesay: error: {line}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + signal.SIGTERM)

@@ -1,1 +1,0 @@
-"""The data: sources, splits, packed arrays, captions, tokens."""

@@ -1,0 +1,1 @@
+"""Labelled images: archives read, decoded, split, packed and served in batches."""

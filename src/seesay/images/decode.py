@@ -1,0 +1,124 @@
+"""How each image of an archive is decoded once: to RGB, at one size, with hashes of its contents."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from seesay.images.tiny_imagenet import TinyImageNet
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """One image: `pixels` uint8 (image_size, image_size, 3), or the reason why there are none."""
+
+    example: Example
+    pixels: np.ndarray
+    mode: str
+    size: str
+    file_sha256: str
+    error: str = ""
+
+
+def decode_all(
+    archive: zipfile.ZipFile, index: TinyImageNet, wnids: Sequence[str], *, image_size: int
+) -> list[DecodedImage]:
+    """Every image of the classes, decoded once: train by class and number, then test by class and number."""
+    train = [(member, "train", wnid) for wnid in wnids for member in index.train[wnid]]
+    test = [(member, "test", wnid) for wnid in wnids for member, labelled in index.val if labelled == wnid]
+
+    def decode(item: tuple[str, str, str]) -> DecodedImage:
+        member, split, wnid = item
+        return _decode(archive.read(index.top + member), member, split, wnid, image_size=image_size)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL and hashlib work outside the interpreter's lock
+        return list(pool.map(decode, [*train, *test]))
+
+
+def _decode(content: bytes, member: str, split: str, wnid: str, *, image_size: int) -> DecodedImage:
+    file_sha256 = hashlib.sha256(content).hexdigest()
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            mode, size = image.mode, f"{image.width}x{image.height}"
+            rgb = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split(" <")[0].split()) or type(error).__name__  # PIL adds a memory address
+        return DecodedImage(Example(member, split, wnid, ""), np.empty(0, np.uint8), "", "", file_sha256, reason)
+    if rgb.size != (image_size, image_size):  # the shorter side fits, the middle is kept: nothing is squashed
+        rgb = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.BICUBIC)
+    pixels = np.asarray(rgb)
+    content_sha256 = hashlib.sha256(pixels.tobytes()).hexdigest()
+    return DecodedImage(Example(member, split, wnid, content_sha256), pixels, mode, size, file_sha256)
+
+
+RULE = (
+    "Two images are the same when their decoded pixels (RGB, at the dataset's image size) have the same sha256. "
+    "The test split is the official one and is never changed. "
+    "A training image that is the same as a test image is left out. "
+    "A picture that sits in two or more training classes is left out of all of them. "
+    "Of a picture that sits in one training class more than once, the first (by file number) is kept. "
+    "Only the classes of the subset are compared."
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image by name: its official split (`train` or `test`), its class and what is in it."""
+
+    member: str
+    split: str
+    wnid: str
+    content: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    member: str
+    wnid: str
+    reason: str
+    same_as: tuple[str, ...]
+
+
+def leave_out(examples: Sequence[Example]) -> list[LeftOut]:
+    """The training images `RULE` leaves out, in the order given."""
+    groups = _groups(examples)
+    left_out = []
+    for example in examples:
+        if example.split != "train" or len(groups[example.content]) == 1:
+            continue
+        others = [other for other in groups[example.content] if other is not example]
+        tests = [other for other in others if other.split == "test"]
+        strangers = [other for other in others if other.wnid != example.wnid]
+        first = groups[example.content][0]
+        if tests:
+            reason, same_as = "in the test split", tests
+        elif strangers:
+            reason, same_as = "in another training class", strangers
+        elif first is not example:
+            reason, same_as = "a copy within its class", [first]
+        else:
+            continue
+        left_out.append(LeftOut(example.member, example.wnid, reason, tuple(other.member for other in same_as)))
+    return left_out
+
+
+def repeated(examples: Sequence[Example], split: str) -> list[list[str]]:
+    """Names of the images of one official split that are the same picture, group by group."""
+    groups = _groups([example for example in examples if example.split == split])
+    return [[example.member for example in group] for group in groups.values() if len(group) > 1]
+
+
+def _groups(examples: Sequence[Example]) -> dict[str, list[Example]]:
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        groups[example.content].append(example)
+    return groups

@@ -1,0 +1,213 @@
+"""How a raw image source becomes packed train, val and test splits, and what the data report says about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seesay.core.errors import InputError
+from seesay.images.decode import RULE, DecodedImage, LeftOut, decode_all, leave_out, repeated
+from seesay.images.packed import (
+    SPLITS,
+    ImageClass,
+    ImageSplit,
+    PackedImages,
+    channel_statistics,
+    dataset_digest,
+    split_digest,
+)
+from seesay.images.tiny_imagenet import TinyImageNet, choose_classes, find_archive, open_archive, read_index
+from seesay.params.datasets import ImageDataset
+from seesay.seeding import numpy_generator
+from seesay.sources.provenance import SourceNote, read_source
+
+
+def prepare_images(settings: ImageDataset, raw_folder: Path, *, name: str) -> tuple[PackedImages, dict[str, Any]]:
+    """The packed splits of one class subset, and the data report.
+
+    test is the official val split, whole. val and train are cut from the official train split, class by class, by a
+    shuffle seeded with `split_seed`: `num_val_per_class` images, then `num_train_per_class`, fewer where images had
+    to be left out (`seesay.images.decode.RULE`). Within a split, images are ordered by class, then by file number.
+
+    Raises `InputError` naming the archive and the files for a damaged archive, and for more undecodable or left out
+    images than `settings.limits` allow; naming the params key for an unknown subset or a class with too few images.
+    """
+    key = f"image_datasets.{name}"
+    note = read_source(raw_folder)
+    path = find_archive(raw_folder, note)
+    with open_archive(path) as archive:
+        index = read_index(archive, path)
+        wnids = choose_classes(settings.subset, index.wnids, key=f"{key}.subset", archive=path)
+        _require_enough(index, wnids, settings, key=key, path=path)
+        images = decode_all(archive, index, wnids, image_size=settings.image_size)
+    decoded, undecodable = [image for image in images if not image.error], [image for image in images if image.error]
+    _require_few(
+        [f"{image.example.member} ({image.error})" for image in undecodable],
+        settings.limits.max_undecodable,
+        what="undecodable images",
+        key=f"{key}.limits.max_undecodable",
+        path=path,
+    )
+    left_out = leave_out([image.example for image in decoded])
+    for wnid in wnids:
+        _require_few(
+            [f"{item.member} ({item.reason}: {', '.join(item.same_as)})" for item in left_out if item.wnid == wnid],
+            settings.limits.max_left_out_per_class,
+            what=f"images of {wnid} to leave out",
+            key=f"{key}.limits.max_left_out_per_class",
+            path=path,
+        )
+    members = _cut(decoded, left_out, wnids, settings, key=key)
+    _assert_no_leakage(members)
+    packed = _pack(members, _classes(wnids, index.words), settings, name=name, source=note)
+    return packed, build_image_report(settings.subset, packed, decoded, left_out, undecodable)
+
+
+def _require_enough(index: TinyImageNet, wnids: Sequence[str], settings: ImageDataset, *, key: str, path: Path) -> None:
+    wanted = settings.num_train_per_class + settings.num_val_per_class
+    for wnid in wnids:
+        found = len(index.train[wnid])
+        if found < wanted:
+            raise InputError(
+                f"{key}: num_train_per_class {settings.num_train_per_class} and num_val_per_class "
+                f"{settings.num_val_per_class} need {wanted} images a class; {path} has {found} of {wnid}"
+            )
+
+
+def _require_few(found: Sequence[str], limit: int, *, what: str, key: str, path: Path) -> None:
+    if len(found) > limit:
+        listed = "\n".join(f"{path}: {item}" for item in found[:20])
+        more = f"\n{path}: ... and {len(found) - 20} more" if len(found) > 20 else ""
+        raise InputError(f"{path}: {len(found)} {what}; {key} allows {limit}\n{listed}{more}")
+
+
+def _cut(
+    decoded: Sequence[DecodedImage],
+    left_out: Sequence[LeftOut],
+    wnids: Sequence[str],
+    settings: ImageDataset,
+    *,
+    key: str,
+) -> dict[str, list[DecodedImage]]:
+    excluded = {item.member for item in left_out}
+    usable: dict[str, list[DecodedImage]] = {wnid: [] for wnid in wnids}
+    splits: dict[str, list[DecodedImage]] = {split: [] for split in SPLITS}
+    for image in decoded:
+        if image.example.split == "test":
+            splits["test"].append(image)
+        elif image.example.member not in excluded:
+            usable[image.example.wnid].append(image)
+    num_val, num_train = settings.num_val_per_class, settings.num_train_per_class
+    for wnid, images in usable.items():
+        if len(images) <= num_val:
+            raise InputError(f"{key}.num_val_per_class: got {num_val}: {wnid} has {len(images)} usable images in all")
+        order = numpy_generator(settings.split_seed, "split", wnid).permutation(len(images))
+        splits["val"] += [images[position] for position in sorted(order[:num_val])]
+        splits["train"] += [images[position] for position in sorted(order[num_val : num_val + num_train])]
+    return splits
+
+
+def _assert_no_leakage(members: dict[str, list[DecodedImage]]) -> None:
+    contents = {split: [image.example.content for image in images] for split, images in members.items()}
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert not set(contents[first]) & set(contents[second]), f"{first} and {second} share images"
+    assert len(set(contents["train"])) == len(contents["train"]), "train holds an image twice"
+
+
+def _classes(wnids: Sequence[str], words: dict[str, str]) -> tuple[ImageClass, ...]:
+    """Labels are unique: where two classes share a word ("crane"), the wnid tells them apart."""
+    labels = [words.get(wnid) or wnid for wnid in wnids]
+    return tuple(
+        ImageClass(wnid, label if labels.count(label) == 1 else f"{label} ({wnid})")
+        for wnid, label in zip(wnids, labels, strict=True)
+    )
+
+
+def _pack(
+    members: dict[str, list[DecodedImage]],
+    classes: tuple[ImageClass, ...],
+    settings: ImageDataset,
+    *,
+    name: str,
+    source: SourceNote,
+) -> PackedImages:
+    indices = {image_class.wnid: index for index, image_class in enumerate(classes)}
+    splits = {
+        split: ImageSplit(
+            images=np.stack([image.pixels for image in images]),
+            labels=np.array([indices[image.example.wnid] for image in images], dtype=np.int64),
+            ids=tuple(image.example.member for image in images),
+        )
+        for split, images in members.items()
+    }
+    mean, std = channel_statistics(splits["train"].images)
+    return PackedImages(
+        **splits,
+        classes=classes,
+        image_size=settings.image_size,
+        channel_mean=mean,
+        channel_std=std,
+        name=name,
+        digest=dataset_digest(classes, {split: split_digest(part) for split, part in splits.items()}),
+        source=source,
+    )
+
+
+def build_image_report(
+    subset: str,
+    packed: PackedImages,
+    decoded: Sequence[DecodedImage],
+    left_out: Sequence[LeftOut],
+    undecodable: Sequence[DecodedImage],
+) -> dict[str, Any]:
+    """The report as JSON values. `decoded`: all images of the subset's classes, also those left out.
+
+    `duplicates` counts before the rule; `leakage` after it, between the packed splits.
+    """
+    examples = [image.example for image in decoded]
+    contents = {image.example.member: image.example.content for image in decoded}
+    held = {name: {contents[member] for member in split.ids} for name, split in packed.splits.items()}
+    counts = {name: Counter(split.labels.tolist()) for name, split in packed.splits.items()}
+    return {
+        "name": packed.name,
+        "subset": subset,
+        "source": packed.source.to_json(),
+        "digest": packed.digest,
+        "split_digests": {name: split_digest(split) for name, split in packed.splits.items()},
+        "num_images": {name: len(split) for name, split in packed.splits.items()},
+        "num_classes": packed.num_classes,
+        "classes": [
+            asdict(image_class) | {name: counts[name][index] for name in packed.splits}
+            for index, image_class in enumerate(packed.classes)
+        ],
+        "image_size": packed.image_size,
+        "sizes": dict(sorted(Counter(image.size for image in decoded).items())),
+        "modes": dict(sorted(Counter(image.mode for image in decoded).items())),
+        "channel_mean": list(packed.channel_mean),
+        "channel_std": list(packed.channel_std),
+        "rule": RULE,
+        "left_out": [asdict(item) | {"same_as": list(item.same_as)} for item in left_out],
+        "num_left_out": dict(sorted(Counter(item.reason for item in left_out).items())),
+        "undecodable": [{"member": image.example.member, "reason": image.error} for image in undecodable],
+        "duplicates": {
+            "train": repeated(examples, "train"),
+            "test": repeated(examples, "test"),
+            "same_bytes": _num_same_bytes(decoded),
+        },
+        "leakage": {
+            "train_val": len(held["train"] & held["val"]),
+            "train_test": len(held["train"] & held["test"]),
+            "val_test": len(held["val"] & held["test"]),
+        },
+    }
+
+
+def _num_same_bytes(decoded: Sequence[DecodedImage]) -> int:
+    """How many files have the very bytes of another one."""
+    counts = Counter(image.file_sha256 for image in decoded)
+    return sum(count for count in counts.values() if count > 1)

@@ -1,1 +1,0 @@
-"""The networks, one architecture per file; they know tensors and ids, never datasets."""

@@ -1,0 +1,111 @@
+"""Settings of the experiments on images: classifiers, autoencoders."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from seesay.core.settings import AsTuple, CellName, NaturalInt, PositiveFloat, Settings
+from seesay.params.augmentation import Augmentation
+from seesay.params.references import CLASSIFIERS, SCRATCH, WEIGHTS, ClassifierStart, name_in
+from seesay.params.training import Training
+
+ENSEMBLE = "ensemble"
+PRETRAINED = "pretrained"
+"""Architectures that need something beside images: other classifiers; published weights."""
+
+
+class Architecture(BaseModel):
+    """A network's name and its constructor's own arguments, which `seesay.models` checks against its signature."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Distillation(Settings):
+    """Learning from another classifier, the teacher (Hinton et al., 2015).
+
+    The loss is (1 - `weight`) times the labels' cross-entropy plus `weight` times the cross-entropy with the teacher's
+    probabilities, both networks' logits divided by `temperature`, times its square.
+    """
+
+    weight: Annotated[float, Field(gt=0.0, le=1.0)]
+    temperature: PositiveFloat
+
+
+class ProgressiveResizing(Settings):
+    """Images grow during training: from `start_size` pixels a side, evenly, to full size after the share `until` of
+    the epochs (Howard, 2018); sizes are multiples of 8."""
+
+    start_size: Annotated[int, Field(ge=8, multiple_of=8)]
+    until: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Classifier(Settings):
+    """A classifier, trained once for each of `seeds` (absent: the project's one); the first is evaluated and released.
+
+    `start` is `scratch`, or what the architecture or `distillation` needs: `weights/<name>` for a `pretrained` network,
+    `classifiers/<name>` for the classifier whose seeds an `ensemble` averages, or for the teacher of a distilled
+    network, which starts from random weights itself.
+
+    An ensemble is not trained, any other needs `training`. `layer_decay`: each block of a pretrained network learns at
+    this times the rate of the one after it.
+    """
+
+    dataset: CellName
+    architecture: Architecture
+    start: ClassifierStart
+    augmentation: Augmentation = Augmentation()
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    training: Training | None = None
+    distillation: Distillation | None = None
+    progressive_resizing: ProgressiveResizing | None = None
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    seeds: Annotated[tuple[NaturalInt, ...], AsTuple, Field(min_length=1)] | None = None
+
+    @property
+    def weights(self) -> str | None:
+        """The entry of `weights` that a pretrained network starts from."""
+        return name_in(WEIGHTS, self.start)
+
+    @property
+    def parent(self) -> str | None:
+        """The classifier that an ensemble averages or a distilled network learns from."""
+        return name_in(CLASSIFIERS, self.start)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Classifier:
+        kind = self.architecture.name
+        self._check_start()
+        if kind != PRETRAINED and self.layer_decay is not None:
+            raise ValueError(f"layer_decay: got {self.layer_decay}: expected none for architecture {kind}")
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: got {list(self.seeds)}: expected each once")
+        if (self.training is None) != (kind == ENSEMBLE):
+            raise ValueError(f"training: expected with every architecture but {ENSEMBLE}, which is not trained")
+        if kind == ENSEMBLE and self.augmentation != Augmentation():
+            raise ValueError(f"augmentation: expected none for architecture {ENSEMBLE}, which is not trained")
+        if kind == ENSEMBLE and self.seeds is not None:
+            raise ValueError("seeds: an ensemble is not trained; its members have seeds")
+        return self
+
+    def _check_start(self) -> None:
+        kind = self.architecture.name
+        if kind == PRETRAINED and self.distillation is not None:
+            raise ValueError(f"distillation: expected none for architecture {PRETRAINED}, which starts from weights")
+        if kind == PRETRAINED:
+            fits, expected = self.weights is not None, f"weights/<name> for architecture {PRETRAINED}"
+        elif kind == ENSEMBLE:
+            fits, expected = self.parent is not None, f"classifiers/<name> for architecture {ENSEMBLE}"
+        elif self.distillation is not None:
+            fits, expected = self.parent is not None, "classifiers/<name> with distillation"
+        else:
+            fits, expected = self.start == SCRATCH, f"{SCRATCH} for architecture {kind} without distillation"
+        if not fits:
+            raise ValueError(f"start: got {self.start}: expected {expected}")

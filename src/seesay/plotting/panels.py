@@ -1,0 +1,147 @@
+"""How example images are put on one picture with words under them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from seesay.plotting.style import BLUE, GREY
+
+_MARGIN, _GAP, _TEXT_SIZE, _TITLE_SIZE = 16, 14, 19, 22
+_LINE = 26
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One image, and the lines of text under it, each with its colour."""
+
+    image: Image.Image
+    lines: tuple[tuple[str, str], ...]
+
+
+def draw_panel(
+    path: Path,
+    tiles: Sequence[Tile],
+    *,
+    title: str,
+    columns: int,
+    side: int,
+    row_names: Sequence[str] = (),
+    text_size: int = _TEXT_SIZE,
+) -> None:
+    """Writes tiles row by row as WebP; each image fits a square of `side` pixels. Equal tiles give equal bytes.
+
+    `row_names` stand to the left of the rows, where given; `text_size` is of the lines under the images, in pixels.
+    """
+    spacing = text_size + _LINE - _TEXT_SIZE
+    num_lines = max((len(tile.lines) for tile in tiles), default=0)
+    left = _MARGIN + (max(int(font(_TEXT_SIZE).getlength(name)) for name in row_names) + _GAP if row_names else 0)
+    titles = wrap(title, left - _MARGIN + columns * (side + _GAP) - _GAP, size=_TITLE_SIZE)
+    top = _MARGIN + len(titles) * (_LINE + 4) + 6
+    num_rows = -(-len(tiles) // columns)
+    height = side + num_lines * spacing + _GAP
+    canvas = Image.new("RGB", (left + columns * (side + _GAP) - _GAP + _MARGIN, top + num_rows * height), "white")
+    pen = ImageDraw.Draw(canvas)
+    for number, line in enumerate(titles):
+        pen.text((_MARGIN, _MARGIN + number * (_LINE + 4)), line, fill="black", font=font(_TITLE_SIZE))
+    for row, name in enumerate(row_names):
+        pen.text((_MARGIN, top + row * height + side // 2), name, fill=GREY, font=font(_TEXT_SIZE), anchor="lm")
+    for index, tile in enumerate(tiles):
+        x, y = left + index % columns * (side + _GAP), top + index // columns * height
+        canvas.paste(fitted(tile.image, side), (x, y))
+        for number, (text, colour) in enumerate(tile.lines):
+            shown = _shortened(text, side, size=text_size)
+            pen.text((x, y + side + 4 + number * spacing), shown, fill=colour, font=font(text_size))
+    save_webp(path, canvas)
+
+
+def draw_captioned(
+    path: Path, images: Sequence[Image.Image], texts: Sequence[tuple[str, str, Sequence[str]]], *, title: str
+) -> None:
+    """Writes square images of equal size, two in a row, as WebP; `texts` are (note, prediction, references) of each.
+
+    A reference that does not fit beside its image ends in an ellipsis.
+    """
+    side, width = images[0].height, 430
+    columns = min(2, len(images))
+    across = columns * (side + width + 2 * _GAP) + 2 * _MARGIN
+    titles = wrap(title, across - 2 * _MARGIN, size=_TITLE_SIZE)
+    top = _MARGIN + len(titles) * (_LINE + 4) + 6
+    num_rows = -(-len(images) // columns)
+    canvas = Image.new("RGB", (across, top + num_rows * (side + _GAP) + _MARGIN), "white")
+    pen = ImageDraw.Draw(canvas)
+    for number, line in enumerate(titles):
+        pen.text((_MARGIN, _MARGIN + number * (_LINE + 4)), line, fill="black", font=font(_TITLE_SIZE))
+    for index, (image, (note, prediction, references)) in enumerate(zip(images, texts, strict=True)):
+        x = _MARGIN + index % columns * (side + width + 2 * _GAP)
+        y = top + index // columns * (side + _GAP)
+        canvas.paste(image, (x, y))
+        lines = [(note, GREY), *((line, BLUE) for line in wrap(prediction, width, size=_TEXT_SIZE)[:3])]
+        lines += [(reference, "black") for reference in references]
+        for number, (line, colour) in enumerate(lines[: side // _LINE]):
+            place = (x + side + _GAP, y + number * _LINE)
+            pen.text(place, _shortened(line, width, size=_TEXT_SIZE), fill=colour, font=font(_TEXT_SIZE))
+    save_webp(path, canvas)
+
+
+def fitted(image: Image.Image, side: int) -> Image.Image:
+    """The image scaled, aspect kept, to fit a square of `side` pixels, in the middle of white."""
+    scale = side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(
+        image.convert("RGB").resize(size, Image.Resampling.LANCZOS), ((side - size[0]) // 2, (side - size[1]) // 2)
+    )
+    return square
+
+
+def from_array(pixels: np.ndarray) -> Image.Image:
+    """A picture of uint8 (H, W, 3) pixels."""
+    assert pixels.dtype == np.uint8, pixels.dtype
+    assert pixels.ndim == 3, pixels.shape
+    return Image.fromarray(np.ascontiguousarray(pixels), "RGB")
+
+
+def save_webp(path: Path, image: Image.Image) -> None:
+    image.save(path, format="WEBP", quality=82, method=4)
+
+
+def wrap(text: str, width: int, *, size: int) -> list[str]:
+    """`text` broken at spaces into lines of at most `width` pixels."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font(size).getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _shortened(text: str, width: int, *, size: int) -> str:
+    if font(size).getlength(text) <= width:
+        return text
+    while text and font(size).getlength(text + "…") > width:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The font that comes with matplotlib: the same on every machine."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
+
+
+_QUALITY = 50
+
+
+def make_small(path: Path) -> None:
+    """Writes a WebP picture again, at a quality at which it takes a third of the room."""
+    with Image.open(path) as picture:
+        pixels = picture.convert("RGB")
+    pixels.save(path, format="WEBP", quality=_QUALITY, method=6)

@@ -1,0 +1,1 @@
+"""Results collected and rendered: tables, pages, README figures, gates."""

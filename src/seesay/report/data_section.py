@@ -1,0 +1,191 @@
+"""What does the page say of data? Reports as short tables: splits, classes, lengths, features, what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seesay.captioning.tables import describe_encoder
+from seesay.core.paths import Paths
+from seesay.params.datasets import Features
+from seesay.params.project import Params
+from seesay.plotting.numbers import decimal, percent, whole
+from seesay.report.results import read_stage_json, substituted_files
+
+SPLITS = ("train", "val", "test")
+_MAX_LISTED = 40
+
+
+@dataclass(frozen=True)
+class DataTable:
+    """`is_long`: shown closed."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    is_long: bool = False
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """One dataset: facts as (name, value), tables, the rule for what is left out, names of substituted files."""
+
+    name: str
+    kind: str
+    facts: tuple[tuple[str, str], ...]
+    tables: tuple[DataTable, ...]
+    rule: str
+    substitutes: tuple[str, ...]
+
+
+def read_data_reports(params: Params, paths: Paths) -> list[DataReport]:
+    """A section for each dataset that params name; raises `InputError` where its report is missing."""
+    sections = []
+    for stage, names in (("prepare_images", params.image_datasets), ("prepare_captions", params.caption_datasets)):
+        for name in names:
+            report = read_stage_json(paths.data_report(stage, name), stage, name)
+            sections.append(_images(name, report) if stage == "prepare_images" else _captions(name, report))
+    for name, settings in params.features.items():
+        stage = "extract_features"
+        report = read_stage_json(paths.data_report(stage, name), stage, name)
+        sections.append(_features(name, settings, report, _explained(paths, stage, name)))
+    return sections
+
+
+def _explained(paths: Paths, stage: str, name: str) -> dict[str, float]:
+    """The share of variance that principal components keep, by kind of features; empty where there are none."""
+    path = paths.metrics(stage, name)
+    metrics = read_stage_json(path, stage, name) if path.is_file() else {}
+    ending = "/explained_variance"
+    return {key.removesuffix(ending): value for key, value in metrics.items() if key.endswith(ending)}
+
+
+def _features(name: str, settings: Features, report: Mapping[str, Any], explained: Mapping[str, float]) -> DataReport:
+    """What the params ask for, and what the report says came of it."""
+    grid, trained_on = settings.grid_size, report.get("trained_on") or {}
+    weights = (report.get("source") or {}).get("files") or []
+    kept = ", ".join(f"{kind} {percent(share)} %" for kind, share in explained.items())
+    facts = (
+        ("of", settings.dataset),
+        ("encoder", describe_encoder(settings)),
+        ("weights", ", ".join(file["name"] for file in weights) or "none: see the encoder"),
+        ("images", whole(report.get("num_images"))),
+        ("dimensions", whole(report.get("num_dimensions"))),
+        ("places", "pooled only" if grid is None else f"pooled, and a grid of {grid}×{grid}"),
+        ("seen", f"shorter side {settings.resize_size} pixels, centre crop {settings.image_size}"),
+        ("principal components", "none" if settings.num_components is None else whole(settings.num_components)),
+        *((("variance they explain", kept),) if kept else ()),
+        *((("encoder trained on", str(trained_on["dataset"])),) if "dataset" in trained_on else ()),
+    )
+    return DataReport(name, "features", facts, (), "", tuple(substituted_files(report)))
+
+
+def _images(name: str, report: Mapping[str, Any]) -> DataReport:
+    classes = report.get("classes", [])
+    leakage, duplicates = report.get("leakage", {}), report.get("duplicates", {})
+    facts = (
+        *_per_split("images", report.get("num_images", {})),
+        ("classes", str(len(classes))),
+        ("image size", f"{report.get('image_size', '–')} pixels"),
+        ("sizes found", _counts(report.get("sizes", {}))),
+        ("modes found", _counts(report.get("modes", {}))),
+        ("undecodable", str(len(report.get("undecodable", [])))),
+        ("left out", _counts(report.get("num_left_out", {}))),
+        ("pictures found more than once", _counts({s: len(duplicates.get(s, [])) for s in ("train", "test")})),
+        ("pictures shared by splits", _counts({key.replace("_", " and "): n for key, n in leakage.items()})),
+    )
+    per_class = tuple((c["label"], c["wnid"], *(whole(c.get(split)) for split in SPLITS)) for c in classes)
+    left_out = report.get("left_out", [])
+    return DataReport(
+        name,
+        "images",
+        facts,
+        _non_empty(
+            DataTable("Images per class", ("class", "wnid", *SPLITS), per_class, is_long=True),
+            _left_out(left_out, "member"),
+        ),
+        str(report.get("rule", "")),
+        tuple(substituted_files(report)),
+    )
+
+
+def _captions(name: str, report: Mapping[str, Any]) -> DataReport:
+    duplicates, sizes = report.get("duplicates", {}), report.get("image_sizes", {})
+    dropped = {key.replace("_", " "): value.get("count", 0) for key, value in report.get("dropped", {}).items()}
+    facts = (
+        *_per_split("images", report.get("num_images", {})),
+        *_per_split("captions", report.get("num_captions", {})),
+        ("sizes found most", _counts(sizes.get("most_common", {}))),
+        ("modes found", _counts(report.get("image_modes", {}))),
+        ("dropped", _counts(dropped)),
+        ("in no split", whole(report.get("images_in_no_split", {}).get("count"))),
+        ("left out as copies", _counts(duplicates.get("num_left_out", {}))),
+        ("copies within splits", _counts({s: len(g) for s, g in duplicates.get("within_splits", {}).items()})),
+    )
+    lengths = report.get("caption_lengths", {})
+    length_rows = tuple(
+        (
+            split,
+            decimal(lengths[split].get("mean"), decimals=1),
+            *(decimal(lengths[split].get(key), decimals=0) for key in ("min", "median", "max")),
+            _captions_per_image(report.get("captions_per_image", {}).get(split, {})),
+        )
+        for split in SPLITS
+        if split in lengths
+    )
+    heads = ("split", "mean words", "fewest", "median", "most", "images")
+    return DataReport(
+        name,
+        "captions",
+        facts,
+        _non_empty(
+            DataTable("Caption lengths", heads, length_rows),
+            _histogram(lengths),
+            _left_out(duplicates.get("left_out", []), "file_name"),
+        ),
+        str(duplicates.get("rule", "")),
+        tuple(substituted_files(report)),
+    )
+
+
+def _captions_per_image(counts: Mapping[str, int]) -> str:
+    """`16 with 5 captions, 2 with 1`."""
+    parts = [f"{whole(count)} with {number}" for number, count in counts.items()]
+    return f"{parts[0]} captions{''.join(f', {part}' for part in parts[1:])}" if parts else "none"
+
+
+def _histogram(lengths: Mapping[str, Any]) -> DataTable:
+    """Captions by number of words, all splits, as bars of blocks."""
+    totals: dict[int, int] = {}
+    for split in lengths.values():
+        for length, count in split.get("histogram", {}).items():
+            totals[int(length)] = totals.get(int(length), 0) + count
+    most = max(totals.values(), default=1)
+    rows = tuple(
+        (str(length), whole(count), "█" * max(1, round(30 * count / most))) for length, count in sorted(totals.items())
+    )
+    return DataTable("Captions by number of words", ("words", "captions", ""), rows, is_long=True)
+
+
+def _left_out(items: Sequence[Mapping[str, Any]], key: str) -> DataTable:
+    rows = [
+        (str(item.get(key, "")), str(item.get("reason") or item.get("split", "")), ", ".join(item.get("same_as", [])))
+        for item in items[:_MAX_LISTED]
+    ]
+    if len(items) > _MAX_LISTED:
+        rows.append((f"and {len(items) - _MAX_LISTED} more", "", ""))
+    return DataTable("Left out", ("file", "reason", "same picture as"), tuple(rows), is_long=True)
+
+
+def _non_empty(*tables: DataTable) -> tuple[DataTable, ...]:
+    return tuple(table for table in tables if table.rows)
+
+
+def _per_split(what: str, counts: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
+    return ((what, ", ".join(f"{split} {whole(counts[split])}" for split in SPLITS if split in counts)),)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    """`RGB 16,300, L 176`; "none" where there is nothing to count."""
+    return ", ".join(f"{name} {whole(count)}" for name, count in counts.items() if count) or "none"

@@ -1,0 +1,196 @@
+"""What ran, when, on what and from which code? The run records of the stages that params name, and a sync's ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from seesay.core.errors import InputError
+from seesay.core.files import read_json
+from seesay.core.paths import Paths, cell_name
+from seesay.params.project import Params
+
+
+class LedgerLine(Protocol):
+    """What a sync found of one stage instance: `state` is ran, restored, unchanged, replayed or what is missing."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def run_id(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """A stage instance and its latest run as far as its record says; without a record only the names."""
+
+    stage: str
+    cell: str | None
+    state: str = ""
+    started: str = ""
+    seconds: float | None = None
+    run_id: str = ""
+    commit: str = ""
+    is_dirty: bool = False
+    hardware: str = ""
+    pipeline_key: str = ""
+    measurements: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return cell_name(self.stage, self.cell)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Times by cell. Of classifiers: `throughput` is images a second by batch size; `core_seconds` are those of
+    training its first network, `core_seconds_all_seeds` of all its networks. Of captioners: `captioner_core_seconds`.
+    """
+
+    throughput: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    core_seconds: Mapping[str, float] = field(default_factory=dict)
+    core_seconds_all_seeds: Mapping[str, float] = field(default_factory=dict)
+    captioner_core_seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def stage_instances(params: Params) -> list[tuple[str, str | None]]:
+    """Every (stage, cell) of the pipeline, in its order."""
+    cells: list[tuple[str, Iterable[str | None]]] = [
+        ("placeholder", [None]),
+        ("fetch_images", params.image_sources),
+        ("prepare_images", params.image_datasets),
+        ("train_classifier", params.classifiers),
+        ("evaluate_classifier", params.classifiers),
+        ("explain_classifier", params.classifiers),
+        ("compare_classifiers", [None]),
+        ("train_autoencoder", params.autoencoders),
+        ("evaluate_autoencoder", params.autoencoders),
+        ("explain_autoencoder", params.autoencoders),
+        ("fetch_captions", params.caption_sources),
+        ("prepare_captions", params.caption_datasets),
+        ("build_vocabulary", params.vocabularies),
+        ("fetch_weights", params.weights),
+        ("extract_features", params.features),
+        ("train_captioner", params.captioners),
+        ("finetune_encoder", params.finetuned),
+        ("caption_images", params.captioners),
+        ("score_captions", params.captioners),
+        ("explain_captioner", params.captioners),
+        ("compare_captioners", [None]),
+        ("report", [None]),
+        ("gate", [None]),
+        ("register", [None]),
+    ]
+    return [(stage, cell) for stage, names in cells for cell in names]
+
+
+def read_runs(params: Params, paths: Paths, ledger: Iterable[LedgerLine] | None = None) -> list[StageRun]:
+    """One entry per stage instance. A record that is missing or not readable leaves its facts empty: this is a view."""
+    lines = {line.address: line for line in ledger or ()}
+    return [
+        _stage_run(stage, cell, paths.run_record(stage, cell), lines.get(cell_name(stage, cell)))
+        for stage, cell in stage_instances(params)
+    ]
+
+
+def measured(runs: Sequence[StageRun]) -> Measured:
+    """What the records of the latest comparison and of each classifier's and captioner's training say."""
+    speeds: dict[str, dict[int, float]] = {}
+    for run in runs:
+        if run.stage == "compare_classifiers":
+            for key, value in run.measurements.items():
+                cell, _, batch_size = key.partition("/images_per_second_batch")
+                if batch_size.isdecimal():
+                    speeds.setdefault(cell, {})[int(batch_size)] = value
+
+    def of_training(stage: str, key: str) -> dict[str, float]:
+        trained = {run.cell: run.measurements for run in runs if run.stage == stage and run.cell is not None}
+        return {cell: values[key] for cell, values in trained.items() if key in values}
+
+    return Measured(
+        speeds,
+        of_training("train_classifier", "core_seconds"),
+        of_training("train_classifier", "core_seconds_all_seeds"),
+        of_training("train_captioner", "core_seconds"),
+    )
+
+
+def provenance(runs: Iterable[StageRun]) -> str:
+    """One sentence: which commits and what hardware made the results, over which days; empty without records."""
+    known = [run for run in runs if run.started and run.stage not in ("report", "gate", "register")]
+    if not known:
+        return ""
+    commits = sorted({run.commit[:10] + (" with changes" if run.is_dirty else "") for run in known if run.commit})
+    hardware = sorted({run.hardware for run in known if run.hardware})
+    days = sorted({run.started[:10] for run in known})
+    text = f"Run on {days[0]}" if len(days) == 1 else f"Run from {days[0]} to {days[-1]}"
+    text += f", code at commit {_listed(commits)}" if commits else ""
+    return text + (f", on {'; '.join(hardware)}" if hardware else "") + "."
+
+
+def _listed(items: list[str]) -> str:
+    return ", ".join(items) if len(items) <= 3 else f"{', '.join(items[:3])} and {len(items) - 3} more"
+
+
+def _stage_run(stage: str, cell: str | None, path: Path, line: LedgerLine | None) -> StageRun:
+    state, run_id = ("", "") if line is None else (line.state, line.run_id or "")
+    try:
+        record = read_json(path)
+    except (InputError, OSError):
+        record = None
+    if not isinstance(record, Mapping):
+        return StageRun(stage, cell, state=state, run_id=run_id)
+    facts = {**_mapping(record, "environment"), **_mapping(record, "tags")}
+    started, ended = record.get("started_ms"), record.get("ended_ms")
+    return StageRun(
+        stage,
+        cell,
+        state=state,
+        started=_moment(started),
+        seconds=_seconds(started, ended),
+        run_id=run_id or str(record.get("run_id") or ""),
+        commit=str(facts.get("git.commit") or ""),
+        is_dirty=str(facts.get("git.dirty")).lower() == "true",
+        hardware=_hardware(facts),
+        pipeline_key=str(record.get("pipeline_key") or ""),
+        measurements={k: v for k, v in _mapping(record, "measurements").items() if isinstance(v, int | float)},
+    )
+
+
+def _seconds(started: Any, ended: Any) -> float | None:
+    return (ended - started) / 1000 if _is_time(started) and _is_time(ended) else None
+
+
+def _hardware(facts: Mapping[str, Any]) -> str:
+    """`cpu, bfloat16, 2 threads`; empty for a stage that computes nothing."""
+    name = facts.get("device_name") or facts.get("device")
+    if not name:
+        return ""
+    threads = facts.get("num_threads")
+    parts = [
+        str(name),
+        str(facts.get("precision") or ""),
+        f"{threads} thread{'s' * (str(threads) != '1')}" if threads else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = record.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and value > 0
+
+
+def _moment(milliseconds: Any) -> str:
+    """`2026-01-31 12:00` in UTC, the same on every machine."""
+    if not _is_time(milliseconds):
+        return ""
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M")

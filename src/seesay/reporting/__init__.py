@@ -1,1 +1,0 @@
-"""Results for people: tables, figures, pages, and the gate. Imports no torch."""

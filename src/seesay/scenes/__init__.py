@@ -1,0 +1,1 @@
+"""Generated drawings and captioned scenes, which stand in for real data offline."""

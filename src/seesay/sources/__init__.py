@@ -1,0 +1,1 @@
+"""Bytes from elsewhere, checked and resumed: downloads, mirrors, user-supplied files, provenance."""

@@ -1,0 +1,251 @@
+"""How a subset of COCO's images is fetched one by one, instead of in 19 GB of archives."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from PIL import Image
+
+from seesay.core.errors import InputError
+from seesay.core.files import write_bytes, write_json
+from seesay.params.datasets import CocoSource
+from seesay.seeding import numpy_generator
+from seesay.sources.archives import SUMS_FILE, Mirror, agrees, file_digests, warn
+from seesay.sources.http import backend_errors, progress_bar, read_url
+from seesay.sources.provenance import SourceFile
+
+MAX_FAILED_IMAGES = 10
+"""After so many we stop: the network is gone, or the mirror is not what it says."""
+
+
+def fetch_coco_images(source: CocoSource, folder: Path, *, mirror: Mirror | None) -> list[SourceFile]:
+    """Fetches the subset `source.num_images` asks for into `<folder>/train2017/` and `val2017/`, in parallel.
+
+    Each image comes from the mirror (as a single file, else out of its archive), else from its `coco_url`. Images that
+    are there and decode are kept, so a second call continues the first. Returns one summary per split, and writes
+    `subset.json` with the names. Raises `InputError` naming the images that nobody has or that do not decode.
+    """
+    assert source.num_images is not None
+    assert source.num_images_seed is not None, "settings have seen to this"
+    assert source.num_workers is not None
+    offered = read_offered(folder / source.annotations.name)
+    chosen = choose_images(offered, num_images=source.num_images, seed=source.num_images_seed)
+    images = [image for split in SPLITS for image in chosen[split]]
+    with ExitStack() as stack:
+        origins = _Origins(mirror, {split: _mirrored_archive(mirror, split, source, stack) for split in SPLITS})
+        is_substitute = any(map(origins.is_substitute, images)) or _was_substitute(folder)
+        # Before the first image: what an interrupted call leaves must not pass for official files in the next.
+        names = {split: [image.file_name for image in chosen[split]] for split in SPLITS}
+        write_json(folder / SUBSET_FILE, {"images": names, "is_substitute": is_substitute})
+        _fetch_all(images, folder, origins, num_workers=source.num_workers)
+    _remove_others(folder, chosen)
+    if is_substitute:
+        warn("single COCO images come from a mirror: they are substitutes, as nothing official says what they hash to")
+    return [_summary(folder, split, chosen[split], is_substitute=is_substitute) for split in SPLITS]
+
+
+def forget_coco_images(folder: Path) -> None:
+    """Removes single images of an earlier choice, where the archives are wanted now."""
+    for split in SPLITS:
+        shutil.rmtree(folder / split, ignore_errors=True)
+    (folder / SUBSET_FILE).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _MirroredArchive:
+    archive: zipfile.ZipFile
+    url: str
+    is_official: bool
+
+
+@dataclass(frozen=True)
+class _Origins:
+    """Where single images come from; read from several threads."""
+
+    mirror: Mirror | None
+    archives: Mapping[str, _MirroredArchive | None]
+
+    def is_substitute(self, image: CocoImage) -> bool:
+        archive = self._archive_with(image)
+        return self._has_single(image) or (archive is not None and not archive.is_official)
+
+    def read(self, image: CocoImage) -> bytes:
+        """An image's bytes; raises `InputError` where nobody has it or it does not decode."""
+        archive = self._archive_with(image)
+        if self.mirror is not None and self._has_single(image):
+            origin = self.mirror.url_of(image.member)
+            content = read_url(origin)
+            if hashlib.sha256(content).hexdigest() != self.mirror.sums[image.member]:
+                raise InputError(f"{origin}: hashes to something else than the mirror's {SUMS_FILE} says")
+        elif archive is not None:
+            origin = f"{archive.url}: {image.member}"
+            try:
+                content = archive.archive.read(image.member)
+            except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+                raise InputError(f"{origin}: damaged: {error}") from None
+        else:
+            origin = image.coco_url
+            content = read_url(origin)
+        reason = _decoding_error(content)
+        if reason is not None:
+            raise InputError(f"{origin}: not a whole image: {reason}")
+        return content
+
+    def _has_single(self, image: CocoImage) -> bool:
+        return self.mirror is not None and image.member in self.mirror.sums
+
+    def _archive_with(self, image: CocoImage) -> _MirroredArchive | None:
+        mirrored = self.archives[image.split]
+        return mirrored if mirrored is not None and image.member in mirrored.archive.NameToInfo else None
+
+
+def _fetch_all(images: Sequence[CocoImage], folder: Path, origins: _Origins, *, num_workers: int) -> None:
+    def fetch(image: CocoImage) -> str | None:
+        path = folder / image.member
+        if path.is_file() and _decoding_error(path.read_bytes()) is None:
+            return None
+        try:
+            write_bytes(path, origins.read(image))
+        except InputError as error:
+            return f"{image.member}: {error}"
+        return None
+
+    failures = []
+    with ThreadPoolExecutor(num_workers) as pool, progress_bar(desc="COCO images", total=len(images)) as bar:
+        try:
+            for failure in pool.map(fetch, images):
+                bar.update()
+                failures += [failure] if failure else []
+                if len(failures) >= MAX_FAILED_IMAGES:
+                    break
+        finally:
+            pool.shutdown(cancel_futures=True)
+    if failures:
+        which = f"{len(failures)} or more" if len(failures) >= MAX_FAILED_IMAGES else str(len(failures))
+        listed = "\n".join(failures)
+        raise InputError(f"{which} of {len(images)} images cannot be fetched; the others are kept\n{listed}")
+
+
+def _mirrored_archive(
+    mirror: Mirror | None, split: str, source: CocoSource, stack: ExitStack
+) -> _MirroredArchive | None:
+    """A split's archive in the mirror, opened where it lies; a local one is checked against the mirror's sums first."""
+    name = f"{split}.zip"
+    if mirror is None or name not in mirror.sums:
+        return None
+    url, is_official = mirror.url_of(name), False
+    if url.startswith("file://"):
+        found = file_digests(Path(url.removeprefix("file://")))
+        if found.sha256 != mirror.sums[name]:
+            raise InputError(f"{url}: has sha256 {found.sha256}: {SUMS_FILE} says {mirror.sums[name]}")
+        official = next((archive for archive in source.image_archives if archive.name == name), None)
+        is_official = official is not None and agrees(official.checksum, found)
+    with backend_errors(url):  # an archive far away is not read whole: each member's CRC-32 has to do
+        archive = zipfile.ZipFile(stack.enter_context(fsspec.open(url, "rb")))
+    return _MirroredArchive(stack.enter_context(archive), url, is_official)
+
+
+def _decoding_error(content: bytes) -> str | None:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return str(error) or type(error).__name__
+    return None
+
+
+def _was_substitute(folder: Path) -> bool:
+    """Whether images that an earlier call left here came from a mirror."""
+    if not any((folder / split).is_dir() for split in SPLITS):
+        return False
+    try:
+        return bool(json.loads((folder / SUBSET_FILE).read_text(encoding="utf-8"))["is_substitute"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
+def _remove_others(folder: Path, chosen: Mapping[str, Sequence[CocoImage]]) -> None:
+    for split in SPLITS:
+        names = {image.file_name for image in chosen[split]}
+        for path in (folder / split).iterdir():
+            if path.name not in names:
+                path.unlink()
+
+
+def _summary(folder: Path, split: str, images: Sequence[CocoImage], *, is_substitute: bool) -> SourceFile:
+    """One entry for all images of a split: their count, total size, and a sha256 over their names and sha256s."""
+    digest, num_bytes = hashlib.sha256(), 0
+    for image in images:
+        content = (folder / image.member).read_bytes()
+        digest.update(f"{hashlib.sha256(content).hexdigest()}  {image.member}\n".encode())
+        num_bytes += len(content)
+    url = images[0].coco_url.rsplit("/", 1)[0]
+    return SourceFile(f"{split}/ ({len(images)} images)", url, digest.hexdigest(), num_bytes, "", is_substitute)
+
+
+SPLITS = ("train2017", "val2017")
+SUBSET_FILE = "subset.json"
+"""In the raw folder: `{"images": {"train2017": ["000000000009.jpg", ...], "val2017": [...]}, "is_substitute": ...}`."""
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    split: str
+    file_name: str
+    coco_url: str
+
+    @property
+    def member(self) -> str:
+        """Where it lies: in a raw folder, in a mirror, and inside the official archive."""
+        return f"{self.split}/{self.file_name}"
+
+
+def choose_images(
+    offered: Mapping[str, Sequence[CocoImage]], *, num_images: int, seed: int
+) -> dict[str, list[CocoImage]]:
+    """A seeded subset with each split's share of the whole and at least one of each; a larger one holds the smaller.
+
+    Raises `InputError` for more images than there are, or fewer than one of each split.
+    """
+    total = sum(len(images) for images in offered.values())
+    if not len(SPLITS) <= num_images <= total:
+        raise InputError(f"num_images: got {num_images}: the annotations allow {len(SPLITS)} to {total}")
+    train, val = (len(offered[split]) for split in SPLITS)
+    num_val = min(max(round(num_images * val / total), 1, num_images - train), num_images - 1, val)
+    chosen = {}
+    for split, count in zip(SPLITS, (num_images - num_val, num_val), strict=True):
+        order = numpy_generator(seed, "coco", split).permutation(len(offered[split]))[:count]
+        chosen[split] = [offered[split][position] for position in sorted(order)]
+    return chosen
+
+
+def read_offered(annotations: Path) -> dict[str, list[CocoImage]]:
+    """The images each split's captions speak of, by id."""
+    offered = {}
+    for split in SPLITS:
+        member = f"annotations/captions_{split}.json"
+        try:
+            with zipfile.ZipFile(annotations) as archive:
+                entries: list[Any] = json.loads(archive.read(member))["images"]
+            images = [(int(e["id"]), CocoImage(split, str(e["file_name"]), str(e["coco_url"]))) for e in entries]
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise InputError(f"{annotations}: not a readable zip archive: {error}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{annotations}: {member}: not COCO's captions: {error}") from None
+        for _, image in images:
+            if Path(image.file_name).name != image.file_name:
+                raise InputError(f"{annotations}: {member}: file_name: got {image.file_name!r}: expected a bare name")
+        offered[split] = [image for _, image in sorted(images, key=lambda pair: pair[0])]
+    return offered

@@ -1,0 +1,160 @@
+"""How files of a person's own come into a raw folder: copied, or packed, and checked against params.yaml."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from seesay.core.errors import InputError
+from seesay.core.files import atomic_path, file_digest, read_json, write_json
+from seesay.params.datasets import CocoFilesSource
+from seesay.scenes.drawing import write_zip
+from seesay.sources.provenance import SourceFile
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def fetch_coco_files(source: CocoFilesSource, folder: Path, *, root: Path) -> list[SourceFile]:
+    """Brings each split's annotations and images into `folder`, and the layout that names them.
+
+    Relative paths are relative to `root`. Images that splits share are brought in once; what lies there already and is
+    right is kept, a folder is packed anew. Raises `InputError` naming
+    params' key where a path does not lead to a file of its kind or a checksum is another.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files: list[SourceFile] = []
+    layout: dict[str, SplitFiles] = {}
+    archives: dict[Path, str] = {}
+    for name, split in source.splits.items():
+        key = f"caption_sources.{folder.name}.{name}"
+        path = local_path(split.annotations.path, root)
+        target = folder / annotations_name(name)
+        files.append(_bring(path, target, split.annotations.checksum, key=f"{key}.annotations"))
+        path = local_path(split.images.path, root)
+        if path not in archives:
+            archives[path] = images_name(name)
+            target = folder / archives[path]
+            files.append(_bring(path, target, split.images.checksum or "", key=f"{key}.images", is_images=True))
+        elif split.images.checksum:
+            require_checksum(folder / archives[path], split.images.checksum, key=f"{key}.images", named=path)
+        layout[name] = SplitFiles(annotations_name(name), archives[path])
+    for name in {"train", "val", "test"} - layout.keys():
+        (folder / annotations_name(name)).unlink(missing_ok=True)
+    write_layout(folder, layout)
+    return [*files, local_source_file(folder / LAYOUT_FILE, "generated:layout")]
+
+
+def forget_coco_files(folder: Path) -> None:
+    """Removes what an earlier choice of `coco_files` left, which a reader would take for this one's."""
+    names = (LAYOUT_FILE, *(annotations_name(split) for split in ("train", "val", "test")))
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _bring(path: Path, target: Path, checksum: str, *, key: str, is_images: bool = False) -> SourceFile:
+    is_folder = is_images and path.is_dir()
+    if not is_folder and not path.is_file():
+        raise InputError(f"params.yaml: {key}.path: {path}: no such {'folder or zip archive' if is_images else 'file'}")
+    if is_images and not is_folder and not zipfile.is_zipfile(path):
+        raise InputError(f"params.yaml: {key}.path: {path}: expected a folder of images or a zip archive of them")
+    if is_folder or not _is_copy(target, path):
+        with atomic_path(target) as temporary:
+            if is_folder:
+                write_zip(temporary, _images_of(path, key))
+            else:
+                shutil.copyfile(path, temporary)
+            if checksum:
+                require_checksum(temporary, checksum, key=key, named=path)
+    elif checksum:
+        require_checksum(target, checksum, key=key, named=path)
+    return local_source_file(target, f"{LOCAL}{path.name}", checksum)
+
+
+def _is_copy(target: Path, path: Path) -> bool:
+    same_size = target.is_file() and target.stat().st_size == path.stat().st_size
+    return same_size and file_digest(target) == file_digest(path)
+
+
+def _images_of(folder: Path, key: str) -> Iterator[tuple[str, bytes]]:
+    """(path inside the folder, content) of each image, in order of the paths."""
+    paths = {
+        path.relative_to(folder).as_posix(): path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    }
+    if not paths:
+        raise InputError(f"params.yaml: {key}.path: {folder}: no image in this folder ({', '.join(IMAGE_SUFFIXES)})")
+    for name in sorted(paths):
+        yield name, paths[name].read_bytes()
+
+
+LOCAL = "local:"
+"""Begins the `url` of a file that came from this machine; its own name follows, never where it lay."""
+
+
+def local_path(path: str, root: Path) -> Path:
+    """Where a path of params.yaml leads: as it is, or from `root`."""
+    return (root / Path(path).expanduser()).resolve()
+
+
+def read_checked(path: Path, checksum: str, *, key: str) -> bytes:
+    """The bytes of a person's file; raises `InputError` naming `key` in params.yaml where it is missing or another."""
+    if not path.is_file():
+        raise InputError(f"params.yaml: {key}.path: {path}: no such file")
+    require_checksum(path, checksum, key=key, named=path)
+    return path.read_bytes()
+
+
+def require_checksum(content: Path, checksum: str, *, key: str, named: Path) -> None:
+    """Raises `InputError` where `content`, brought here from `named`, is not what `checksum` says."""
+    found = f"sha256:{file_digest(content)}"
+    if found != checksum:
+        raise InputError(
+            f"params.yaml: {key}.checksum: expected {checksum}, but {named} has {found}; "
+            "if this is the content that you mean, write its checksum there"
+        )
+
+
+def local_source_file(path: Path, url: str, checksum: str = "") -> SourceFile:
+    """The note of a file that lies at `path`; `checksum` is what params.yaml gives, "" where it gives none."""
+    return SourceFile(path.name, url, file_digest(path), path.stat().st_size, checksum, False)
+
+
+LAYOUT_FILE = "coco_files.json"
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The annotation file and the image archive of one split, as named in the raw folder; splits may share images."""
+
+    annotations: str
+    images: str
+
+
+def annotations_name(split: str) -> str:
+    return f"captions_{split}.json"
+
+
+def images_name(split: str) -> str:
+    return f"images_{split}.zip"
+
+
+def write_layout(folder: Path, splits: Mapping[str, SplitFiles]) -> None:
+    write_json(folder / LAYOUT_FILE, {split: asdict(files) for split, files in splits.items()})
+
+
+def read_layout(folder: Path) -> dict[str, SplitFiles]:
+    """The files by split, train first; raises `InputError` where the file is damaged."""
+    path = folder / LAYOUT_FILE
+    content = read_json(path)
+    try:
+        layout = {split: SplitFiles(**content[split]) for split in ("train", "val", "test") if split in content}
+        is_whole = "train" in layout and len(layout) == len(content)
+    except TypeError:
+        is_whole = False
+    if not is_whole:
+        raise InputError(f"{path}: expected annotations and images of train, val and test; fetch the source again")
+    return layout

@@ -1,0 +1,140 @@
+"""Which optimizer updates which parameters how."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from seesay.params import training
+from seesay.params.training import AdamW, Schedule, Sgd
+
+RATE_SCALE = "rate_scale"
+"""In an optimizer's group: by what its parameters' learning rate is multiplied."""
+
+
+def build_optimizer(
+    model: nn.Module, settings: Sgd | AdamW, *, fused: bool, rate_scales: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """An optimizer over the trainable parameters of `model`; `fused` asks for the single-kernel form (CUDA).
+
+    `rate_scales` gives parameters, by name, a learning rate of their own, as a share of the schedule's; others have 1.
+    """
+    groups = parameter_groups(model, weight_decay=settings.weight_decay, rate_scales=rate_scales)
+    if isinstance(settings, Sgd):
+        return torch.optim.SGD(
+            groups,
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            nesterov=settings.nesterov,
+            fused=fused or None,
+        )
+    betas = (settings.beta1, settings.beta2)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=fused or None)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Gives each group `rate`, times the group's own scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group[RATE_SCALE]
+
+
+def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, *, max_gradient_norm: float | None) -> None:
+    """Moves the weights along the gradients, which are clipped before and gone after."""
+    if max_gradient_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), max_gradient_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def parameter_groups(
+    model: nn.Module, *, weight_decay: float, rate_scales: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """Trainable parameters in groups: tensors of two or more dimensions decay, biases and norms' scales do not.
+
+    Decay pulls towards zero, which makes sense for a matrix, not for a scale that is meant to be near one. Parameters
+    of different rate scales are in different groups.
+    """
+    scales = rate_scales or {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for is_matrix in (True, False):
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and (parameter.ndim >= 2) == is_matrix:
+                groups.setdefault((scales.get(name, 1.0), is_matrix), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": weight_decay if is_matrix else 0.0, RATE_SCALE: scale}
+        for (scale, is_matrix), parameters in groups.items()
+    ]
+
+
+ONE_CYCLE_FIRST, ONE_CYCLE_LAST = 25.0, 1e4
+"""The one-cycle rate starts at peak / 25 and ends at a ten-thousandth of that."""
+
+
+def learning_rate_at(step: int, *, num_steps: int, peak: float, schedule: Schedule) -> float:
+    """The learning rate of `step` (from 0) out of `num_steps`.
+
+    With w = `warmup_fraction` of all steps, rounded: step s < w gets peak * (s + 1) / (w + 1), step w the peak, and
+    from there `decay` leads towards zero, which step `num_steps` (one after the last) would reach. `one_cycle` is
+    torch's `OneCycleLR` with its default factors, which has its peak at warmup_fraction * num_steps - 1.
+    """
+    assert 0 <= step < num_steps, f"step {step} of {num_steps}"
+    if schedule.decay == "one_cycle":
+        return _one_cycle(step, num_steps, peak, peak_step=schedule.warmup_fraction * num_steps - 1)
+    warmup_steps = round(schedule.warmup_fraction * num_steps)
+    if step < warmup_steps:
+        return peak * (step + 1) / (warmup_steps + 1)
+    done = (step - warmup_steps) / (num_steps - warmup_steps)
+    match schedule.decay:
+        case "constant":
+            return peak
+        case "linear":
+            return peak * (1.0 - done)
+        case "cosine":
+            return _along_cosine(peak, 0.0, done)
+        case "step":
+            assert schedule.factor is not None, "a step schedule has a factor"
+            num_passed = sum(step >= round(milestone * num_steps) for milestone in schedule.milestones)
+            return peak * schedule.factor**num_passed
+
+
+def _one_cycle(step: int, num_steps: int, peak: float, *, peak_step: float) -> float:
+    first = peak / ONE_CYCLE_FIRST
+    if step <= peak_step:
+        return _along_cosine(first, peak, step / peak_step) if peak_step else peak
+    return _along_cosine(peak, first / ONE_CYCLE_LAST, (step - peak_step) / (num_steps - 1 - peak_step))
+
+
+def _along_cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+class MovingAverage:
+    """An exponential moving average of a model's weights and of its batch-norm statistics, as a model of its own.
+
+    `decay` counts from few updates up, min(decay, (1 + n) / (10 + n)) at the n-th, so that the random first weights do
+    not weigh on a short run (TensorFlow's `ExponentialMovingAverage` with `num_updates`). That, and that no update
+    waits for the device, is why this is not `torch.optim.swa_utils.AveragedModel`.
+    """
+
+    def __init__(self, model: nn.Module, settings: training.MovingAverage) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.settings = settings
+
+    def update(self, model: nn.Module, *, step: int) -> None:
+        """Takes in `model`'s weights after optimizer step `step` (from 1), at every `every_steps`-th."""
+        if step % self.settings.every_steps:
+            return
+        num_updates = step // self.settings.every_steps
+        weight = 1.0 - min(self.settings.decay, (1 + num_updates) / (10 + num_updates))
+        current = model.state_dict()
+        with torch.no_grad():
+            for name, average in self.model.state_dict().items():
+                if average.is_floating_point():
+                    average.lerp_(current[name], weight)
+                else:
+                    average.copy_(current[name])

@@ -1,0 +1,33 @@
+import numpy as np
+
+from seesay.autoencoding.figures.latents import NUM_PAIRS, choose_pairs
+from seesay.autoencoding.figures.reconstructions import choose_at_random, without_hidden
+from seesay.params.results import Evaluation
+
+SETTINGS = Evaluation(batch_size=8, panel_images=6, panel_seed=0, bootstrap_resamples=10, bootstrap_seed=0)
+
+
+def test_pairs_are_of_two_classes_and_no_image_is_in_two():
+    labels = np.arange(40) % 3
+    pairs = choose_pairs(labels, SETTINGS)
+    assert pairs.shape == (NUM_PAIRS, 2)
+    assert len(np.unique(pairs)) == 2 * NUM_PAIRS
+    assert (labels[pairs[:, 0]] != labels[pairs[:, 1]]).all()
+
+
+def test_of_one_class_there_are_no_pairs():
+    assert choose_pairs(np.zeros(10), SETTINGS).shape == (0, 2)
+
+
+def test_panels_show_the_same_images_of_every_autoencoder():
+    chosen = choose_at_random(100, count=6, seed=0)
+    assert np.array_equal(chosen, choose_at_random(100, count=6, seed=0))
+    assert len(np.unique(chosen)) == 6
+    assert len(choose_at_random(4, count=6, seed=0)) == 4
+
+
+def test_hidden_pixels_are_grey():
+    images, hidden = np.full((1, 2, 2, 3), 9, np.uint8), np.array([[[True, False], [False, False]]])
+    shown = without_hidden(images, hidden)
+    assert (shown[0, 0, 0] == 128).all()
+    assert (shown[~hidden] == 9).all()

@@ -1,0 +1,50 @@
+import pytest
+
+from seesay.captioning.tables import describe_decoding, describe_encoder, describe_learning, describe_sight
+from seesay.params.captioning import Beam, DiverseBeam, Greedy, Nucleus
+from seesay.params.cross_checks import load_params
+
+REST = {"max_length": 20, "batch_size": 10}
+
+
+@pytest.mark.parametrize(
+    ("decoding", "words"),
+    [
+        (Greedy(method="greedy", **REST), "greedy"),
+        (Beam(method="beam", beam_size=5, length_penalty=0.7, **REST), "beam 5"),
+        (
+            DiverseBeam(
+                method="diverse_beam", beam_size=6, num_groups=3, diversity_penalty=0.5, length_penalty=0.7, **REST
+            ),
+            "diverse beam 6 (3 groups)",
+        ),
+        (
+            Nucleus(method="nucleus", top_p=0.9, temperature=1.0, num_samples=5, **REST),
+            "nucleus 0.9 (best of 5)",
+        ),
+    ],
+)
+def test_decoding_is_named_with_what_matters(decoding, words):
+    assert describe_decoding(decoding) == words
+
+
+def test_features_of_ours_and_projected_ones_are_named_so(built_once):
+    features = load_params(built_once).features
+    fetched, ours = features["flickr8k_mobilenet_v2"], features["flickr8k_resnet9"]
+    assert describe_encoder(ours) == "our resnet9"
+    assert describe_encoder(ours.model_copy(update={"encoder": "finetuned/tuned"})) == "fine-tuned tuned"
+    assert describe_sight(fetched, "grid") == "mobilenet_v2, 7×7 grid"
+    assert describe_sight(fetched, "pooled") == "mobilenet_v2, pooled"
+    views = {"views": features["flickr8k_views"].views}
+    assert describe_sight(fetched.model_copy(update=views), "grid") == "mobilenet_v2, 7×7 grid, 4 views"
+    assert describe_encoder(fetched.model_copy(update={"num_components": 256})) == "mobilenet_v2, PCA 256"
+
+
+def test_what_a_captioner_has_learned_from_is_said_in_its_phases(built_once):
+    learning = load_params(built_once).captioners["lstm_flickr8k"].learning
+    assert describe_learning(learning) == "captions"
+    both = learning.model_copy(update={"datasets": ("flickr8k", "coco2017")})
+    assert describe_learning(both) == "captions, also coco2017"
+    on = learning.model_copy(update={"start": "captioners/lstm"})
+    assert describe_learning(on) == "captions, on lstm"
+    assert describe_learning(on.model_copy(update={"self_critical": {"num_samples": 5}})) == "SCST on lstm"

@@ -1,0 +1,83 @@
+"""Transfer learning: published weights, frozen parts, rates by depth."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+
+from seesay.classification.networks.pretrained import Pretrained, load_pretrained
+from seesay.classification.networks.torchvision_weights import IMAGENET_MEAN, IMAGENET_STD
+from seesay.core.errors import InputError
+
+MEAN, STD = (0.4, 0.5, 0.3), (0.2, 0.3, 0.25)
+
+
+def build(**changes):
+    arguments = {"network": "resnet18", "input_size": 32, "dropout": 0.0}
+    arguments |= {"train_backbone": True, "freeze_batch_norms": False}
+    torch.manual_seed(0)
+    return Pretrained(5, 32, **{**arguments, **changes})
+
+
+@pytest.fixture
+def published(tmp_path):
+    torch.manual_seed(1)
+    network = torchvision.models.resnet18(weights=None)
+    torch.save(network.state_dict(), tmp_path / "resnet18.pth")
+    return network.eval(), tmp_path / "resnet18.pth"
+
+
+def test_the_backbone_sees_images_as_its_weights_expect_them(published):
+    network, path = published
+    network.fc = torch.nn.Identity()
+    classifier = build(input_size=48).eval()
+    load_pretrained(classifier, path, mean=MEAN, std=STD)
+    pixels = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def normalised(mean, std):
+        return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+    large = F.interpolate(normalised(IMAGENET_MEAN, IMAGENET_STD), size=48, mode="bilinear", align_corners=False)
+    with torch.no_grad():
+        expected = classifier.head(network(large))
+        torch.testing.assert_close(classifier(normalised(MEAN, STD)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_probe_moves_nothing_but_its_head():
+    classifier = build(train_backbone=False).train()
+    before = {name: value.clone() for name, value in classifier.backbone.state_dict().items()}
+    classifier(torch.randn(4, 3, 32, 32)).sum().backward()
+    assert {name for name, p in classifier.named_parameters() if p.grad is not None} == {"head.1.weight", "head.1.bias"}
+    assert all(torch.equal(before[name], value) for name, value in classifier.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_batch_norms_keep_their_statistics_and_learn_their_scales(frozen):
+    classifier = build(freeze_batch_norms=frozen).train()
+    before = classifier.backbone.bn1.running_mean.clone()
+    classifier(torch.randn(4, 3, 32, 32) + 1.0).sum().backward()
+    assert torch.equal(classifier.backbone.bn1.running_mean, before) == frozen
+    assert classifier.backbone.bn1.weight.grad is not None
+
+
+def test_each_block_learns_slower_than_the_next():
+    scales = build().rate_scales(0.5)
+    # resnet18's children: conv1, bn1, relu, maxpool, layer1 to layer4, avgpool, fc; then our head
+    assert scales["head.1.weight"] == 1.0
+    assert scales["backbone.layer4.0.conv1.weight"] == 0.5**3
+    assert scales["backbone.layer3.1.bn2.bias"] == 0.5**4
+    assert scales["backbone.conv1.weight"] == 0.5**10
+
+
+def test_blocks_of_a_network_with_features_are_those_of_its_features():
+    scales = build(network="mobilenet_v2").rate_scales(0.9)
+    assert scales["backbone.features.18.0.weight"] == pytest.approx(0.9**2)  # then comes the classifier, now empty
+    assert scales["backbone.features.0.0.weight"] == pytest.approx(0.9**20)
+
+
+def test_weights_of_another_network_are_refused(published):
+    _, path = published
+    with pytest.raises(InputError, match="not weights of torchvision's mobilenet_v2"):
+        load_pretrained(build(network="mobilenet_v2"), path, mean=MEAN, std=STD)
+    with pytest.raises(InputError, match="no such file"):
+        load_pretrained(build(), path.with_name("gone.pth"), mean=MEAN, std=STD)

@@ -1,0 +1,75 @@
+"""Files land whole or not at all."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seesay.core.errors import InputError
+from seesay.core.files import atomic_directory, atomic_path, read_array, read_json, write_array, write_json, write_text
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(OSError, match="No space"), atomic_path(path) as temporary:
+        temporary.write_text("ne")
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_that_fails_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    with atomic_directory(folder) as temporary:
+        (temporary / "x").write_text("1")
+    with pytest.raises(RuntimeError), atomic_directory(folder) as temporary:
+        (temporary / "y").write_text("2")
+        raise RuntimeError
+    assert [path.name for path in folder.iterdir()] == ["x"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_an_interrupt_removes_the_temporary_file(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "a"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_equal_values_give_equal_bytes(tmp_path: Path) -> None:
+    write_json(tmp_path / "a", {"b": 1, "a": [1.5, None]})
+    write_json(tmp_path / "b", {"a": [1.5, None], "b": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert read_json(tmp_path / "a") == {"a": [1.5, None], "b": 1}
+
+
+def test_a_written_file_has_the_permissions_of_an_ordinary_one(tmp_path: Path) -> None:
+    (tmp_path / "ordinary").touch()
+    write_text(tmp_path / "ours", "")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY garbage", b"not an array at all"])
+def test_a_damaged_array_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.npy"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.npy: not a readable"):
+        read_array(path)
+
+
+def test_a_truncated_array_is_refused_memory_mapped_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    write_array(path, np.arange(1000))
+    path.write_bytes(path.read_bytes()[:-100])
+    for mmap in (False, True):
+        with pytest.raises(InputError, match=r"x\.npy"):
+            read_array(path, mmap=mmap)
+
+
+def test_bad_json_is_named_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"a": 1,\n "b" 2}')
+    with pytest.raises(InputError, match=r"x\.json: not valid JSON, line 2 column 6"):
+        read_json(path)
+    with pytest.raises(InputError, match=r"nothing\.json: no such file"):
+        read_json(tmp_path / "nothing.json")

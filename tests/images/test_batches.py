@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import torch
+
+from seesay.core.errors import InputError
+from seesay.images.batches import load_images, num_training_batches, ordered_batches, training_batches
+from seesay.images.packed import ImageSplit
+from seesay.params.augmentation import Augmentation, Mixing
+
+AUGMENTATION = Augmentation(flip=True, crop_padding=1, cutout=0.25)
+PLAIN = Augmentation(flip=False, crop_padding=0, cutout=0.0)
+
+
+@pytest.fixture
+def loaded():
+    """Ten images of one colour each, which is ten times the label."""
+    labels = np.arange(10, dtype=np.int64)
+    images = np.broadcast_to((10 * labels).astype(np.uint8)[:, None, None, None], (10, 8, 8, 3))
+    split = ImageSplit(images, labels, tuple(map(str, labels)))
+    return load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, device=torch.device("cpu"))
+
+
+def epoch(loaded, number, *, seed=0, augmentation=PLAIN):
+    return list(training_batches(loaded, number, batch_size=4, augmentation=augmentation, seed=seed))
+
+
+def test_images_and_labels_stay_together(loaded):
+    for images, labels in epoch(loaded, 1):
+        assert torch.equal((images[:, 0, 0, 0] * 25.5).round().long(), labels)
+
+
+def test_an_epoch_has_whole_batches_of_different_images(loaded):
+    batches = epoch(loaded, 1)
+    assert [len(labels) for _, labels in batches] == [4, 4]
+    assert len(set(torch.cat([labels for _, labels in batches]).tolist())) == 8
+    assert num_training_batches(10, batch_size=4) == 2
+
+
+def test_fewer_images_than_a_batch_make_one_small_batch(loaded):
+    assert num_training_batches(10, batch_size=64) == 1
+    (batch,) = training_batches(loaded, 1, batch_size=64, augmentation=PLAIN, seed=0)
+    assert len(batch[1]) == 10
+
+
+def test_what_one_epoch_leaves_out_another_shows(loaded):
+    seen = {label for number in range(1, 8) for _, labels in epoch(loaded, number) for label in labels.tolist()}
+    assert seen == set(range(10))
+
+
+def test_an_epoch_depends_on_its_number_and_the_seed_alone(loaded):
+    def flat(number, seed=0):
+        return torch.cat(
+            [images.flatten() for images, _ in epoch(loaded, number, seed=seed, augmentation=AUGMENTATION)]
+        )
+
+    assert torch.equal(flat(3), flat(3))
+    assert not torch.equal(flat(3), flat(4))
+    assert not torch.equal(flat(3), flat(3, seed=1))
+
+
+def test_evaluation_sees_every_image_once_in_order(loaded):
+    batches = list(ordered_batches(loaded, batch_size=4))
+    assert [len(labels) for _, labels in batches] == [4, 4, 2]
+    assert torch.cat([labels for _, labels in batches]).tolist() == list(range(10))
+    images = torch.cat([images for images, _ in batches])
+    assert torch.equal((images * 25.5).round()[:, 0, 0, 0].long(), torch.arange(10))
+
+
+MIXED = PLAIN.model_copy(update={"mixing": Mixing(mixup_alpha=1.0, cutmix_alpha=1.0, probability=1.0)})
+
+
+def test_mixed_images_have_mixed_labels(loaded):
+    """Images of one colour each, ten times their label: the labels' mean is a tenth of the pixels' mean."""
+    batches = list(training_batches(loaded, 1, batch_size=5, augmentation=MIXED, seed=0, num_classes=10))
+    assert len(batches) == 2
+    for images, labels in batches:
+        assert labels.shape == (5, 10)
+        assert (labels > 0).sum() > 5
+        expected = labels @ torch.arange(10, dtype=torch.float32)
+        torch.testing.assert_close(images.mean(dim=(1, 2, 3)) * 25.5, expected)
+
+
+def test_where_there_are_no_classes_mixing_is_refused(loaded):
+    with pytest.raises(InputError, match=r"augmentation\.mixing: expected none where there are no classes to learn"):
+        next(training_batches(loaded, 1, batch_size=5, augmentation=MIXED, seed=0))
+
+
+def test_batches_come_at_the_size_asked_for_with_the_same_labels(loaded):
+    small = list(training_batches(loaded, 1, batch_size=4, augmentation=AUGMENTATION, seed=0, size=6))
+    full = epoch(loaded, 1, augmentation=AUGMENTATION)
+    for (images, labels), (_, same) in zip(small, full, strict=True):
+        assert images.shape == (4, 3, 6, 6)
+        assert torch.equal(labels, same)

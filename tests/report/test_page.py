@@ -1,0 +1,260 @@
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from seesay.autoencoding.page import DRAWN, LATENTS, MAPS, collect_autoencoders
+from seesay.core.files import read_json, write_json, write_text
+from seesay.core.paths import Paths
+from seesay.params.cross_checks import load_params
+from seesay.report.experiments_section import collect_figures
+from seesay.report.gate import judge_workspace, write_verdict
+from seesay.report.page import autoencoders_page, refresh_views
+from seesay.report.results import collect_results, write_results
+from seesay.report.runs import read_runs, stage_instances
+
+PAGES = ("index.html", "autoencoders.html", "captions.html")
+"""What lies beside each other, and may be linked."""
+
+
+@dataclass(frozen=True)
+class Line:
+    address: str
+    state: str
+    run_id: str | None
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and the text outside of style."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.words, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(built_once, tmp_path_factory):
+    """The page of the whole workspace, with a verdict and a ledger."""
+    params, paths = load_params(built_once), Paths(built_once)
+    write_text(paths.gates, (Path(__file__).parents[2] / "gates.yaml").read_text().replace("HEAD", "null"))
+    write_results(paths.results_data, collect_results(params, paths))
+    write_verdict(judge_workspace(built_once), json_path=paths.gate, markdown_path=paths.verdict)
+    refresh_views(built_once, [Line("train_classifier@resnet9", "restored", "abcdef0123456789")])
+    return paths.report.read_text()
+
+
+def test_the_page_asks_for_nothing_from_outside(page):
+    for tag, attributes in Elements(page).found:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base"), tag
+        for name in ("src", "href", "srcset", "poster", "data", "action"):
+            value = attributes.get(name) or "#"
+            assert value.startswith(("#", "data:image/")) or value.partition("#")[0] in PAGES, (
+                f"{tag} {name}={value[:60]}"
+            )
+        assert not [name for name in attributes if name.startswith("on")], attributes
+    css = page[page.index("<style>") : page.index("</style>")]
+    assert "url(" not in css
+    assert "@import" not in css
+
+
+def test_every_element_is_closed(page):
+    assert Elements(page).open == []
+
+
+def test_captions_with_markup_are_text(page):
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(" in page
+    assert "a man &lt;b&gt;in&lt;/b&gt; a red shirt" in page
+    assert "&lt;b&gt;.JPEG" in page
+
+
+def test_the_page_shows_results_verdict_figures_data_and_runs(page):
+    elements = Elements(page)
+    words = " ".join(" ".join(elements.words).split())
+    for part in (
+        "resnet9",
+        "CIDEr-D",
+        "resnet9",
+        "lstm_flickr8k",
+        "tiny30¹",
+        "Failed",
+        "13,476",
+        "caption lengths".title()[:7],
+    ):
+        assert part in words, part
+    assert "restored" in words
+    assert "abcdef012345" in words
+    assert "0123456789" in words, "the commit"
+    assert "1 min 30 s" in words
+    assert "Substitutes" in words
+    pictures = [attributes for tag, attributes in elements.found if tag == "img"]
+    assert all(attributes["alt"] for attributes in pictures)
+
+
+def test_every_experiment_has_curves_and_the_best_ones_have_details(page, built_once):
+    """The best ones are the best of each dataset."""
+    params = load_params(built_once)
+    alts = [attributes["alt"] for tag, attributes in Elements(page).found if tag == "img"]
+    cells = [*params.classifiers, *params.autoencoders, *params.captioners]
+    assert sum(alt.startswith("Training and validation curves") for alt in alts) == len(cells)
+    datasets = {classifier.dataset for classifier in params.classifiers.values()}
+    assert sum(alt.startswith("The mistakes on test") for alt in alts) >= len(datasets)
+    assert sum(alt.startswith("Test image: ") for alt in alts) == 12  # two captioners' cases
+    assert sum(alt.startswith("Classifiers of") for alt in alts) == len(datasets)
+    captioned = {captioner.learning.datasets[0] for captioner in params.captioners.values()}
+    assert sum(alt.startswith("Captioners of") for alt in alts) == len(captioned)
+
+
+def test_the_autoencoders_page_has_drawings_and_maps_and_opens_offline(page, built_once):
+    """It shows what each autoencoder draws and what it looks at."""
+    params, paths = load_params(built_once), Paths(built_once)
+    elements = Elements(autoencoders_page(paths).read_text())
+    assert not elements.open
+    pictures = [attributes for tag, attributes in elements.found if tag == "img"]
+    assert all(attributes["src"].startswith("data:") for attributes in pictures)
+    kinds = Counter(attributes["alt"] for attributes in pictures)
+    assert all(kinds[description] == len(params.autoencoders) for _, description in (DRAWN[0], *MAPS))
+    assert kinds[DRAWN[1][1]] == sum(one.masking is not None for one in params.autoencoders.values())
+    for cell in params.autoencoders:
+        assert ("section", {"id": cell}) in elements.found
+        assert f'href="autoencoders.html#{cell}"' in page
+
+
+def test_what_autoencoders_draw_comes_before_what_their_latents_say(built_once):
+    params, paths = load_params(built_once), Paths(built_once)
+    whole = collect_autoencoders(params, paths, max_bytes=10**9)
+    assert all(not one.left_out for one in whole)
+    assert all(len(one.details) >= 1 + len(MAPS) + len(LATENTS) for one in whole)
+    of_drawing = {text for _, text in DRAWN}
+    drawn = [picture for one in whole for picture in one.details if picture.description in of_drawing]
+    tight = collect_autoencoders(params, paths, max_bytes=sum(len(picture.source) for picture in drawn))
+    assert [picture for one in tight for picture in one.details] == drawn
+    assert all(one.left_out[0] == f"reports/figures/explain_autoencoder/{one.cell}" for one in tight)
+
+
+def test_the_page_is_small_enough_to_mail(page):
+    assert len(page.encode()) < 2_000_000
+
+
+def test_what_there_is_no_room_for_is_named_and_the_best_come_first(full_workspace):
+    params, paths = full_workspace
+    rows = [
+        {"cell": cell, "dataset": classifier.dataset, "val/top1": 0.9 if cell == "plain_cnn" else 0.1}
+        for cell, classifier in params.classifiers.items()
+    ]
+    results = replace(collect_results(params, paths), classification=rows)
+    whole = collect_figures(params, paths, results, max_bytes=10**9)
+    assert all(len(cell.details) == 5 and not cell.left_out for cell in whole.cells if cell.task == "classifier")
+    assert next(cell.cell for cell in whole.cells if cell.is_open) == "plain_cnn"
+    of_best = sum(len(p.source) for cell in whole.cells if cell.cell == "plain_cnn" for p in cell.details)
+    shown = sum(len(p.source) for p in (*whole.comparison, *whole.captioners)) + sum(
+        len(p.source) for c in whole.cells for p in c.pictures
+    )
+    shown += sum(len(example.picture or "") for cell in whole.cells for example in cell.examples)
+    tight = collect_figures(params, paths, results, max_bytes=shown + of_best)
+    by_cell = {cell.cell: cell for cell in tight.cells}
+    assert len(by_cell["plain_cnn"].details) == 5
+    assert by_cell["mlp"].left_out == ["reports/figures/evaluate_classifier/mlp"]
+    assert by_cell["mlp"].details == []
+
+
+def test_the_page_has_no_path_of_this_machine(page, built_once):
+    assert str(built_once) not in page
+    assert str(built_once) not in Paths(built_once).results.read_text()
+
+
+def test_results_md_says_data_commit_hardware_and_throughput(page, built_once):
+    text = Paths(built_once).results.read_text()
+    assert "code at commit 0123456789, on cpu, 2 threads." in text
+    assert "| 57 | 1,234 |" in text
+    assert "| 10.0 | 10.0 | 30.5 |" in text, "core-minutes"
+
+
+def test_the_page_shows_what_there_is_when_much_is_missing(full_workspace):
+    """Records, figures, the verdict and the ledger may all be missing."""
+    params, paths = full_workspace
+    for folder in ("runs", "reports"):
+        subprocess.run(["rm", "-r", str(paths.root / folder)], check=True)
+    write_results(paths.results_data, collect_results(params, paths))
+    refresh_views(paths.root)
+    text = paths.report.read_text()
+    assert "The gate has not judged these results yet." in text
+    assert "No figures in this workspace." in text
+    assert "no record" in text
+    assert ">state<" not in text
+
+
+def test_a_verdict_on_other_numbers_is_not_shown(full_workspace):
+    params, paths = full_workspace
+    write_text(paths.gates, 'baseline: null\nrules: [{metric: "evaluate_classifier/mlp:test/top1", min: 0.1}]\n')
+    write_verdict(judge_workspace(paths.root), json_path=paths.gate, markdown_path=paths.verdict)
+    path = paths.metrics("evaluate_classifier", "mlp")
+    write_results(paths.results_data, collect_results(params, paths))
+    refresh_views(paths.root)
+    assert "1 of 1 checks hold" in paths.report.read_text()
+    write_json(path, {**read_json(path), "test/top1": 0.05})
+    refresh_views(paths.root)
+    assert "The gate has not judged these results yet." in paths.report.read_text()
+
+
+def test_a_damaged_run_record_only_loses_its_facts(full_workspace):
+    params, paths = full_workspace
+    write_text(paths.run_record("train_classifier", "mlp"), "{")
+    write_json(paths.run_record("train_classifier", "plain_cnn"), {"started_ms": "soon", "tags": None})
+    runs = {run.address: run for run in read_runs(params, paths)}
+    assert runs["train_classifier@mlp"].started == ""
+    assert runs["train_classifier@plain_cnn"].seconds is None
+    assert runs["train_classifier@resnet9"].started == "2026-09-21 14:13"  # 1,790,000,000 s after 1970, in UTC
+
+
+def test_every_stage_of_the_pipeline_is_listed(full_workspace):
+    params, _ = full_workspace
+    params = params.model_copy(update={"finetuned": {"tuned": None}})  # only the names count here
+    listed = {stage for stage, _ in stage_instances(params)}
+    assert listed == {path.stem for path in (Path(__file__).parents[2] / "stages").glob("*.py")}
+
+
+MODULES = (
+    "attention_figures caption_figures captioner_comparison captions_page classification_figures "
+    "comparison_figures gate page readme reconstruction_figures results"
+)
+
+
+def test_reporting_needs_no_torch_and_no_mlflow():
+    imports = "; ".join(f"import seesay.reporting.{name}" for name in MODULES.split())
+    check = f"import sys; {imports}; assert not {{'torch', 'mlflow', 'matplotlib.pyplot'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_the_templates_are_part_of_the_package():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert re.search(r"seesay = \[.*reporting/templates/\*", text)
+
+
+def test_rounding_a_drawing_cannot_be_seen_and_leaves_scales_alone(tmp_path):
+    from seesay.plotting.embed import embedded
+
+    path = tmp_path / "x.svg"
+    path.write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg"><g transform="translate(100.51234 657.7) scale(0.015625)"/></svg>'
+    )
+    drawn = embedded(path)
+    assert drawn is not None
+    assert "translate(100.51 657.7) scale(0.015625)" in drawn
