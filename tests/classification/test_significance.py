@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from seesay.classification.compare import bootstrap_interval, compare_neighbours, mcnemar
+from seesay.classification.compare import compare_neighbours, mcnemar
 from seesay.classification.predictions import SplitPredictions
+from seesay.resampling import bootstrap_interval
 
 
 def right(num_right, num_images):

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seesay.arrays import read_array, write_array
 from seesay.core.errors import InputError
-from seesay.core.files import atomic_directory, atomic_path, read_array, read_json, write_array, write_json, write_text
+from seesay.core.files import atomic_directory, atomic_path, read_json, write_json, write_text
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

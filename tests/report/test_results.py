@@ -16,8 +16,8 @@ from seesay.plotting.numbers import (
     show_value,
     whole,
 )
+from seesay.plotting.table import Measured
 from seesay.report.results import Results, collect_results, read_results, write_results
-from seesay.report.runs import Measured
 from seesay.report.tables import results_markdown, results_tables
 
 NOTHING_MEASURED = Measured()

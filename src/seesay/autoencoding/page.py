@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seesay.core.paths import Paths
 from seesay.params.project import Params
-from seesay.report.experiments_section import CellFigures, Room
+from seesay.plotting.embed import CellFigures, Room
 
 MAX_PAGE_BYTES = 1_850_000
 """Of pictures, as on the other pages."""

@@ -13,7 +13,6 @@ import numpy as np
 from seesay.captioning.data.records import CaptionRecord, CaptionRecords, read_caption_records
 from seesay.captioning.data.tokenizer import tokenize
 from seesay.captioning.metrics.cider import CiderReferences
-from seesay.captioning.metrics.image_scores import paired_bootstrap
 from seesay.captioning.networks.registry import restore_captioner
 from seesay.captioning.predictions import Prediction, read_caption_predictions
 from seesay.core.errors import InputError
@@ -21,6 +20,7 @@ from seesay.core.files import read_json
 from seesay.core.paths import Paths
 from seesay.params import captioning
 from seesay.params.results import Evaluation
+from seesay.resampling import paired_bootstrap
 from seesay.seeding import numpy_generator
 from seesay.training.checkpoint import load_checkpoint
 

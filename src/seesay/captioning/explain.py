@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from seesay.arrays import read_array, write_array
 from seesay.captioning.data.records import CaptionRecords
 from seesay.captioning.data.vocabulary import BOS, PAD, UNK, Vocabulary
 from seesay.captioning.features.store import Features
 from seesay.captioning.networks.base import Captioner
 from seesay.compute import Compute
 from seesay.core.errors import InputError
-from seesay.core.files import atomic_directory, read_array, read_json, write_array, write_json
+from seesay.core.files import atomic_directory, read_json, write_json
 
 
 @torch.inference_mode()

@@ -10,8 +10,8 @@ from typing import Any
 from markupsafe import Markup
 
 from seesay.core.paths import Paths
+from seesay.core.stage import read_stage_json
 from seesay.plotting.embed import embedded
-from seesay.report.results import read_stage_json
 
 MAX_PAGE_BYTES = 1_850_000
 """Of pictures and text together, so that the page stays below 1.9 megabytes: small enough to mail."""

@@ -8,9 +8,7 @@ from seesay.params.captioning import Beam, CaptionerTraining, Decoding, DiverseB
 from seesay.params.datasets import Features
 from seesay.params.references import CLASSIFIERS, FINETUNED
 from seesay.plotting.numbers import decimal, magnitude, percent, probability, whole
-from seesay.plotting.table import MISSING, Footnotes, Table, cost_from_nothing
-from seesay.report.results import Row
-from seesay.report.runs import Measured
+from seesay.plotting.table import MISSING, Footnotes, Measured, Row, Table, cost_from_nothing
 
 Costs = Mapping[str, tuple[float | None, float | None]]
 

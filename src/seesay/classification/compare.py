@@ -24,7 +24,7 @@ from seesay.core.paths import Paths
 from seesay.images.packed import PackedImages
 from seesay.params import results
 from seesay.params.classification import Classifier
-from seesay.seeding import numpy_generator
+from seesay.plotting.table import CHANCE
 from seesay.sources.provenance import read_source
 from seesay.training.checkpoint import load_checkpoint
 from seesay.training.flops import count_flops
@@ -35,8 +35,6 @@ COPIED = (
     *("seeds/num", "seeds/test/top1_mean", "seeds/test/top1_std", "seeds/val/top1_mean", "seeds/val/top1_std"),
 )
 """Metrics taken over from `evaluate_classifier`, where it has them."""
-
-CHANCE = "chance"
 
 
 @dataclass(frozen=True)
@@ -142,20 +140,6 @@ class McNemar:
     b: int
     c: int
     p: float
-
-
-def bootstrap_interval(
-    is_right: np.ndarray, *, num_resamples: int, seed: int, level: float = 0.95
-) -> tuple[float, float]:
-    """The percentile interval of a share (Efron, 1979) from a bool per image, over resamples of the images.
-
-    Drawing n of n images with replacement and counting the right ones is drawing from Binomial(n, share), which is
-    what is done here: the same distribution at a thousandth of the work.
-    """
-    n, share = len(is_right), float(np.mean(is_right))
-    shares = numpy_generator(seed, "bootstrap").binomial(n, share, size=num_resamples) / n
-    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import auc, precision_recall_fscore_support, roc_curve
 
-from seesay.classification.compare import bootstrap_interval
 from seesay.classification.predictions import ClassPredictions, SplitPredictions
+from seesay.resampling import bootstrap_interval
 
 
 def classification_metrics(

@@ -13,9 +13,7 @@ from seesay.plotting.numbers import (
     probability,
     whole,
 )
-from seesay.plotting.table import MISSING, Footnotes, Table, cost_from_nothing
-from seesay.report.results import CHANCE, Row
-from seesay.report.runs import Measured
+from seesay.plotting.table import CHANCE, MISSING, Footnotes, Measured, Row, Table, cost_from_nothing
 
 _HEADS = (
     *("classifier", "top-1, %", "with flip, %", "seeds, %", "against next", "top-5, %", "macro F1, %", "AUC"),

@@ -6,11 +6,14 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from seesay.core.errors import InputError
+from seesay.core.files import read_json
+from seesay.core.paths import cell_name
 
 
 def run(main: Callable[..., None]) -> None:
@@ -40,3 +43,14 @@ def guarded(call: Callable[..., Any], *arguments: Any) -> Any:
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
     sys.exit(128 + signal.SIGTERM)
+
+
+def read_stage_json(path: Path, stage: str, cell: str | None) -> Mapping[str, Any]:
+    """The JSON object a stage instance left; raises `InputError` that names both where there is none."""
+    try:
+        content = read_json(path)
+    except InputError as error:
+        raise InputError(f"{error}: the results of {cell_name(stage, cell)}, which params.yaml names") from None
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: the results of {cell_name(stage, cell)}: expected a JSON object")
+    return content

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from seesay.arrays import read_array, write_array
 from seesay.core.errors import InputError
-from seesay.core.files import atomic_directory, read_array, read_json, write_array, write_json
+from seesay.core.files import atomic_directory, read_json, write_json
 from seesay.sources.provenance import SourceNote
 
 SPLITS = ("train", "val", "test")

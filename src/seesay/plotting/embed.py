@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 from markupsafe import Markup
 from PIL import Image
+
+from seesay.core.paths import Paths
 
 PANEL_WIDTH = 800
 """Pixels: wider panels of photographs are made smaller for the page; the files keep their size."""
@@ -75,3 +78,58 @@ def embedded(path: Path) -> Markup | None:
 
 def _data_uri(kind: str, content: bytes) -> Markup:
     return Markup(f"data:image/{kind};base64," + base64.b64encode(content).decode())
+
+
+def pictures_of(folder: Path, names: Sequence[tuple[str, str]]) -> list[Picture]:
+    found = (read_picture(folder / name, description) for name, description in names)
+    return [picture for picture in found if picture is not None]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One case of a caption panel."""
+
+    kind: str
+    picture: Markup | None
+    prediction: str
+    references: tuple[str, ...]
+    cider_d: float
+
+
+@dataclass
+class CellFigures:
+    """One experiment's figures. `details` may be folded away, and are open where `is_open`; `left_out` names the
+    folders of others, for which the page has no room; a dataset's best captioner has examples and the rule they were
+    chosen by."""
+
+    cell: str
+    task: str
+    pictures: list[Picture]
+    details: list[Picture] = field(default_factory=list)
+    is_open: bool = False
+    left_out: list[str] = field(default_factory=list)
+    rule: str = ""
+    examples: tuple[Example, ...] = ()
+
+
+@dataclass
+class Room:
+    """How many bytes are left."""
+
+    num_bytes: int
+
+    def take(self, pictures: Sequence[Picture]) -> bool:
+        needed = sum(len(picture.source) for picture in pictures)
+        fits = needed <= self.num_bytes
+        self.num_bytes -= needed if fits else 0
+        return fits
+
+    def add(self, of: CellFigures, folder: Path, names: Sequence[tuple[str, str]], paths: Paths) -> None:
+        """Adds all the pictures of one kind to a cell's details, or none of them."""
+        pictures = pictures_of(folder, names)
+        if not pictures:
+            return
+        if not of.left_out and self.take(pictures):
+            of.details += pictures
+        elif (where := folder.relative_to(paths.root).as_posix()) not in of.left_out:
+            of.left_out.append(where)

@@ -9,8 +9,25 @@ from typing import Any
 from seesay.params.classification import ENSEMBLE
 
 MISSING = "–"
+CHANCE = "chance"
+"""What the row of guessing at random is called, in place of an experiment."""
+
+Row = dict[str, Any]
+"""One line of results: flat, with metric keys."""
 
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Times by cell. Of classifiers: `throughput` is images a second by batch size; `core_seconds` are those of
+    training its first network, `core_seconds_all_seeds` of all its networks. Of captioners: `captioner_core_seconds`.
+    """
+
+    throughput: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    core_seconds: Mapping[str, float] = field(default_factory=dict)
+    core_seconds_all_seeds: Mapping[str, float] = field(default_factory=dict)
+    captioner_core_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

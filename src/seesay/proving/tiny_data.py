@@ -12,13 +12,14 @@ import torch
 import torchvision
 from PIL import Image
 
+from seesay.arrays import write_array
 from seesay.captioning.data.records import CaptionRecord, CaptionRecords, collect_records, write_caption_records
 from seesay.captioning.data.vocabulary import build_vocabulary, write_vocabulary
 from seesay.captioning.features.origin import CLASSIFIER, Origin, write_finetuned_origin
 from seesay.captioning.features.store import num_rows_with_views, write_features
 from seesay.captioning.features.trainable import trainable_classifier, trainable_network
 from seesay.classification.networks.registry import build_classifier
-from seesay.core.files import file_digest, write_array
+from seesay.core.files import file_digest
 from seesay.core.paths import Paths
 from seesay.core.settings import validate
 from seesay.images.packed import (

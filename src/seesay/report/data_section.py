@@ -8,10 +8,11 @@ from typing import Any
 
 from seesay.captioning.tables import describe_encoder
 from seesay.core.paths import Paths
+from seesay.core.stage import read_stage_json
 from seesay.params.datasets import Features
 from seesay.params.project import Params
 from seesay.plotting.numbers import decimal, percent, whole
-from seesay.report.results import read_stage_json, substituted_files
+from seesay.report.results import substituted_files
 
 SPLITS = ("train", "val", "test")
 _MAX_LISTED = 40

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from seesay.core.paths import Paths
+from seesay.core.stage import read_stage_json
 from seesay.params.project import Params
-from seesay.plotting.embed import Picture, embedded, read_picture
-from seesay.report.results import CHANCE, Results, Row, read_stage_json
+from seesay.plotting.embed import CellFigures, Example, Picture, Room, embedded, pictures_of, read_picture
+from seesay.plotting.table import CHANCE, Row
+from seesay.report.results import Results
 
 _CURVES = ("curves.svg", "Training and validation curves, the best epoch marked")
 _ANSWERS = (
@@ -27,33 +27,6 @@ _REASONS = (
     ("filters.webp", "Filters of the first layer"),
     ("activations.webp", "What becomes of a test image on its way through the network"),
 )
-
-
-@dataclass(frozen=True)
-class Example:
-    """One case of a caption panel."""
-
-    kind: str
-    picture: Markup | None
-    prediction: str
-    references: tuple[str, ...]
-    cider_d: float
-
-
-@dataclass
-class CellFigures:
-    """One experiment's figures. `details` may be folded away, and are open where `is_open`; `left_out` names the
-    folders of others, for which the page has no room; a dataset's best captioner has examples and the rule they were
-    chosen by."""
-
-    cell: str
-    task: str
-    pictures: list[Picture]
-    details: list[Picture] = field(default_factory=list)
-    is_open: bool = False
-    left_out: list[str] = field(default_factory=list)
-    rule: str = ""
-    examples: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,29 +77,6 @@ def collect_figures(params: Params, paths: Paths, results: Results, *, max_bytes
         for stage, names in (("evaluate_classifier", _ANSWERS), ("explain_classifier", _REASONS)):
             room.add(by_cell[cell], paths.figures(stage, cell), names, paths)
     return Figures(comparison, captioners, cells, samples)
-
-
-@dataclass
-class Room:
-    """How many bytes are left."""
-
-    num_bytes: int
-
-    def take(self, pictures: Sequence[Picture]) -> bool:
-        needed = sum(len(picture.source) for picture in pictures)
-        fits = needed <= self.num_bytes
-        self.num_bytes -= needed if fits else 0
-        return fits
-
-    def add(self, of: CellFigures, folder: Path, names: Sequence[tuple[str, str]], paths: Paths) -> None:
-        """Adds all the pictures of one kind to a cell's details, or none of them."""
-        pictures = pictures_of(folder, names)
-        if not pictures:
-            return
-        if not of.left_out and self.take(pictures):
-            of.details += pictures
-        elif (where := folder.relative_to(paths.root).as_posix()) not in of.left_out:
-            of.left_out.append(where)
 
 
 def _by_importance(params: Params, rows: Sequence[Row]) -> tuple[list[str], list[str]]:
@@ -187,8 +137,3 @@ def _example(case: Mapping[str, Any], folder: Path) -> Example:
         references=tuple(map(str, case["references"])),
         cider_d=float(case["cider_d"]),
     )
-
-
-def pictures_of(folder: Path, names: Sequence[tuple[str, str]]) -> list[Picture]:
-    found = (read_picture(folder / name, description) for name, description in names)
-    return [picture for picture in found if picture is not None]

@@ -13,16 +13,15 @@ from seesay.captioning.tables import describe_decoding, describe_learning, descr
 from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_json
 from seesay.core.paths import Paths, cell_name
+from seesay.core.stage import read_stage_json
 from seesay.params.captioning import CaptionerTraining
 from seesay.params.project import Params
 from seesay.params.references import CLASSIFIERS, name_in
+from seesay.plotting.table import CHANCE, Row
 
-CHANCE = "chance"
 REQUIRED_CAPTION_SETS = ("test", "val", "test_shuffled", "floor_constant", "floor_random")
 _MCNEMAR = ("mcnemar/b", "mcnemar/c", "mcnemar/p")
 CAPTION_SETS = (*REQUIRED_CAPTION_SETS, "floor_nearest", "human")
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,17 +66,6 @@ def read_results(path: Path) -> Results:
     if not isinstance(content, dict) or sorted(content) != sorted(names):
         raise InputError(f"{path}: expected an object with the keys {', '.join(names)}; run the report stage again")
     return Results(**content)
-
-
-def read_stage_json(path: Path, stage: str, cell: str | None) -> Mapping[str, Any]:
-    """The JSON object a stage instance left; raises `InputError` that names both where there is none."""
-    try:
-        content = read_json(path)
-    except InputError as error:
-        raise InputError(f"{error}: the results of {cell_name(stage, cell)}, which params.yaml names") from None
-    if not isinstance(content, Mapping):
-        raise InputError(f"{path}: the results of {cell_name(stage, cell)}: expected a JSON object")
-    return content
 
 
 def substituted_files(report: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from seesay.core.errors import InputError
 from seesay.core.files import read_json
 from seesay.core.paths import Paths, cell_name
 from seesay.params.project import Params
+from seesay.plotting.table import Measured
 
 
 class LedgerLine(Protocol):
@@ -44,18 +45,6 @@ class StageRun:
     @property
     def address(self) -> str:
         return cell_name(self.stage, self.cell)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Times by cell. Of classifiers: `throughput` is images a second by batch size; `core_seconds` are those of
-    training its first network, `core_seconds_all_seeds` of all its networks. Of captioners: `captioner_core_seconds`.
-    """
-
-    throughput: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
-    core_seconds: Mapping[str, float] = field(default_factory=dict)
-    core_seconds_all_seeds: Mapping[str, float] = field(default_factory=dict)
-    captioner_core_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def stage_instances(params: Params) -> list[tuple[str, str | None]]:

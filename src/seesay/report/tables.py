@@ -8,9 +8,8 @@ from seesay.autoencoding.tables import autoencoder_tables
 from seesay.captioning.tables import caption_tables
 from seesay.classification.tables import classifier_tables
 from seesay.plotting.numbers import whole
-from seesay.plotting.table import Footnotes, Table
-from seesay.report.results import Results, Row
-from seesay.report.runs import Measured
+from seesay.plotting.table import Footnotes, Measured, Row, Table
+from seesay.report.results import Results
 
 
 def results_tables(results: Results, measured: Measured) -> tuple[list[Table], list[str]]:

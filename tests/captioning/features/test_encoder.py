@@ -2,9 +2,14 @@ import pytest
 import torch
 import torchvision
 
+from seesay.captioning.features.encoders import load_feature_encoder
 from seesay.captioning.features.small_cnn import SmallCnn
-from seesay.classification.networks.torchvision_weights import IMAGENET_MEAN, IMAGENET_STD, load_encoder
+from seesay.classification.networks.torchvision_weights import IMAGENET_MEAN, IMAGENET_STD, find_head
 from seesay.core.errors import InputError
+
+
+def pooled_encoder(architecture, path):
+    return load_feature_encoder(architecture, path, grid_size=None)
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +38,24 @@ def images():
 
 
 def test_features_are_the_pooled_activations_before_the_head(mobilenet, mobilenet_file, images):
-    encoder = load_encoder("mobilenet_v2", mobilenet_file)
+    encoder = pooled_encoder("mobilenet_v2", mobilenet_file)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     with torch.no_grad():
         expected = mobilenet.features((images / 255 - mean) / std).mean(dim=(2, 3))
-        found = encoder(images)
+        found = encoder(images)["pooled"]
     assert encoder.num_dimensions == 1280
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_an_encoder_is_frozen(mobilenet_file):
-    encoder = load_encoder("mobilenet_v2", mobilenet_file)
+    encoder = pooled_encoder("mobilenet_v2", mobilenet_file)
     assert not encoder.training
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
 def test_batch_norms_are_gone(mobilenet_file):
-    encoder = load_encoder("mobilenet_v2", mobilenet_file)
+    encoder = pooled_encoder("mobilenet_v2", mobilenet_file)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in encoder.modules())
 
 
@@ -60,26 +65,26 @@ def test_batch_norms_are_gone(mobilenet_file):
 def test_any_network_that_pools_before_a_linear_head_will_do(architecture, num_dimensions, tmp_path, images):
     path = tmp_path / "weights.pth"
     torch.save(torchvision.models.get_model(architecture, weights=None).state_dict(), path)
-    assert load_encoder(architecture, path)(images).shape == (2, num_dimensions)
+    assert pooled_encoder(architecture, path)(images)["pooled"].shape == (2, num_dimensions)
 
 
 @pytest.mark.parametrize("architecture", ["alexnet", "squeezenet1_1"])
-def test_a_network_without_global_pooling_before_a_linear_head_is_refused(architecture, tmp_path):
-    path = tmp_path / "never_read.pth"
+def test_a_network_without_pooling_before_a_linear_head_is_refused(architecture):
+    network = torchvision.models.get_model(architecture, weights=None)
     with pytest.raises(InputError, match=f"encoder '{architecture}': .*mobilenet_v2"):
-        load_encoder(architecture, path)
+        find_head(network, architecture)
 
 
 def test_an_unknown_network_is_refused_with_what_there_is(mobilenet_file):
     with pytest.raises(InputError, match=r"encoder 'mobilenet': expected one of .*mobilenet_v2"):
-        load_encoder("mobilenet", mobilenet_file)
+        pooled_encoder("mobilenet", mobilenet_file)
     with pytest.raises(InputError, match="expected one of"):
-        load_encoder("fcn_resnet50", mobilenet_file)  # one of torchvision's, but it does not classify
+        pooled_encoder("fcn_resnet50", mobilenet_file)  # one of torchvision's, but it does not classify
 
 
 def test_a_missing_weights_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"absent\.pth: no such file"):
-        load_encoder("mobilenet_v2", tmp_path / "absent.pth")
+        pooled_encoder("mobilenet_v2", tmp_path / "absent.pth")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
@@ -88,14 +93,14 @@ def test_a_damaged_weights_file_is_named(damage, mobilenet_file, tmp_path):
     content = mobilenet_file.read_bytes()
     path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "text": b"<html>404</html>"}[damage])
     with pytest.raises(InputError, match=r"damaged\.pth: not a readable state dict of mobilenet_v2"):
-        load_encoder("mobilenet_v2", path)
+        pooled_encoder("mobilenet_v2", path)
 
 
 def test_weights_of_another_network_are_refused(mobilenet_file):
     with pytest.raises(
         InputError, match=r"mobilenet_v2\.pth: these are not weights of torchvision's resnet18: .*missing"
     ):
-        load_encoder("resnet18", mobilenet_file)
+        pooled_encoder("resnet18", mobilenet_file)
 
 
 def test_weights_of_another_shape_are_refused(mobilenet, tmp_path):
@@ -104,44 +109,44 @@ def test_weights_of_another_shape_are_refused(mobilenet, tmp_path):
     weights["classifier.1.weight"] = torch.zeros(10, 1280)
     torch.save(weights, path)
     with pytest.raises(InputError, match=r"ten_classes\.pth: .*classifier\.1\.weight has shape \(10, 1280\)"):
-        load_encoder("mobilenet_v2", path)
+        pooled_encoder("mobilenet_v2", path)
 
 
 def test_a_file_that_holds_no_tensors_is_refused(tmp_path):
     path = tmp_path / "list.pth"
     torch.save([1, 2], path)
     with pytest.raises(InputError, match=r"list\.pth: expected a state dict"):
-        load_encoder("mobilenet_v2", path)
+        pooled_encoder("mobilenet_v2", path)
 
 
 def test_files_older_than_the_batch_counter_load(mobilenet, tmp_path):
     path = tmp_path / "old.pth"
     old = {name: value for name, value in mobilenet.state_dict().items() if not name.endswith("num_batches_tracked")}
     torch.save(old, path)
-    assert load_encoder("mobilenet_v2", path).num_dimensions == 1280
+    assert pooled_encoder("mobilenet_v2", path).num_dimensions == 1280
 
 
 def test_only_the_untrained_network_goes_without_weights(mobilenet_file):
     with pytest.raises(
         InputError, match="encoder 'mobilenet_v2': expected weights; without weights there is: small_cnn"
     ):
-        load_encoder("mobilenet_v2", None)
+        pooled_encoder("mobilenet_v2", None)
     with pytest.raises(InputError, match="encoder 'small_cnn': expected weights: null"):
-        load_encoder("small_cnn", mobilenet_file)
+        pooled_encoder("small_cnn", mobilenet_file)
 
 
 def test_the_untrained_network_is_the_same_every_time(images):
     torch.manual_seed(1)
-    first = load_encoder("small_cnn", None)(images)
+    first = pooled_encoder("small_cnn", None)(images)["pooled"]
     torch.manual_seed(2)
-    assert torch.equal(first, load_encoder("small_cnn", None)(images))
+    assert torch.equal(first, pooled_encoder("small_cnn", None)(images)["pooled"])
     assert first.shape == (2, SmallCnn.num_dimensions)
     assert first.isfinite().all()
 
 
 def features_of(image):
     """(8, 27, 3, 3): what is kept of each colour in each cell."""
-    return load_encoder("small_cnn", None)(image.unsqueeze(0)).view(8, 27, 3, 3)
+    return pooled_encoder("small_cnn", None)(image.unsqueeze(0))["pooled"].view(8, 27, 3, 3)
 
 
 RED, BLACK = 18, 0  # (0.9, 0.1, 0.1) and (0.1, 0.1, 0.1) among the 27 colours

@@ -9,10 +9,10 @@ from seesay.captioning.metrics.image_scores import (
     ImageScores,
     bootstrap_intervals,
     corpus_scores,
-    paired_bootstrap,
     paired_bootstrap_of_corpora,
     score_images,
 )
+from seesay.resampling import paired_bootstrap
 
 
 def toy(*, right: float, seed: int) -> ImageScores:

@@ -24,11 +24,12 @@ from seesay.classification.networks.torchvision_weights import (
     IMAGENET_STD,
     find_head,
     fuse_batch_norms,
-    load_encoder,
     read_torchvision_weights,
 )
 from seesay.core.errors import InputError
 from seesay.training.checkpoint import Checkpoint
+
+UNTRAINED_ENCODERS = {"small_cnn": SmallCnn}
 
 _WITHOUT_GLOBAL_POOLING = (torchvision.models.AlexNet, torchvision.models.SqueezeNet, torchvision.models.VGG)
 
@@ -101,18 +102,25 @@ def load_feature_encoder(network: str, weights_path: Path | None, *, grid_size: 
     Pooled is the network's own pooled vector, what its head sees; AlexNet, VGG and SqueezeNet, which pool to no single
     vector, get their last feature map's mean. Raises `InputError` for an unknown network and for unfit weights.
     """
-    if weights_path is not None and network in torchvision.models.list_models(module=torchvision.models):
-        built = torchvision.models.get_model(network, weights=None)
-        if isinstance(built, torchvision.models.MNASNet):
-            # It asks for the version of its weights' layout, which does not come through; names and shapes are checked.
-            built._load_from_state_dict = partial(nn.Module._load_from_state_dict, built)
-        read_torchvision_weights(built, weights_path, network)
-        return encoder_of_network(built, network, grid_size=grid_size)
-    encoder = load_encoder(network, weights_path)
-    assert isinstance(encoder.network, SmallCnn)
-    mean, std = encoder.mean.flatten().tolist(), encoder.std.flatten().tolist()
-    places = Tiled(encoder.network, grid_size)
-    return FeatureEncoder(places, num_dimensions=encoder.num_dimensions, grid_size=grid_size, mean=mean, std=std)
+    if weights_path is None:
+        if network not in UNTRAINED_ENCODERS:
+            allowed = ", ".join(UNTRAINED_ENCODERS)
+            raise InputError(f"encoder {network!r}: expected weights; without weights there is: {allowed}")
+        untrained = UNTRAINED_ENCODERS[network]()
+        tiled = Tiled(untrained, grid_size)
+        size, zeros, ones = untrained.num_dimensions, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        return FeatureEncoder(tiled, num_dimensions=size, grid_size=grid_size, mean=zeros, std=ones)
+    if network in UNTRAINED_ENCODERS:
+        raise InputError(f"encoder {network!r}: expected weights: null; it has none to load, got {weights_path}")
+    allowed_names = torchvision.models.list_models(module=torchvision.models)
+    if network not in allowed_names:
+        raise InputError(f"encoder {network!r}: expected one of {', '.join(allowed_names)}")
+    built = torchvision.models.get_model(network, weights=None)
+    if isinstance(built, torchvision.models.MNASNet):
+        # It asks for the version of its weights' layout, which does not come through; names and shapes are checked.
+        built._load_from_state_dict = partial(nn.Module._load_from_state_dict, built)
+    read_torchvision_weights(built, weights_path, network)
+    return encoder_of_network(built, network, grid_size=grid_size)
 
 
 def encoder_of_network(

@@ -21,8 +21,8 @@ CLASSIFIER = "classifier"
 class Origin:
     """`weights` notes the file at `path`, None for an encoder of fixed filters; `digest` covers file or note.
 
-    `network` is the published network's name, or `classifier`. `trained_on` is a classifier's image dataset or a fine-tuned encoder's captions,
-    as {"dataset", "digest"}, None for an encoder that was fetched.
+    `network` is the published network's name, or `classifier`. `trained_on` is a classifier's image dataset or a
+    fine-tuned encoder's captions, as {"dataset", "digest"}, None for an encoder that was fetched.
     """
 
     architecture: str

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from seesay.arrays import read_array
 from seesay.core.errors import InputError
-from seesay.core.files import read_array, read_json, write_json
+from seesay.core.files import read_json, write_json
 
 PROGRESS_FILE = "progress.json"
 SECONDS_BETWEEN = 1.0

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from seesay.arrays import read_array
 from seesay.captioning.data.records import CaptionRecords
 from seesay.captioning.features.components import Components, fit_components, write_projected
 from seesay.captioning.features.origin import Origin
 from seesay.captioning.features.rows import place_array
 from seesay.core.errors import InputError
-from seesay.core.files import atomic_directory, atomic_path, file_digest, read_array, read_json, write_json
+from seesay.core.files import atomic_directory, atomic_path, file_digest, read_json, write_json
 from seesay.params import datasets
 from seesay.sources.provenance import SourceNote
 
@@ -27,8 +28,9 @@ _ADVICE = "run extract_features again"
 class FeaturesIndex:
     """The origin of the features.
 
-    `encoder` is as params name it, such as `weights/mobilenet_v2`, and `architecture` its network's. `weights` says which file the encoder's come from: fetched, or trained here, then `trained_on` is the classifier's
-    dataset as {"dataset", "digest"}. `transform` is {"resize_size", "image_size", "mean", "std"}: pixels of the shorter
+    `encoder` is as params name it, such as `weights/mobilenet_v2`, and `architecture` its network's. `weights` names
+    the file of the encoder's weights: fetched, or trained here, then `trained_on` is the classifier's dataset as
+    {"dataset", "digest"}. `transform` is {"resize_size", "image_size", "mean", "std"}: pixels of the shorter
     side and of the centre crop, and the channels' normalisation. `shape` is that of the pooled features; `image_ids`
     has one entry an image, `digests` an array's sha256 by kind; `num_views` is how many views each image of the train
     split has.
@@ -53,9 +55,9 @@ class FeaturesIndex:
 class Features:
     """float16, read-only memory maps: `pooled` (R, D) and `grid` (R, L, D), its places in reading order, or None.
 
-    Of the R rows, row r is image r of the N of the dataset's records. After them come the views that
-    `seesay.captioning.features.views` made: of each image in `viewed` (V,), rows of the train split, the first, then of each the
-    second, and so on.
+    Of the R rows, row r is image r of the N of the dataset's records. After them come the views
+    (`seesay.captioning.features.views`): of each image in `viewed` (V,), rows of the train split, the first, then of
+    each the second, and so on.
     """
 
     pooled: np.ndarray
@@ -115,8 +117,8 @@ def write_features(
     origin: Origin,
     normalisation: Mapping[str, Sequence[float]],
 ) -> tuple[Features, dict[str, float]]:
-    """Puts finished arrays, float16 `.npy` files by kind with one row per record and then the views' rows, into `folder`
-    with their index.
+    """Puts finished arrays, float16 `.npy` files by kind with one row per record and then the views' rows, and their
+    index into `folder`.
 
     All files appear or none. `normalisation` is the encoder's {"mean", "std"}. With `num_components` each kind is
     projected on components of its own, which lie beside in `pca.npz`. Returns the features, and the metrics

@@ -15,8 +15,7 @@ from matplotlib.transforms import Bbox
 from seesay.params.classification import PRETRAINED
 from seesay.plotting.numbers import magnitude
 from seesay.plotting.style import BLUE, GREEN, GREY, drawn
-from seesay.plotting.table import cost_from_nothing
-from seesay.report.results import CHANCE
+from seesay.plotting.table import CHANCE, cost_from_nothing
 
 _COSTS = (
     ("flops", "Against computation", "FLOPs to classify an image"),

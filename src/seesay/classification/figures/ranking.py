@@ -8,7 +8,7 @@ from typing import Any
 
 from seesay.params.classification import PRETRAINED
 from seesay.plotting.style import BLUE, GREEN, GREY, ORANGE, SKY, drawn
-from seesay.report.results import CHANCE
+from seesay.plotting.table import CHANCE
 
 _FROM_SCRATCH = ("from scratch", BLUE, "o")
 _PRETRAINED = ("from ImageNet weights", GREEN, "^")

@@ -1,4 +1,4 @@
-"""The frozen network that turns images into feature vectors."""
+"""Published torchvision weights: state dicts read and checked, the classification head found, batch norms folded."""
 
 from __future__ import annotations
 
@@ -7,69 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from seesay.captioning.features.small_cnn import SmallCnn
 from seesay.core.errors import InputError
 
 # The preprocessing all of torchvision's ImageNet weights were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-UNTRAINED_ENCODERS = {"small_cnn": SmallCnn}
-
 _HEADS = ("fc", "classifier", "head", "heads")  # what torchvision's networks call their last child
-
-
-class Encoder(nn.Module):
-    """A frozen network in evaluation mode behind its own normalisation."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self, network: nn.Module, *, num_dimensions: int, mean: tuple[float, ...], std: tuple[float, ...]
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.num_dimensions = num_dimensions
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
-        self.eval().requires_grad_(False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features (N, num_dimensions), float32, of uint8 RGB images (N, 3, H, W)."""
-        features: Tensor = self.network((images.float() / 255.0 - self.mean) / self.std)
-        return features.float()
-
-
-def load_encoder(architecture: str, weights_path: Path | None) -> Encoder:
-    """The named network without its classification head: it returns globally pooled features.
-
-    `architecture` is any of torchvision's classification networks that pool globally before a linear head, with a state
-    dict in `weights_path`; or, with `weights_path` None, one of `UNTRAINED_ENCODERS`. Raises `InputError` for an
-    unknown or unfit architecture, and for a file that is missing, unreadable or of another network.
-    """
-    if weights_path is None:
-        if architecture not in UNTRAINED_ENCODERS:
-            allowed = ", ".join(UNTRAINED_ENCODERS)
-            raise InputError(f"encoder {architecture!r}: expected weights; without weights there is: {allowed}")
-        network = UNTRAINED_ENCODERS[architecture]()
-        return Encoder(network, num_dimensions=network.num_dimensions, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    if architecture in UNTRAINED_ENCODERS:
-        raise InputError(f"encoder {architecture!r}: expected weights: null; it has none to load, got {weights_path}")
-    allowed_names = torchvision.models.list_models(module=torchvision.models)
-    if architecture not in allowed_names:
-        raise InputError(f"encoder {architecture!r}: expected one of {', '.join(allowed_names)}")
-    network = torchvision.models.get_model(architecture, weights=None)
-    name, head, linear = find_head(network, architecture)
-    read_torchvision_weights(network, weights_path, architecture)
-    network.eval()
-    # What comes before the linear layer stays: a norm, dropout (nothing in evaluation mode), mostly nothing.
-    setattr(network, name, nn.Sequential(*head[: head.index(linear)]))
-    return Encoder(fuse_batch_norms(network), num_dimensions=linear.in_features, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def fuse_batch_norms(network: nn.Module) -> nn.Module:

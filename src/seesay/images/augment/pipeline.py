@@ -33,8 +33,8 @@ class Draws:
 
     `top` and `left` (0 .. 2 * crop_padding) place the crop's window in the padded image; `cutout_top` and `cutout_left`
     place the square to blank, which always lies wholly inside the image. `maps` (n, 3, 3) are all that changes shape,
-    crop and flip among it, where a crop and a flip are not all (`seesay.images.augment.geometry`); `colours` (n, 3) are the
-    factors of the colour jitter.
+    crop and flip among it, where a crop and a flip are not all (`seesay.images.augment.geometry`); `colours` (n, 3)
+    are the factors of the colour jitter.
     """
 
     top: Tensor

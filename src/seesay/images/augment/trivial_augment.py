@@ -78,7 +78,7 @@ def draw_operations(num_images: int, *, generator: torch.Generator) -> Operation
 
 
 def operation_maps(operations: Operations, *, image_size: int) -> Tensor:
-    """The geometric operations as maps (n, 3, 3) of `seesay.images.augment.geometry`, on the CPU; the others are identities.
+    """The geometric operations as maps (n, 3, 3) of `seesay.images.augment.geometry`, on the CPU; others: identities.
 
     Shears keep the top left corner, translations are by whole pixels, rotations turn counterclockwise.
     """
