@@ -1,4 +1,4 @@
-"""Caption one captioner's val and test images, test images shown in each other's place, and by nearest neighbours."""
+"""Caption val and test images with one captioner, test images with shuffled features, and by nearest neighbours."""
 
 from pathlib import Path
 
@@ -34,10 +34,10 @@ def main(cell: str, root: Path = Path()) -> None:
         log.dataset(checkpoint.dataset, digest=captions.digest, context="evaluation", source=captions.source)
         features_digest = file_digest(features_path / "index.json")
         log.dataset(features_path.name, digest=features_digest, context="features", source=features.index.weights)
-        said = caption_splits(captioner, captions, vocabulary, features, decoding, seed=seed, compute=compute)
-        log.measurement({"images_per_second": said.images_per_second})  # a time: never in the metrics file
+        captioned = caption_splits(captioner, captions, vocabulary, features, decoding, seed=seed, compute=compute)
+        log.measurement({"images_per_second": captioned.images_per_second})  # a time: not in the metrics file
         nearest, num_neighbours = caption_by_neighbours(captions, features)
-        predictions = {**said.predictions, "nearest_neighbour": nearest}
+        predictions = {**captioned.predictions, "nearest_neighbour": nearest}
         write_caption_predictions(paths.caption_predictions(cell), predictions)
         sizes = {f"{name}/num_captions": len(results) for name, results in predictions.items()}
         log.summary({**sizes, "nearest_neighbour/k": num_neighbours})

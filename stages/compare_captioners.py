@@ -1,4 +1,4 @@
-"""Put all captioners side by side: scores with intervals, floors and people, and what each says of the same images."""
+"""Compare all captioners: scores with intervals, floors, human captions, and captions of the same test images."""
 
 from pathlib import Path
 

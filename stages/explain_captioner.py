@@ -1,4 +1,4 @@
-"""Show what one captioner looks at while it says each word."""
+"""Compute and draw one captioner's attention at each word of its test captions."""
 
 from pathlib import Path
 

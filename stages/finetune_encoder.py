@@ -1,4 +1,4 @@
-"""Let the encoder of a captioner's features learn on, together with that captioner, from pixels."""
+"""Fine-tune the encoder of a captioner's features from pixels, together with that captioner."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,9 +39,9 @@ def main(cell: str, root: Path = Path()) -> None:
         digest = file_digest(paths.features(settings.features) / "index.json")
         log.dataset(index.weights.name, digest=digest, context="initial weights", source=index.weights)
         scratch, images = log.scratch, open_caption_images(captions, paths)
-        learned = len(captions.rows("train") + captions.rows("val"))  # these lie first: the test split is never seen
+        num_images = len(captions.rows("train") + captions.rows("val"))  # these come first; test images are not read
         batches = decoded_batches(
-            replace(images, records=images.records[:learned]),
+            replace(images, records=images.records[:num_images]),
             image_size=index.transform["image_size"],
             resize_size=index.transform["resize_size"],
             batch_size=settings.training.batch_size,
@@ -51,7 +51,7 @@ def main(cell: str, root: Path = Path()) -> None:
             trainable,
             captioner,
             captions,
-            PixelRows(scratch, learned, index.transform["image_size"], batches),
+            PixelRows(scratch, num_images, index.transform["image_size"], batches),
             vocabulary,
             settings,
             key=f"finetuned.{cell}",
@@ -68,12 +68,12 @@ def main(cell: str, root: Path = Path()) -> None:
             trainable.save(path)
             write_finetuned_origin(path, cell, index.weights, captions, **names, captioner=settings.captioner)
         log.summary(best.metrics)
-        log.measurement({"core_seconds": best.core_seconds})  # a time: never in the metrics file
+        log.measurement({"core_seconds": best.core_seconds})  # a time: not in the metrics file
         log.model(folder / path.name)
 
 
 def start_encoder(settings: FinetunedEncoder, index: FeaturesIndex, paths: Paths) -> TrainableEncoder:
-    """The encoder that made the features."""
+    """Return the encoder that extracted the features."""
     grid_size = None if index.grid_shape is None else round(index.grid_shape[1] ** 0.5)
     if (classifier := name_in(CLASSIFIERS, settings.encoder)) is not None:
         checkpoint = load_checkpoint(paths.classifier(classifier), kind="classifier")

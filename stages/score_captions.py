@@ -1,4 +1,4 @@
-"""Score one captioner's captions against the references, beside the floors it must clear."""
+"""Score one captioner's captions against the references, beside floors and human captions."""
 
 from pathlib import Path
 
@@ -30,9 +30,9 @@ def main(cell: str, root: Path = Path()) -> None:
     predictions = read_caption_predictions(paths.caption_predictions(cell), captions)
     with record_stage(root, STAGE, cell, params=settings, seed=seed) as log:
         log.dataset(dataset, digest=captions.digest, context="evaluation", source=captions.source)
-        seen = paths.data_report("extract_features", features)
-        weights = SourceNote.from_json(read_json(seen)["source"], where=seen)
-        log.dataset(features, digest=file_digest(seen), context="features", source=weights)
+        report = paths.data_report("extract_features", features)
+        weights = SourceNote.from_json(read_json(report)["source"], where=report)
+        log.dataset(features, digest=file_digest(report), context="features", source=weights)
         if note := why_no_meteor():
             print(note)
         with open_meteor() as meteor:

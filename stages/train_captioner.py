@@ -1,4 +1,4 @@
-"""Train one captioner on cached features: on captions of one dataset or two, or by reward."""
+"""Train one captioner on cached features, on the captions of one or two datasets, or by reward."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from seesay.captioning.data.records import read_caption_records
 from seesay.captioning.data.vocabulary import read_vocabulary
 from seesay.captioning.features.store import read_features
 from seesay.captioning.training.experiments import start_captioner
-from seesay.captioning.training.fit import DescribedImages, fit_captioner
+from seesay.captioning.training.fit import TrainingDataset, fit_captioner
 from seesay.captioning.training.reward import SampleReward, ValidationScore
 from seesay.compute import configure
 from seesay.core.files import file_digest
@@ -25,26 +25,26 @@ def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, f"captioners.{cell}.learning", CaptionerTraining)
     seed = read_section(root, "seed", int)
     paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
-    learned = {}
-    for dataset, seen in zip(settings.datasets, settings.features, strict=True):
+    training_data = {}
+    for dataset, name in zip(settings.datasets, settings.features, strict=True):
         captions = read_caption_records(paths.captions(dataset))
-        learned[seen] = DescribedImages(captions, read_features(paths.features(seen), captions))
+        training_data[name] = TrainingDataset(captions, read_features(paths.features(name), captions))
     vocabulary = read_vocabulary(paths.vocabulary(settings.vocabulary))
-    size = learned[settings.features[0]].features.num_dimensions
+    size = training_data[settings.features[0]].features.num_dimensions
     captioner = start_captioner(cell, settings, vocabulary, paths, feature_size=size, seed=seed)
     with record_stage(root, "train_captioner", cell, params=settings, seed=seed, compute=compute) as log:
-        for seen, (captions, features) in learned.items():
+        for name, (captions, features) in training_data.items():
             log.dataset(captions.name, digest=captions.digest, context="training", source=captions.source)
-            digest = file_digest(paths.features(seen) / "index.json")
-            log.dataset(seen, digest=digest, context="features", source=features.index.weights)
+            digest = file_digest(paths.features(name) / "index.json")
+            log.dataset(name, digest=digest, context="features", source=features.index.weights)
         if (parent := settings.parent) is not None:
             digest = file_digest(paths.captioner(parent))
             log.dataset(parent, digest=digest, context="initial weights", source=SourceNote(parent, ()))
-        datasets = [captions for captions, _ in learned.values()]
+        datasets = [captions for captions, _ in training_data.values()]
         by_reward = settings.self_critical is not None
         best, core_seconds = fit_captioner(
             captioner,
-            list(learned.values()),
+            list(training_data.values()),
             vocabulary,
             settings,
             score=ValidationScore(references_of(datasets[:1], "val"), vocabulary),
@@ -56,7 +56,7 @@ def main(cell: str, root: Path = Path()) -> None:
         )
         save_checkpoint(paths.captioner(cell), best)
         log.summary(best.metrics)
-        log.measurement({"core_seconds": core_seconds})  # a time: never in the metrics file
+        log.measurement({"core_seconds": core_seconds})  # a time: not in the metrics file
         log.model(paths.captioner(cell))
 
 

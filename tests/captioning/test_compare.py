@@ -1,8 +1,8 @@
 import pytest
 
 from seesay.captioning.compare import (
-    Captioned,
     ScoredCaption,
+    ScoredPredictions,
     captioner_row,
     compare_ranked,
     count_references,
@@ -61,7 +61,7 @@ def test_every_floor_is_one_row_per_dataset():
 
 
 def captioned(cell, values):
-    return Captioned(cell, {number: ScoredCaption("", value) for number, value in enumerate(values)}, {})
+    return ScoredPredictions(cell, {number: ScoredCaption("", value) for number, value in enumerate(values)}, {})
 
 
 def test_each_captioner_is_tested_against_the_next_in_the_ranking():

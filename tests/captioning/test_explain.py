@@ -7,12 +7,12 @@ from torch import nn
 
 from seesay.captioning.data.vocabulary import BOS, PAD, Vocabulary
 from seesay.captioning.explain import (
-    KeptAttention,
-    attend,
-    enlarged,
+    CaptionAttention,
+    compute_attention,
     entropy_bits,
     explain_captions,
     read_attention,
+    upsample,
     write_attention,
 )
 from seesay.compute import Compute
@@ -32,7 +32,7 @@ def at(place, num_places=49):
     [(0, (slice(0, 16), slice(0, 16))), (6, (slice(0, 16), slice(96, 112))), (42, (slice(96, 112), slice(0, 16)))],
 )
 def test_a_place_lights_its_own_part_of_the_image(place, where):
-    map_ = enlarged(at(place), 112)[0]
+    map_ = upsample(at(place), 112)[0]
     inside = map_[where]
     assert inside.min() > 0
     assert inside.sum() > 0.5
@@ -42,13 +42,13 @@ def test_a_place_lights_its_own_part_of_the_image(place, where):
 
 def test_enlarging_keeps_each_words_sum():
     weights = np.random.default_rng(0).dirichlet(np.ones(49), size=5) * np.array([[1.0], [1.0], [0.5], [1.0], [2.0]])
-    assert np.allclose(enlarged(weights, 112).sum(axis=(1, 2)), weights.sum(axis=1), atol=1e-12)
+    assert np.allclose(upsample(weights, 112).sum(axis=(1, 2)), weights.sum(axis=1), atol=1e-12)
 
 
 def test_enlarging_is_bilinear_between_the_centres_of_places():
     # A 2x2 grid on 4 pixels: centres at 0.5 and 2.5. Along an edge a place weighs 1, 3/4, 1/4, 0 in the four pixels;
     # a place's weight is shared by the 2x2 = 4 pixels it covers.
-    rows = enlarged(np.array([[1.0, 0.0, 0.0, 0.0]]), 4)[0] * 4
+    rows = upsample(np.array([[1.0, 0.0, 0.0, 0.0]]), 4)[0] * 4
     assert np.allclose(rows[0], [1, 0.75, 0.25, 0])
     assert np.allclose(rows[:, 0], [1, 0.75, 0.25, 0])
     assert np.isclose(rows[1, 1], 0.75 * 0.75)
@@ -74,7 +74,7 @@ class Echo(nn.Module):
 
 def test_each_word_is_paired_with_what_was_looked_at_before_it_was_said():
     grid = np.zeros((3, 9, 2), np.float16)
-    found = attend(Echo(), grid, [2, 0], [[5, 7, 4], [6]], batch_size=8, compute=CPU)
+    found = compute_attention(Echo(), grid, [2, 0], [[5, 7, 4], [6]], batch_size=8, compute=CPU)
     # The word 5 is said after <bos>, 7 after 5, 4 after 7.
     assert found[0].argmax(axis=1).tolist() == [BOS, 5, 7]
     assert found[1].argmax(axis=1).tolist() == [BOS]
@@ -82,7 +82,9 @@ def test_each_word_is_paired_with_what_was_looked_at_before_it_was_said():
 
 def test_captions_of_any_length_share_a_batch_and_an_empty_one_has_no_row():
     echo = Echo()
-    found = attend(echo, np.zeros((2, 9, 2), np.float16), [0, 1, 1], [[], [4, 5], [6]], batch_size=8, compute=CPU)
+    found = compute_attention(
+        echo, np.zeros((2, 9, 2), np.float16), [0, 1, 1], [[], [4, 5], [6]], batch_size=8, compute=CPU
+    )
     assert [len(one) for one in found] == [0, 2, 1]
     assert echo.shown.tolist() == [[BOS, PAD], [BOS, 4]]
 
@@ -94,28 +96,28 @@ class Unfinished(Echo):
 
 def test_attention_that_does_not_sum_to_one_is_refused():
     with pytest.raises(InputError, match="row 1 of the features: attention"):
-        attend(Unfinished(), np.zeros((2, 9, 2), np.float16), [1], [[4]], batch_size=8, compute=CPU)
+        compute_attention(Unfinished(), np.zeros((2, 9, 2), np.float16), [1], [[4]], batch_size=8, compute=CPU)
 
 
 def test_attention_is_read_as_it_was_written_word_by_word(tmp_path):
     weights = {7: np.eye(9, dtype=np.float16)[:2], 3: np.zeros((0, 9), np.float16), 5: np.eye(9, dtype=np.float16)[4:5]}
     words = {7: ("a", "dog"), 3: (), 5: ("grass",)}
-    write_attention(tmp_path / "x", KeptAttention("grid", 0.875, words, weights))
+    write_attention(tmp_path / "x", CaptionAttention("grid", 0.875, words, weights))
     read = read_attention(tmp_path / "x")
-    assert (read.looks_at, read.seen_share, dict(read.words)) == ("grid", 0.875, words)
+    assert (read.looks_at, read.crop_share, dict(read.words)) == ("grid", 0.875, words)
     for image_id, rows in weights.items():
         assert np.array_equal(read.weights[image_id], rows)
 
 
 def test_a_captioner_of_pooled_features_says_why_there_is_no_attention(tmp_path):
-    write_attention(tmp_path / "x", KeptAttention("pooled", 1.0, {}, {}))
+    write_attention(tmp_path / "x", CaptionAttention("pooled", 1.0, {}, {}))
     assert "pooled features" in (tmp_path / "x/attention.json").read_text()
     assert not (tmp_path / "x/weights.npy").exists()
     assert read_attention(tmp_path / "x").words == {}
 
 
 def test_weights_that_do_not_fit_the_words_are_refused_by_name(tmp_path):
-    write_attention(tmp_path / "x", KeptAttention("grid", 1.0, {1: ("a",)}, {1: np.ones((2, 9), np.float16)}))
+    write_attention(tmp_path / "x", CaptionAttention("grid", 1.0, {1: ("a",)}, {1: np.ones((2, 9), np.float16)}))
     with pytest.raises(InputError, match=r"weights\.npy: got \(2, 9\): expected 1 rows"):
         read_attention(tmp_path / "x")
 
@@ -148,7 +150,7 @@ def test_the_words_of_a_caption_have_a_row_each_under_its_image():
     assert dict(attention.words) == {10: ("a", "dog"), 11: ()}
     assert attention.weights[10].argmax(axis=1).tolist() == [BOS, VOCABULARY.encode(["a"])[0]]
     assert attention.weights[11].shape == (0, 9)
-    assert attention.seen_share == 56 / 64
+    assert attention.crop_share == 56 / 64
 
 
 def test_captions_of_another_vocabulary_are_refused_with_the_word():

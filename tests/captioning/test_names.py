@@ -1,6 +1,6 @@
 import pytest
 
-from seesay.captioning.tables import describe_decoding, describe_encoder, describe_learning, describe_sight
+from seesay.captioning.tables import describe_decoding, describe_encoder, describe_features, describe_training
 from seesay.params.captioning import Beam, DiverseBeam, Greedy, Nucleus
 from seesay.params.cross_checks import load_params
 
@@ -33,18 +33,18 @@ def test_features_of_ours_and_projected_ones_are_named_so(built_once):
     fetched, ours = features["flickr8k_mobilenet_v2"], features["flickr8k_resnet9"]
     assert describe_encoder(ours) == "our resnet9"
     assert describe_encoder(ours.model_copy(update={"encoder": "finetuned/tuned"})) == "fine-tuned tuned"
-    assert describe_sight(fetched, "grid") == "mobilenet_v2, 7×7 grid"
-    assert describe_sight(fetched, "pooled") == "mobilenet_v2, pooled"
+    assert describe_features(fetched, "grid") == "mobilenet_v2, 7×7 grid"
+    assert describe_features(fetched, "pooled") == "mobilenet_v2, pooled"
     views = {"views": features["flickr8k_views"].views}
-    assert describe_sight(fetched.model_copy(update=views), "grid") == "mobilenet_v2, 7×7 grid, 4 views"
+    assert describe_features(fetched.model_copy(update=views), "grid") == "mobilenet_v2, 7×7 grid, 4 views"
     assert describe_encoder(fetched.model_copy(update={"num_components": 256})) == "mobilenet_v2, PCA 256"
 
 
 def test_what_a_captioner_has_learned_from_is_said_in_its_phases(built_once):
     learning = load_params(built_once).captioners["lstm_flickr8k"].learning
-    assert describe_learning(learning) == "captions"
+    assert describe_training(learning) == "captions"
     both = learning.model_copy(update={"datasets": ("flickr8k", "coco2017")})
-    assert describe_learning(both) == "captions, also coco2017"
+    assert describe_training(both) == "captions, also coco2017"
     on = learning.model_copy(update={"start": "captioners/lstm"})
-    assert describe_learning(on) == "captions, on lstm"
-    assert describe_learning(on.model_copy(update={"self_critical": {"num_samples": 5}})) == "SCST on lstm"
+    assert describe_training(on) == "captions, on lstm"
+    assert describe_training(on.model_copy(update={"self_critical": {"num_samples": 5}})) == "SCST on lstm"

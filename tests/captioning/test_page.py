@@ -79,7 +79,7 @@ def test_every_picture_says_what_it_shows(page):
     alts = [attributes["alt"] for attributes in Elements(page).of("img")]
     assert all(len(alt) > 10 for alt in alts)
     looked = next(alt for alt in alts if "looked as it said" in alt)
-    assert "Spread of its attention, bits: " in looked
+    assert "Attention entropy, bits: " in looked
 
 
 def test_alternatives_come_with_their_log_probabilities(page):
@@ -102,13 +102,18 @@ def test_strips_that_do_not_fit_are_named_the_best_captioners_come_first(built_o
     paths = Paths(built_once)
     name = "flickr8k"
     whole = read_shared_cases(paths, [name], max_bytes=10**9)[0]
-    strips = [said.strip for case in whole.cases for said in case.said if said.strip_path]
+    strips = [caption.strip for case in whole.cases for caption in case.captions if caption.strip_path]
     assert all(strips)
     assert whole.left_out == []
     none = read_shared_cases(paths, [name], max_bytes=0)[0]
-    assert not any(said.strip for case in none.cases for said in case.said)
-    assert none.left_out == list(dict.fromkeys(said.cell for said in none.cases[0].said))
-    assert all((paths.root / said.strip_path).is_file() for case in none.cases for said in case.said if said.strip_path)
+    assert not any(caption.strip for case in none.cases for caption in case.captions)
+    assert none.left_out == list(dict.fromkeys(caption.cell for caption in none.cases[0].captions))
+    assert all(
+        (paths.root / caption.strip_path).is_file()
+        for case in none.cases
+        for caption in case.captions
+        if caption.strip_path
+    )
 
 
 def test_the_second_captioners_strips_wait_for_all_of_the_best_ones(full_workspace):
@@ -120,11 +125,11 @@ def test_the_second_captioners_strips_wait_for_all_of_the_best_ones(full_workspa
         case["captions"] = [case["captions"][0], {**case["captions"][0], "cell": "second"}]
     write_json(path, content)
     whole = read_shared_cases(paths, [name], max_bytes=10**9)[0]
-    of_best = sum(len(case.said[0].strip or "") for case in whole.cases)
+    of_best = sum(len(case.captions[0].strip or "") for case in whole.cases)
     text = sum(case_size(case) for case in whole.cases)
     tight = read_shared_cases(paths, [name], max_bytes=text + of_best)[0]
-    assert all(case.said[0].strip for case in tight.cases if case.said[0].strip_path)
-    assert not any(case.said[1].strip for case in tight.cases)
+    assert all(case.captions[0].strip for case in tight.cases if case.captions[0].strip_path)
+    assert not any(case.captions[1].strip for case in tight.cases)
     assert tight.left_out == ["second"]
 
 

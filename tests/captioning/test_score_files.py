@@ -72,7 +72,7 @@ def test_intervals_are_there_when_asked_for(files: Callable[..., tuple[Path, Pat
     ("results", "message"),
     [
         ([*RESULTS, {"image_id": 9, "caption": "a"}], r"results.json: entry 3: image 9 is not in .*refs.json"),
-        ([*RESULTS, RESULTS[0]], "results.json: entry 3: image 3 has a caption already"),
+        ([*RESULTS, RESULTS[0]], "results.json: entry 3: image 3 has two captions, expected one"),
         (RESULTS[:1], r"results.json: 2 \(image 7, 5\) of 3 images in .*refs.json have no caption"),
         ([], "results.json: expected a caption for each of 3 images, got an empty list"),
         ({"test": RESULTS}, "results.json: expected a list of {image_id, caption}, got dict"),
@@ -99,7 +99,7 @@ def test_results_that_do_not_fit_are_refused(
             {"images": [{"id": 1}], "annotations": [{"image_id": 2, "caption": "a"}]},
             "refs.json: annotations: entry 0: image 2 is not among the file's images",
         ),
-        ({"images": [{"id": 1}, {"id": 1}], "annotations": []}, "refs.json: images: image 1 is there twice"),
+        ({"images": [{"id": 1}, {"id": 1}], "annotations": []}, "refs.json: images: image 1 is listed twice"),
         ({"images": [{"id": True}], "annotations": []}, "refs.json: images: entry 0: id: got True"),
     ],
 )

@@ -15,9 +15,9 @@ from PIL import Image
 from seesay.autoencoding.figures.encoder_maps import draw_encoder_maps
 from seesay.autoencoding.figures.latents import choose_pairs, draw_interpolations, draw_latents, draw_neighbours
 from seesay.autoencoding.figures.reconstructions import draw_reconstructions
-from seesay.captioning.compare import Captioned, Comparison, ScoredCaption, floor_rows
+from seesay.captioning.compare import Comparison, ScoredCaption, ScoredPredictions, floor_rows
 from seesay.captioning.data.records import CaptionRecord, collect_records
-from seesay.captioning.explain import KeptAttention
+from seesay.captioning.explain import CaptionAttention
 from seesay.captioning.figures.attention import draw_attention_cases
 from seesay.captioning.figures.captions import draw_captions
 from seesay.captioning.figures.comparison import draw_captioner_comparison
@@ -181,7 +181,7 @@ def make_captioned(cell, captions):
             for rank, text in enumerate(texts)
         )
         chosen[record.image_id], alternatives[record.image_id] = ones[0], ones
-    return Captioned(cell, chosen, alternatives)
+    return ScoredPredictions(cell, chosen, alternatives)
 
 
 def make_attention(captioned):
@@ -193,7 +193,7 @@ def make_attention(captioned):
         for word in range(len(said)):
             rows[word, round(48 * word / len(said))] += 0.5
         weights[image_id] = rows.astype(np.float16)
-    return KeptAttention("grid", 1.0, words, weights)
+    return CaptionAttention("grid", 1.0, words, weights)
 
 
 def write_captioner_comparison(params, paths):

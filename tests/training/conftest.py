@@ -19,7 +19,7 @@ from seesay.captioning.data.vocabulary import Vocabulary, build_vocabulary
 from seesay.captioning.features.store import Features, FeaturesIndex
 from seesay.captioning.networks.base import Captioner
 from seesay.captioning.networks.registry import build_captioner
-from seesay.captioning.training.fit import DescribedImages, fit_captioner
+from seesay.captioning.training.fit import TrainingDataset, fit_captioner
 from seesay.captioning.training.reward import SampleReward, ValidationScore
 from seesay.compute import Compute, configure
 from seesay.core.settings import validate
@@ -242,7 +242,7 @@ class EightCaptions:
             "log": self.log,
             "resume": None,
         }
-        learned = others.pop("learned", [DescribedImages(self.captions, self.features)])
+        learned = others.pop("learned", [TrainingDataset(self.captions, self.features)])
         captioner = captioner or self.captioner(settings)
         return fit_captioner(captioner, learned, self.vocabulary, settings, **{**arguments, **others})[0]
 

@@ -1,4 +1,4 @@
-"""What does a captioner look at while it says each word? Its attention, taught with the caption itself."""
+"""Attention of a captioner at each word of its own captions, kept in a folder with the words."""
 
 from __future__ import annotations
 
@@ -20,87 +20,21 @@ from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.core.files import atomic_directory, read_json, write_json
 
+SCHEMA_VERSION = 1
+NO_ATTENTION = "This captioner uses pooled features: one vector per image, without attention to parts of it."
 
-@torch.inference_mode()
-def attend(
-    captioner: Captioner,
-    grid: np.ndarray,
-    rows: Sequence[int],
-    captions: Sequence[Sequence[int]],
-    *,
-    batch_size: int,
-    compute: Compute,
-) -> list[np.ndarray]:
-    """For each caption of T words its attention, float32 (T, L): row t is what is looked at as word t is said.
 
-    `captions` are the word ids of the images at `rows` of `grid` (N, L, D), without <bos> and <eos>; a caption without
-    a word gives an array of no rows. Raises `InputError` where weights are negative, not finite or do not sum to one.
+@dataclass(frozen=True)
+class CaptionAttention:
+    """`words` and attention `weights` (T, L), float16, by image id; both empty where `looks_at` is "pooled".
+
+    `crop_share` is the side of the encoder's centred square crop as a share of the image's shorter side.
     """
-    assert captioner.looks_at == "grid", "only a grid has places to look at"
-    assert len(rows) == len(captions), (len(rows), len(captions))
-    captioner.to(compute.device).eval()
-    num_places = grid.shape[1]
-    found = [np.zeros((0, num_places), np.float32)] * len(captions)
-    spoken = [number for number, caption in enumerate(captions) if caption]
-    spoken.sort(key=lambda number: len(captions[number]))  # little padding in a batch
-    for start in range(0, len(spoken), batch_size):
-        numbers = spoken[start : start + batch_size]
-        longest = max(len(captions[number]) for number in numbers)
-        tokens = torch.full((len(numbers), longest), PAD, dtype=torch.int64)
-        for place, number in enumerate(numbers):
-            before = [BOS, *captions[number][:-1]]  # what is known as each word is said
-            tokens[place, : len(before)] = torch.tensor(before)
-        seen = np.stack([grid[rows[number]] for number in numbers]).astype(np.float32)
-        weights = captioner.attention(torch.from_numpy(seen).to(compute.device), tokens.to(compute.device))
-        kept = weights.float().cpu().numpy()
-        assert kept.shape == (len(numbers), longest, num_places), kept.shape
-        for place, number in enumerate(numbers):
-            found[number] = _checked(kept[place, : len(captions[number])], rows[number])
-    return found
 
-
-def _checked(weights: np.ndarray, row: int) -> np.ndarray:
-    sums = weights.sum(axis=1)
-    if not np.isfinite(weights).all() or (weights < 0).any() or np.abs(sums - 1).max() > 1e-3:
-        raise InputError(f"row {row} of the features: attention: expected shares that sum to one, got sums {sums[:5]}")
-    return weights
-
-
-def grid_side(num_places: int) -> int:
-    """Places a side of a square grid; `num_places` of a captioner's features is always a square."""
-    side = math.isqrt(num_places)
-    assert side * side == num_places, num_places
-    return side
-
-
-def enlarged(weights: np.ndarray, side: int) -> np.ndarray:
-    """Attention (T, L) of T words over a square grid's places, in rows from the top left, as maps (T, side, side).
-
-    Bilinear between the places' centres. Each map sums to what its word's weights sum to; exactly so where `side` is a
-    multiple of the grid's, which it must be.
-    """
-    grid = grid_side(weights.shape[1])
-    assert side % grid == 0, (side, grid)
-    spread = _linear(grid, side)
-    squares = weights.astype(np.float64).reshape(-1, grid, grid)
-    maps: np.ndarray = np.einsum("yi,tij,xj->tyx", spread, squares, spread) * (grid / side) ** 2
-    return maps
-
-
-def entropy_bits(weights: np.ndarray) -> np.ndarray:
-    """Shannon entropy of each word's attention, float64 (T,): 0 for one place alone, log2(L) for all places alike."""
-    shares = weights.astype(np.float64)
-    shares = shares / shares.sum(axis=1, keepdims=True)
-    logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)
-    bits: np.ndarray = -(shares * logs).sum(axis=1)
-    return bits + 0.0  # not -0.0
-
-
-def _linear(grid: int, side: int) -> np.ndarray:
-    """(side, grid): how much each of the places is in each pixel along one edge; rows sum to one."""
-    centres = np.clip((np.arange(side) + 0.5) * grid / side - 0.5, 0, grid - 1)
-    weights: np.ndarray = np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(grid)))
-    return weights
+    looks_at: str
+    crop_share: float
+    words: Mapping[int, tuple[str, ...]]
+    weights: Mapping[int, np.ndarray]
 
 
 def explain_captions(
@@ -112,18 +46,18 @@ def explain_captions(
     *,
     batch_size: int,
     compute: Compute,
-) -> KeptAttention:
-    """The captioner's attention as it says its own test captions, `{"image_id", "caption"}` in the records' order.
+) -> CaptionAttention:
+    """Return the captioner's attention at each word of its own test captions.
 
-    A captioner that looks at pooled features has none. Raises `InputError` for a word that the vocabulary lacks: then
-    the captions are not this captioner's.
+    `predictions` are `{"image_id", "caption"}` in the records' order. A captioner on pooled features has no attention.
+    Raises `InputError` for a word that the vocabulary lacks: then another captioner made the captions.
     """
     transform = features.index.transform
-    seen_share = transform["image_size"] / transform["resize_size"]
+    crop_share = transform["image_size"] / transform["resize_size"]
     if captioner.looks_at != "grid":
-        return KeptAttention(captioner.looks_at, seen_share, {}, {})
+        return CaptionAttention(captioner.looks_at, crop_share, {}, {})
     words = {int(one["image_id"]): tuple(str(one["caption"]).split()) for one in predictions}
-    ids = {image_id: vocabulary.encode(said) for image_id, said in words.items()}
+    ids = {image_id: vocabulary.encode(caption) for image_id, caption in words.items()}
     for image_id, tokens in ids.items():
         if UNK in tokens:
             unknown = words[image_id][tokens.index(UNK)]
@@ -131,7 +65,7 @@ def explain_captions(
                 f"captions of {captions.name}: image {image_id}: {unknown!r} is not in the captioner's vocabulary: "
                 "run caption_images again"
             )
-    weights = attend(
+    weights = compute_attention(
         captioner,
         features.seen("grid"),
         captions.rows("test"),
@@ -139,32 +73,84 @@ def explain_captions(
         batch_size=batch_size,
         compute=compute,
     )
-    return KeptAttention("grid", seen_share, words, dict(zip(ids, weights, strict=True)))
+    return CaptionAttention("grid", crop_share, words, dict(zip(ids, weights, strict=True)))
 
 
-SCHEMA_VERSION = 1
-NO_PLACES = "This captioner looks at pooled features: one vector an image, in which no place can be told from another."
+@torch.inference_mode()
+def compute_attention(
+    captioner: Captioner,
+    grid: np.ndarray,
+    rows: Sequence[int],
+    captions: Sequence[Sequence[int]],
+    *,
+    batch_size: int,
+    compute: Compute,
+) -> list[np.ndarray]:
+    """Return the attention weights, float32 (T, L), of each caption of T words, by teacher forcing.
 
-
-@dataclass(frozen=True)
-class KeptAttention:
-    """`words` and `weights` (T, L), float16, by image id; both empty where `looks_at` is "pooled".
-
-    `seen_share` is how much of the shorter side the encoder saw: it crops a centred square.
+    Row t has the weights at word t. `captions` are the word ids of the images at `rows` of `grid` (N, L, D), without
+    <bos> and <eos>; an empty caption has an array without rows. Raises `InputError` where weights are negative, not
+    finite or do not sum to one.
     """
+    assert captioner.looks_at == "grid", "only captioners on grid features have attention"
+    assert len(rows) == len(captions), (len(rows), len(captions))
+    captioner.to(compute.device).eval()
+    num_positions = grid.shape[1]
+    attention = [np.zeros((0, num_positions), np.float32)] * len(captions)
+    not_empty = [number for number, caption in enumerate(captions) if caption]
+    not_empty.sort(key=lambda number: len(captions[number]))  # little padding in a batch
+    for start in range(0, len(not_empty), batch_size):
+        numbers = not_empty[start : start + batch_size]
+        longest = max(len(captions[number]) for number in numbers)
+        tokens = torch.full((len(numbers), longest), PAD, dtype=torch.int64)
+        for row, number in enumerate(numbers):
+            inputs = [BOS, *captions[number][:-1]]  # the token before each word
+            tokens[row, : len(inputs)] = torch.tensor(inputs)
+        batch = np.stack([grid[rows[number]] for number in numbers]).astype(np.float32)
+        weights = captioner.attention(torch.from_numpy(batch).to(compute.device), tokens.to(compute.device))
+        array = weights.float().cpu().numpy()
+        assert array.shape == (len(numbers), longest, num_positions), array.shape
+        for row, number in enumerate(numbers):
+            attention[number] = _checked(array[row, : len(captions[number])], rows[number])
+    return attention
 
-    looks_at: str
-    seen_share: float
-    words: Mapping[int, tuple[str, ...]]
-    weights: Mapping[int, np.ndarray]
+
+def entropy_bits(weights: np.ndarray) -> np.ndarray:
+    """Return the Shannon entropy of each word's attention, float64 (T,): 0 on one position, log2(L) if uniform."""
+    shares = weights.astype(np.float64)
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)
+    bits: np.ndarray = -(shares * logs).sum(axis=1)
+    return bits + 0.0  # not -0.0
 
 
-def write_attention(folder: Path, attention: KeptAttention) -> None:
-    """Writes `attention.json` and, where there are places to look at, `weights.npy`; all or nothing."""
+def grid_side(num_positions: int) -> int:
+    """Return the positions per side of a square grid; the grid of a captioner's features is always a square."""
+    side = math.isqrt(num_positions)
+    assert side * side == num_positions, num_positions
+    return side
+
+
+def upsample(weights: np.ndarray, side: int) -> np.ndarray:
+    """Return maps (T, side, side) of the attention (T, L) of T words over a square grid, in rows from the top left.
+
+    Bilinear between the centres of the positions. Each map has the sum of its word's weights; exactly so where `side`
+    is a multiple of the grid's side, which it must be.
+    """
+    grid = grid_side(weights.shape[1])
+    assert side % grid == 0, (side, grid)
+    interpolation = _linear_interpolation(grid, side)
+    squares = weights.astype(np.float64).reshape(-1, grid, grid)
+    maps: np.ndarray = np.einsum("yi,tij,xj->tyx", interpolation, squares, interpolation) * (grid / side) ** 2
+    return maps
+
+
+def write_attention(folder: Path, attention: CaptionAttention) -> None:
+    """Write `attention.json` and, for grid features, `weights.npy`; all or nothing."""
     image_ids = sorted(attention.words)
     images = [{"image_id": image_id, "words": list(attention.words[image_id])} for image_id in image_ids]
     content: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "looks_at": attention.looks_at, "images": images}
-    content |= {"seen_share": attention.seen_share, "note": "" if attention.looks_at == "grid" else NO_PLACES}
+    content |= {"seen_share": attention.crop_share, "note": "" if attention.looks_at == "grid" else NO_ATTENTION}
     with atomic_directory(folder) as new:
         if images:
             rows = [attention.weights[image_id] for image_id in image_ids]
@@ -172,8 +158,8 @@ def write_attention(folder: Path, attention: KeptAttention) -> None:
         write_json(new / "attention.json", content)
 
 
-def read_attention(folder: Path) -> KeptAttention:
-    """What `write_attention` wrote; raises `InputError` where a file is missing, damaged or does not fit the other."""
+def read_attention(folder: Path) -> CaptionAttention:
+    """Read what `write_attention` wrote; raises `InputError` where a file is missing, damaged or of another run."""
     path = folder / "attention.json"
     content = read_json(path)
     advice = "run explain_captioner again"
@@ -183,8 +169,22 @@ def read_attention(folder: Path) -> KeptAttention:
     weights: dict[int, np.ndarray] = {}
     if words:
         rows = read_array(folder / "weights.npy", mmap=True)
-        ends = np.cumsum([len(said) for said in words.values()])
+        ends = np.cumsum([len(caption) for caption in words.values()])
         if rows.ndim != 2 or len(rows) != ends[-1]:
             raise InputError(f"{folder / 'weights.npy'}: got {rows.shape}: expected {ends[-1]} rows; {advice}")
         weights = dict(zip(words, np.split(rows, ends[:-1]), strict=True))
-    return KeptAttention(str(content["looks_at"]), float(content["seen_share"]), words, weights)
+    return CaptionAttention(str(content["looks_at"]), float(content["seen_share"]), words, weights)
+
+
+def _checked(weights: np.ndarray, row: int) -> np.ndarray:
+    sums = weights.sum(axis=1)
+    if not np.isfinite(weights).all() or (weights < 0).any() or np.abs(sums - 1).max() > 1e-3:
+        raise InputError(f"row {row} of the features: attention: expected shares that sum to one, got sums {sums[:5]}")
+    return weights
+
+
+def _linear_interpolation(grid: int, side: int) -> np.ndarray:
+    """Return the share (side, grid) of each grid position in each pixel along one edge; rows sum to one."""
+    centres = np.clip((np.arange(side) + 0.5) * grid / side - 0.5, 0, grid - 1)
+    weights: np.ndarray = np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(grid)))
+    return weights

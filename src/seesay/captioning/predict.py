@@ -1,4 +1,4 @@
-"""What a captioner says about the images of val and test, and about test images it is shown in each other's place."""
+"""Captions of the val and test images by a captioner, by a captioner with shuffled features, and by neighbours."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Said:
-    """The captions of each set, and how many images were captioned a second."""
+class CaptionedSplits:
+    """The predictions of each set, and the number of images captioned per second."""
 
     predictions: dict[str, list[Prediction]]
     images_per_second: float
@@ -43,35 +43,38 @@ def caption_splits(
     *,
     seed: int,
     compute: Compute,
-) -> Said:
-    """The captions of each image, in the order of the records, for "val", "test" and "test_shuffled".
+) -> CaptionedSplits:
+    """Caption each image, in the order of the records, for the sets "val", "test" and "test_shuffled".
 
-    Those of "val" and "test" have `alternatives`, all captions found, best first. In "test_shuffled" every test image
-    is captioned from the features of another one: what a captioner still scores there it owes to knowing captions, not
-    to seeing. Raises `InputError` for a test split of one image.
+    Those of "val" and "test" have `alternatives`: all captions that decoding returns, best first. In "test_shuffled"
+    every test image is captioned from the features of another one; a captioner's score there comes from its knowledge
+    of captions, not from the image. Raises `InputError` for a test split of one image.
     """
     assert captioner.vocabulary_size == len(vocabulary), "the captioner was built for another vocabulary"
     captioner.to(compute.device)
     val, test = (_rows(captions, split) for split in ("val", "test"))
     if len(test) < 2:
         raise InputError(f"captions of {captions.name}: expected two test images or more to shuffle, got {len(test)}")
-    seen = {"val": (val, val), "test": (test, test), "test_shuffled": (test, test[derangement(len(test), seed=seed)])}
+    sets = {"val": (val, val), "test": (test, test), "test_shuffled": (test, test[derangement(len(test), seed=seed)])}
     predictions: dict[str, list[Prediction]] = {}
     started = time.perf_counter()
-    for name, (shown_as, rows) in seen.items():
-        decoded = decode_rows(captioner, features, rows, decoding, seed=seed, compute=compute)
+    for name, (captioned_rows, feature_rows) in sets.items():
+        decoded = decode_rows(captioner, features, feature_rows, decoding, seed=seed, compute=compute)
         predictions[name] = [
             _prediction(
                 captions.records[row].image_id, candidates, vocabulary, with_alternatives=name in ("val", "test")
             )
-            for row, candidates in zip(shown_as.tolist(), decoded, strict=True)
+            for row, candidates in zip(captioned_rows.tolist(), decoded, strict=True)
         ]
     num_captioned = sum(map(len, predictions.values()))
-    return Said(predictions, num_captioned / (time.perf_counter() - started))
+    return CaptionedSplits(predictions, num_captioned / (time.perf_counter() - started))
 
 
 def caption_by_neighbours(captions: CaptionRecords, features: Features) -> tuple[list[Prediction], int]:
-    """Test images captioned as the training images most alike in pooled features are, and of how many (see there)."""
+    """Caption each test image by the captions of the training images nearest in pooled features.
+
+    Returns the captions and the number of neighbours; see `borrow_captions`.
+    """
     train, val, test = (_rows(captions, split) for split in ("train", "val", "test"))
     tokens = [[tokenize(caption) for caption in record.captions] for record in captions.records]
     borrowed = borrow_captions(features.pooled, train, val, test, tokens)
@@ -83,7 +86,7 @@ def caption_by_neighbours(captions: CaptionRecords, features: Features) -> tuple
 
 
 def derangement(num_items: int, *, seed: int) -> Rows:
-    """A random permutation of two or more items that leaves none in its place: one cycle through all of them."""
+    """Return a random permutation of two or more items without fixed points: one cycle through all of them."""
     assert num_items > 1
     cycle = numpy_generator(seed, "derangement").permutation(num_items)
     shuffled = np.empty(num_items, dtype=np.int64)
@@ -94,10 +97,10 @@ def derangement(num_items: int, *, seed: int) -> Rows:
 def decode_rows(
     captioner: Captioner, features: Features, rows: Rows, decoding: Decoding, *, seed: int, compute: Compute
 ) -> list[list[Decoded]]:
-    """What `captioner` says of those rows of `features`, in their order: of each image its captions, best first."""
-    shown = torch.from_numpy(np.asarray(features.seen(captioner.looks_at)[rows])).to(compute.device)
+    """Return the captions of each of these rows of `features`, in their order, best first."""
+    inputs = torch.from_numpy(np.asarray(features.seen(captioner.looks_at)[rows])).to(compute.device)
     with compute.autocast():
-        return decode(captioner, shown, decoding, seed=seed)
+        return decode(captioner, inputs, decoding, seed=seed)
 
 
 def _rows(captions: CaptionRecords, split: str) -> Rows:

@@ -1,4 +1,4 @@
-"""How predicted captions are kept: COCO's results format, one list per set of images."""
+"""The file of predicted captions: COCO's results format, one list per set of images."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_json
 
 SPLIT_OF_SET = {"val": "val", "test": "test", "test_shuffled": "test", "nearest_neighbour": "test"}
-"""The sets there are, and the split whose images each has; `test_shuffled` saw another test image's features, and
-`nearest_neighbour` has captions that people gave to the training images most alike."""
+"""The sets, and the split of the images of each. `test_shuffled` is captioned from another test image's features;
+`nearest_neighbour` has human captions of the nearest training images."""
 
 
 class Alternative(TypedDict):
-    """A caption found for an image, and its log-probability."""
+    """A caption that decoding returned for an image, and its log-probability."""
 
     caption: str
     log_probability: float
 
 
 class Prediction(TypedDict):
-    """One caption of one image. "" is a captioner that ended at once; it scores 0.
+    """One caption of one image; "" where the captioner ended at once, which scores 0.
 
-    `alternatives`, where there are any, are all captions found, best first: the first is the caption itself.
+    `alternatives`, if present, are all captions that decoding returned, best first: the first is the caption itself.
     """
 
     image_id: int
@@ -37,7 +37,7 @@ Predictions = Mapping[str, Sequence[Prediction]]
 
 
 def write_caption_predictions(path: Path, predictions: Predictions) -> None:
-    """Writes the sets' results, each ordered by image id."""
+    """Write the sets of predictions, each ordered by image id."""
     assert set(predictions) == set(SPLIT_OF_SET), sorted(predictions)
     ordered = {
         name: sorted(results, key=lambda prediction: prediction["image_id"]) for name, results in predictions.items()
@@ -46,10 +46,10 @@ def write_caption_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def read_caption_predictions(path: Path, captions: CaptionRecords) -> dict[str, list[Prediction]]:
-    """The predictions in `path`, each set in the order of the dataset's records.
+    """Read the predictions in `path`, each set in the order of the dataset's records.
 
-    Raises `InputError` naming the set and the image where one is missing, unknown, there twice, without a caption
-    or with alternatives of which the first is not the caption.
+    Raises `InputError` naming the set and the image for an image that is missing, unknown or repeated, has no caption,
+    or has alternatives of which the first is not the caption.
     """
     content = read_json(path)
     if not isinstance(content, Mapping) or set(content) != set(SPLIT_OF_SET):
@@ -63,7 +63,7 @@ def read_caption_predictions(path: Path, captions: CaptionRecords) -> dict[str, 
 def _checked(results: object, image_ids: Sequence[int], where: str) -> list[Prediction]:
     if not isinstance(results, list) or not results:
         raise InputError(f"{where}: expected a list with one caption for each of {len(image_ids)} images, got none")
-    found: dict[int, Prediction] = {}
+    checked: dict[int, Prediction] = {}
     known = set(image_ids)
     for position, entry in enumerate(results):
         if not isinstance(entry, Mapping) or type(entry.get("image_id")) is not int:
@@ -73,28 +73,30 @@ def _checked(results: object, image_ids: Sequence[int], where: str) -> list[Pred
             raise InputError(f"{where}: image {image_id}: caption: got {caption!r}: expected text")
         if image_id not in known:
             raise InputError(f"{where}: image {image_id} is not in this split of the dataset")
-        if image_id in found:
+        if image_id in checked:
             raise InputError(f"{where}: image {image_id} has two captions, expected one")
-        found[image_id] = {"image_id": image_id, "caption": caption}
+        checked[image_id] = {"image_id": image_id, "caption": caption}
         if "alternatives" in entry:
-            found[image_id]["alternatives"] = _alternatives(entry, f"{where}: image {image_id}: alternatives")
-    missing = [image_id for image_id in image_ids if image_id not in found]
+            checked[image_id]["alternatives"] = _alternatives(entry, f"{where}: image {image_id}: alternatives")
+    missing = [image_id for image_id in image_ids if image_id not in checked]
     if missing:
         listed = ", ".join(map(str, missing[:5]))
         raise InputError(f"{where}: {len(missing)} of {len(image_ids)} images have no caption: {listed}")
-    return [found[image_id] for image_id in image_ids]
+    return [checked[image_id] for image_id in image_ids]
 
 
 def _alternatives(entry: Mapping[str, Any], where: str) -> list[Alternative]:
     given = entry["alternatives"]
     if not isinstance(given, list) or not given:
         raise InputError(f"{where}: got {str(given)[:80]}: expected a list of {{caption, log_probability}}")
-    checked: list[Alternative] = []
+    alternatives: list[Alternative] = []
     for position, one in enumerate(given):
         caption, value = (one.get("caption"), one.get("log_probability")) if isinstance(one, Mapping) else (None, None)
         if not isinstance(caption, str) or isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{where}: entry {position}: got {str(one)[:80]}: expected {{caption, log_probability}}")
-        checked.append({"caption": caption, "log_probability": float(value)})
-    if checked[0]["caption"] != entry["caption"]:
-        raise InputError(f"{where}: entry 0: got {checked[0]['caption']!r}: expected the caption, {entry['caption']!r}")
-    return checked
+        alternatives.append({"caption": caption, "log_probability": float(value)})
+    if alternatives[0]["caption"] != entry["caption"]:
+        raise InputError(
+            f"{where}: entry 0: got {alternatives[0]['caption']!r}: expected the caption, {entry['caption']!r}"
+        )
+    return alternatives

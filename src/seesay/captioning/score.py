@@ -1,4 +1,4 @@
-"""How good predicted captions are, beside captions that look at no image and captions people wrote."""
+"""Scores of predicted captions, beside baselines that ignore the image (floors) and human captions."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Captions = Sequence[list[str]]
 References = Sequence[Sequence[list[str]]]
 
 PREDICTED = {"test": "test", "val": "val", "test_shuffled": "test_shuffled", "floor_nearest": "nearest_neighbour"}
-"""Scored sets that are in the predictions file, and what each is called there."""
+"""Name in the predictions file of each scored set that is there."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """`sets`: for each set of captions its metrics; `images`: the scores of each test image's prediction, in the order
-    of `image_ids`.
+    """Metrics by set of captions (`sets`), and the scores of each test image's prediction, by `image_ids` (`images`).
 
-    Sets: the predictions' (`test`, `val`, `test_shuffled`, and `floor_nearest` where it is there); `floor_constant`,
-    `floor_random` on test; and, where every test image has at least two references, `human`, the first reference of
-    each scored against its others, and `test_like_human`, the predictions scored against those same others, which is
-    the fairer comparison: with fewer references scores are lower. `num_references` says how many an image has.
+    The sets are those of the predictions (`test`, `val`, `test_shuffled`, and `floor_nearest` if present), and
+    `floor_constant` and `floor_random` on test. Where every test image has at least two references there are two more:
+    `human`, the first reference of each image scored against its others, and `test_like_human`, the predictions scored
+    against the same others. That is the fairer comparison, since fewer references give lower scores. The metric
+    `num_references` is the mean number of references per image.
     """
 
     sets: Mapping[str, Mapping[str, float]]
@@ -43,15 +43,15 @@ class Scores:
 
     @property
     def per_image(self) -> dict[int, float]:
-        """CIDEr-D of each test image's prediction, by image id."""
+        """Return the CIDEr-D of each test image's prediction, by image id."""
         return dict(zip(self.image_ids, self.images.cider_d.tolist(), strict=True))
 
     def metrics(self) -> dict[str, float]:
-        """Flat: `test/cider_d`, `floor_random/bleu4`; fractions, CIDEr-D 1.0 being "100" in papers."""
+        """Return flat metrics, `test/cider_d`, `floor_random/bleu4`, as fractions: CIDEr-D 1.0 is "100" in papers."""
         return {f"{name}/{metric}": value for name, values in self.sets.items() for metric, value in values.items()}
 
     def table(self) -> str:
-        """CSV: a row per set, a column per metric."""
+        """Return CSV with a row per set and a column per metric."""
         text = io.StringIO()
         columns = list(dict.fromkeys(column for values in self.sets.values() for column in values))
         writer = csv.writer(text, lineterminator="\n")
@@ -69,31 +69,31 @@ def score_all(
     seed: int,
     meteor: LineProcess | None = None,
 ) -> Scores:
-    """Scores each set of `predictions` and the floors; every caption goes through one tokenizer.
+    """Score each set of `predictions`, the floors and human captions; one tokenizer serves them all.
 
-    `seed` draws the random training captions and the embedding's pairs, `evaluation` says how intervals are drawn;
-    `meteor` is METEOR's process (`open_meteor`), None leaves `meteor_java` out. Each set must have one caption for each
-    image of its split (`read_caption_predictions` sees to it).
+    `seed` decides the random training captions and the embedding's pairs, `evaluation` the bootstrap of intervals.
+    `meteor` is METEOR's process (`open_meteor`); without it there is no `meteor_java`. Each set must have one caption
+    for each image of its split, as `read_caption_predictions` checks.
     """
     training = [tokenize(caption) for record in captions.of("train") for caption in record.captions]
     embedding = CaptionEmbedding(training, seed=seed)
     records = {split: captions.of(split) for split in ("val", "test")}
-    judges = {
-        split: Judge(
+    scorers = {
+        split: SplitScorer(
             [_references(record) for record in records[split]], training_captions(training), embedding, evaluation, seed
         )
         for split in records
     }
-    test = judges["test"]
+    test = scorers["test"]
     tokens = {
-        name: (SPLIT_OF_SET[kept], _tokens(predictions, kept, records[SPLIT_OF_SET[kept]]))
-        for name, kept in PREDICTED.items()
-        if kept in predictions
+        name: (SPLIT_OF_SET[stored], _tokens(predictions, stored, records[SPLIT_OF_SET[stored]]))
+        for name, stored in PREDICTED.items()
+        if stored in predictions
     }
     images = score_images(tokens["test"][1], test.references, test.cider)
-    sets = {name: judges[split].score(of_set) for name, (split, of_set) in tokens.items()}
+    sets = {name: scorers[split].score(of_set) for name, (split, of_set) in tokens.items()}
     num_images = len(records["test"])
-    constant = best_constant_caption(training, judges["val"].cider)
+    constant = best_constant_caption(training, scorers["val"].cider)
     sets["floor_constant"] = test.score([constant] * num_images)
     sets["floor_random"] = test.score(random_captions(training, num_images=num_images, seed=seed))
     if all(len(of_image) >= 2 for of_image in test.references):
@@ -106,15 +106,15 @@ def score_all(
     if meteor is not None:
         for name in ("test", "val"):
             split, of_set = tokens[name]
-            sets[name]["meteor_java"], _ = meteor_java(of_set, judges[split].references, process=meteor)
+            sets[name]["meteor_java"], _ = meteor_java(of_set, scorers[split].references, process=meteor)
     return Scores(sets, [record.image_id for record in records["test"]], " ".join(constant), images)
 
 
 @dataclass(frozen=True)
-class Judge:
-    """One split's references, made ready once for any number of sets of captions.
+class SplitScorer:
+    """Scorer of any number of sets of captions against the references of one split, prepared once.
 
-    `seed` draws the pairs of `embedding_cosine_random`.
+    `seed` decides the pairs of `embedding_cosine_random`.
     """
 
     references: References
@@ -129,13 +129,13 @@ class Judge:
         object.__setattr__(self, "cider", CiderReferences(self.references))
         object.__setattr__(self, "embedded", EmbeddedReferences(self.embedding, self.references))
 
-    def without_first(self) -> Judge:
-        """The same without each image's first reference."""
+    def without_first(self) -> SplitScorer:
+        """Return a scorer without each image's first reference."""
         others = [of_image[1:] for of_image in self.references]
-        return Judge(others, self.training, self.embedding, self.evaluation, self.seed)
+        return SplitScorer(others, self.training, self.embedding, self.evaluation, self.seed)
 
     def score(self, tokens: Captions) -> dict[str, float]:
-        """All metrics of a set with a caption for each image, see the modules they come from."""
+        """Return all metrics of a set with one caption per image."""
         images = score_images(tokens, self.references, self.cider)
         resamples, seed = self.evaluation.bootstrap_resamples, self.evaluation.bootstrap_seed
         return {

@@ -1,4 +1,4 @@
-"""How good are any captions in COCO's results format against any references in COCO's annotation format?"""
+"""Scores of any captions in COCO's results format against any references in COCO's annotation format."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from seesay.captioning.metrics.java import meteor_java, open_meteor, spice_comma
 from seesay.core.errors import InputError
 from seesay.core.files import read_json
 
-_SHOWN = 5
-"""Image ids named in a message."""
+_MAX_LISTED = 5  # image ids in a message
 
 
 @dataclass(frozen=True)
-class Scored:
-    """`metrics`: flat, fractions (CIDEr-D 1.0 is "100" in papers); over `num_images` images."""
+class FileScores:
+    """Flat metrics of `num_images` captions, as fractions: CIDEr-D 1.0 is "100" in papers."""
 
     references: Path
     predictions: Path
@@ -42,7 +41,7 @@ class Scored:
         }
 
     def table(self) -> str:
-        """A line per metric, an interval beside its value."""
+        """Return text with a line per metric, its interval beside the value."""
         head = f"{self.predictions.name} against {self.references.name}: {self.num_images} images, "
         lines = [f"{head}{self.num_references} references"]
         for name, value in self.metrics.items():
@@ -63,36 +62,36 @@ def score_files(
     seed: int,
     with_meteor: bool,
     spice_dir: Path | None,
-) -> Scored:
-    """Scores the results in `predictions`: BLEU-1..4, ROUGE-L, CIDEr-D, lengths and diversity.
+) -> FileScores:
+    """Score the results in `predictions`: BLEU-1..4, ROUGE-L, CIDEr-D, lengths and diversity.
 
-    `resamples` adds 95 % intervals over that many resamples of the images, drawn with `seed`; `with_meteor` adds
-    `meteor_java` where it can be had, `spice_dir` adds `spice_java` from the files in it. Raises `InputError` naming
-    file and image where the two do not fit or are not of these formats.
+    `resamples` adds 95 % intervals from that many bootstrap resamples of the images, with `seed`. `with_meteor` adds
+    `meteor_java` where METEOR is available; `spice_dir` adds `spice_java`, with SPICE's files in that folder. Raises
+    `InputError` naming file and image where the files do not fit together or have another format.
     """
     captions = read_references(references)
-    found = read_results(predictions, captions, references=references)
+    results = read_results(predictions, captions, references=references)
     command = None if spice_dir is None else spice_command(spice_dir)
     image_ids = sorted(captions)
-    of_images = [[tokenize(caption) for caption in captions[image_id]] for image_id in image_ids]
-    tokens = [tokenize(found[image_id]) for image_id in image_ids]
-    images = score_images(tokens, of_images, CiderReferences(of_images))
+    image_references = [[tokenize(caption) for caption in captions[image_id]] for image_id in image_ids]
+    tokens = [tokenize(results[image_id]) for image_id in image_ids]
+    images = score_images(tokens, image_references, CiderReferences(image_references))
     metrics = corpus_scores(images)
     if resamples is not None:
         metrics |= bootstrap_intervals(images, resamples=resamples, seed=seed)
     if with_meteor:
         with open_meteor() as meteor:
             if meteor is not None:
-                metrics["meteor_java"], _ = meteor_java(tokens, of_images, process=meteor)
+                metrics["meteor_java"], _ = meteor_java(tokens, image_references, process=meteor)
     if command is not None:
-        texts = [[" ".join(reference) for reference in of_image] for of_image in of_images]
+        texts = [[" ".join(reference) for reference in of_image] for of_image in image_references]
         metrics["spice_java"] = float(np.nanmean(spice_java([" ".join(t) for t in tokens], texts, command=command)))
-    metrics |= {**lengths(tokens, of_images), **diversity(tokens)}
-    return Scored(references, predictions, len(image_ids), sum(map(len, of_images)), metrics)
+    metrics |= {**lengths(tokens, image_references), **diversity(tokens)}
+    return FileScores(references, predictions, len(image_ids), sum(map(len, image_references)), metrics)
 
 
 def read_references(path: Path) -> dict[int, list[str]]:
-    """The captions of each image in an annotation file, an object with the lists `images` and `annotations`."""
+    """Read the captions of each image in an annotation file, an object with the lists `images` and `annotations`."""
     content = read_json(path)
     if not isinstance(content, Mapping) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations")
@@ -102,7 +101,7 @@ def read_references(path: Path) -> dict[int, list[str]]:
     for position, image in enumerate(content["images"]):
         image_id = _value(image, "id", int, f"{path}: images: entry {position}")
         if image_id in captions:
-            raise InputError(f"{path}: images: image {image_id} is there twice")
+            raise InputError(f"{path}: images: image {image_id} is listed twice")
         captions[image_id] = []
     if not captions:
         raise InputError(f"{path}: images: expected at least one image, got an empty list")
@@ -119,25 +118,25 @@ def read_references(path: Path) -> dict[int, list[str]]:
 
 
 def read_results(path: Path, captions: Mapping[int, Sequence[str]], *, references: Path) -> dict[int, str]:
-    """The caption of each image in a results file, a list of `{"image_id", "caption"}`: one for each of `captions`."""
+    """Read the caption of each image of `captions` in a results file, a list of `{"image_id", "caption"}`."""
     content = read_json(path)
     if not isinstance(content, list):
         raise InputError(f"{path}: expected a list of {{image_id, caption}}, got {type(content).__name__}")
     if not content:
         raise InputError(f"{path}: expected a caption for each of {len(captions)} images, got an empty list")
-    found: dict[int, str] = {}
+    results: dict[int, str] = {}
     for position, entry in enumerate(content):
         where = f"{path}: entry {position}"
         image_id = _value(entry, "image_id", int, where)
         if image_id not in captions:
             raise InputError(f"{where}: image {image_id} is not in {references}")
-        if image_id in found:
-            raise InputError(f"{where}: image {image_id} has a caption already, expected one")
-        found[image_id] = _value(entry, "caption", str, f"{where}: image {image_id}")
-    missing = [image_id for image_id in captions if image_id not in found]
+        if image_id in results:
+            raise InputError(f"{where}: image {image_id} has two captions, expected one")
+        results[image_id] = _value(entry, "caption", str, f"{where}: image {image_id}")
+    missing = [image_id for image_id in captions if image_id not in results]
     if missing:
         raise InputError(f"{path}: {_listed(missing)} of {len(captions)} images in {references} have no caption")
-    return found
+    return results
 
 
 def _value(entry: object, key: str, kind: type, where: str) -> Any:
@@ -150,5 +149,5 @@ def _value(entry: object, key: str, kind: type, where: str) -> Any:
 
 
 def _listed(image_ids: Sequence[int]) -> str:
-    more = ", ..." if len(image_ids) > _SHOWN else ""
-    return f"{len(image_ids)} (image {', '.join(map(str, image_ids[:_SHOWN]))}{more})"
+    more = ", ..." if len(image_ids) > _MAX_LISTED else ""
+    return f"{len(image_ids)} (image {', '.join(map(str, image_ids[:_MAX_LISTED]))}{more})"

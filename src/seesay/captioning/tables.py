@@ -1,4 +1,4 @@
-"""What do the tables say of captions? A ranking per dataset beside its floors and people, and the scores on val."""
+"""Tables of captioners: a ranking per dataset beside its floors and human captions, and the scores on val."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ from seesay.plotting.numbers import decimal, magnitude, percent, probability, wh
 from seesay.plotting.table import MISSING, Footnotes, Measured, Row, Table, cost_from_nothing
 
 Costs = Mapping[str, tuple[float | None, float | None]]
+"""Core-seconds by cell: of its own training, and in total, with the captioners that it is built on."""
 
-BESIDE = {
+BASELINES = {
     "floor_nearest": "floor: nearest training image's caption",
     "floor_constant": "floor: best constant caption",
     "floor_random": "floor: random training caption",
     "human": "human: a reference against the others",
 }
-"""What a captioner is held against on the same test images, in the order of the table's last rows."""
+"""Floors and human captions on the same test images, in the order of the table's last rows."""
 
 _SCORES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L")
 _HEADS = (
-    *("captioner", "architecture", "sees", "learned from", "search", "CIDEr-D", "against next", "shuffled CIDEr-D"),
+    *("captioner", "architecture", "features", "training", "decoding", "CIDEr-D", "against next", "shuffled CIDEr-D"),
     *("drop, %", *_SCORES, "METEOR (Java)", "length", "words", "distinct-2", "novel, %"),
-    *("parameters", "training, core-min", "from nothing, core-min"),
+    *("parameters", "training, core-min", "total training cost, core-min"),
 )
 _NOTE = (
     "On the test images, ranked by CIDEr-D with its 95 % interval (bootstrap over the images). CIDEr-D is a decimal "
-    "(0.30 is often printed as 30), BLEU, ROUGE-L and METEOR are in percent. Against next: by how much CIDEr-D exceeds "
-    "the next captioner's, and p of a paired bootstrap over the same images. Shuffled: each image is captioned from "
-    "another one's features; a captioner that does not look loses nothing there, and scores like the floors. Length in "
-    "words; words: distinct ones it used; distinct-2: share of distinct pairs of words; novel: not a training caption. "
-    "From nothing: with the training of the captioner it is built on, but without the encoder's. "
-    "Views: other windows of each training image, which it learned from as well."
+    "(0.30 is often printed as 30); BLEU, ROUGE-L and METEOR are in percent. Against next: the difference of CIDEr-D "
+    "to the next captioner, and p of a paired bootstrap over the same images. Shuffled: each image is captioned from "
+    "another image's features; a captioner that ignores the image loses nothing there, and scores like the floors. "
+    "Length: mean number of words; words: distinct words used; distinct-2: share of distinct word pairs; novel: not a "
+    "training caption. Total training cost: with the captioner it is built on, without the encoder. "
+    "Views: other crops of each training image, also used in training."
 )
 _LATER_NOTE = (
-    "As above. How many images there were is under Data: scores of a part of a dataset are not those of all of it."
+    "As above. The numbers of images are under Data: scores on a part of a dataset are not those on all of it."
 )
-_VAL_NOTE = "On the validation images, by which the best epoch was chosen: not to be compared with test."
+_VAL_NOTE = "On the validation images, which chose the best epoch: not comparable with test."
 
 
 def caption_tables(rows: Sequence[Row], measured: Measured, notes: Footnotes) -> list[Table]:
-    """A table per dataset in the order of `rows`, then one of the scores on val; empty columns are left out."""
+    """Return a table per dataset in the order of `rows`, then one of the scores on val, without empty columns."""
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     costs = _costs(rows, measured)
     tables = [
@@ -52,23 +53,64 @@ def caption_tables(rows: Sequence[Row], measured: Measured, notes: Footnotes) ->
     return [table.without_empty_columns() for table in (*tables, _val(rows, notes)) if table.rows]
 
 
-def beside_rows(rows: Sequence[Row]) -> list[tuple[str, Row]]:
-    """(name, row) of each floor and of people for one dataset, once each.
+def baseline_rows(rows: Sequence[Row]) -> list[tuple[str, Row]]:
+    """Return (label, row) of each floor and of human captions for one dataset, once each.
 
-    The nearest neighbour comes once per features, and once for features whose neighbours score the same: views of
-    images leave the images' own rows as they are.
+    The nearest neighbour comes once per features. Features whose neighbours score the same are one: views of images
+    leave the images' own rows as they are.
     """
-    found: dict[tuple[str, object], tuple[str, Row]] = {}
-    for name, label in BESIDE.items():
+    unique: dict[tuple[str, object], tuple[str, Row]] = {}
+    for name, label in BASELINES.items():
         for row in rows:
             if row["set"] == name:
-                known = row.get("cider_d") if name == "floor_nearest" else None
-                found.setdefault((name, known), (label, row))
-    return list(found.values())
+                score = row.get("cider_d") if name == "floor_nearest" else None
+                unique.setdefault((name, score), (label, row))
+    return list(unique.values())
+
+
+def describe_decoding(decoding: Decoding) -> str:
+    """Return `greedy`, `beam 5`, `diverse beam 6 (3 groups)`, `nucleus 0.9 (best of 5)`."""
+    match decoding:
+        case Beam():
+            return f"beam {decoding.beam_size}"
+        case DiverseBeam():
+            return f"diverse beam {decoding.beam_size} ({decoding.num_groups} groups)"
+        case Nucleus():
+            return f"nucleus {decoding.top_p:g} (best of {decoding.num_samples})"
+        case _:
+            return decoding.method
+
+
+def describe_encoder(features: Features) -> str:
+    """Return `mobilenet_v2`, `our resnet9` or `fine-tuned mobilenet`; with PCA `mobilenet_v2, PCA 256`."""
+    section, _, name = features.encoder.partition("/")
+    name = {CLASSIFIERS: "our ", FINETUNED: "fine-tuned "}.get(section, "") + name
+    return name if features.num_components is None else f"{name}, PCA {features.num_components}"
+
+
+def describe_features(features: Features, looks_at: str) -> str:
+    """Return `mobilenet_v2, 7×7 grid` or `our resnet9, pooled`, or the encoder alone where `looks_at` is unknown.
+
+    With views of the training images: `mobilenet_v2, 7×7 grid, 4 views`.
+    """
+    description = describe_encoder(features)
+    if looks_at == "grid" and features.grid_size is not None:
+        description += f", {features.grid_size}×{features.grid_size} grid"
+    elif looks_at == "pooled":
+        description += ", pooled"
+    return description if features.views is None else f"{description}, {features.views.count} views"
+
+
+def describe_training(learning: CaptionerTraining) -> str:
+    """Return `captions`, `captions, also flickr8k`, `SCST on soft_attention` or `captions, on lstm_coco2017`."""
+    description = "captions" if learning.self_critical is None else "SCST"
+    if learning.parent is not None:
+        description += f" on {learning.parent}" if learning.self_critical is not None else f", on {learning.parent}"
+    return "".join([description, *(f", also {dataset}" for dataset in learning.datasets[1:])])
 
 
 def _costs(rows: Sequence[Row], measured: Measured) -> Costs:
-    """Core-seconds of each captioner's own training and, where any is built on another, with that of those below it."""
+    """Return each captioner's costs; the total only where any captioner is built on another."""
     own = measured.captioner_core_seconds
     by_cell = {row["cell"]: row for row in rows if row["set"] == "test"}
     are_built = any("built_on" in row for row in by_cell.values())
@@ -94,10 +136,10 @@ def _ranking(rows: Sequence[Row], dataset: str, costs: Costs, notes: Footnotes, 
                 *map(_minutes, costs[cell]),
             )
         )
-    for label, row in beside_rows(rows):
-        sees = str(row.get("features", "")) if row["set"] == "floor_nearest" else ""
-        nothing = (MISSING,) * 3
-        lines.append((label, "", sees, "", "", _with_interval(row), *nothing, *_scores(row), *nothing))
+    for label, row in baseline_rows(rows):
+        features = str(row.get("features", "")) if row["set"] == "floor_nearest" else ""
+        missing = (MISSING,) * 3
+        lines.append((label, "", features, "", "", _with_interval(row), *missing, *_scores(row), *missing))
     return Table(f"Captions of {dataset}", note, _HEADS, tuple(lines), num_names=5)
 
 
@@ -129,64 +171,25 @@ def _scores(row: Row) -> tuple[str, ...]:
 
 
 def _with_interval(row: Row) -> str:
-    """`0.452 (0.431 to 0.474)`; without the interval where it is not known."""
+    """Return `0.452 (0.431 to 0.474)`, or `0.452` where the interval is unknown."""
     low, high = row.get("cider_d_low"), row.get("cider_d_high")
     value = decimal(row.get("cider_d"))
     return value if low is None or high is None else f"{value} ({decimal(low)} to {decimal(high)})"
 
 
 def _against_next(row: Row) -> str:
-    """`+0.031, p 0.004`."""
+    """Return `+0.031, p 0.004`."""
     difference, p = row.get("next/difference"), row.get("next/p")
     return MISSING if difference is None else f"{difference:+.3f}, {probability(p)}"
 
 
 def _drop(row: Row, shuffled: Row) -> float | None:
-    """The share of its CIDEr-D that a captioner loses when the images are shuffled."""
-    known, blind = row.get("cider_d"), shuffled.get("cider_d")
-    if known is None or blind is None or known <= 0:
+    """Return the share of CIDEr-D that a captioner loses when the images are shuffled."""
+    own, other = row.get("cider_d"), shuffled.get("cider_d")
+    if own is None or other is None or own <= 0:
         return None
-    return float((known - blind) / known)
+    return float((own - other) / own)
 
 
 def _minutes(seconds: float | None) -> str:
     return MISSING if seconds is None else f"{seconds / 60:.1f}"
-
-
-def describe_decoding(decoding: Decoding) -> str:
-    """`greedy`, `beam 5`, `diverse beam 6 (3 groups)`, `nucleus 0.9 (best of 5)`."""
-    match decoding:
-        case Beam():
-            return f"beam {decoding.beam_size}"
-        case DiverseBeam():
-            return f"diverse beam {decoding.beam_size} ({decoding.num_groups} groups)"
-        case Nucleus():
-            return f"nucleus {decoding.top_p:g} (best of {decoding.num_samples})"
-        case _:
-            return decoding.method
-
-
-def describe_encoder(features: Features) -> str:
-    """`mobilenet_v2`, `our resnet9`, `fine-tuned mobilenet`; with PCA `mobilenet_v2, PCA 256`."""
-    section, _, name = features.encoder.partition("/")
-    name = {CLASSIFIERS: "our ", FINETUNED: "fine-tuned "}.get(section, "") + name
-    return name if features.num_components is None else f"{name}, PCA {features.num_components}"
-
-
-def describe_sight(features: Features, looks_at: str) -> str:
-    """`mobilenet_v2, 7x7 grid`, `our resnet9, pooled`; the encoder alone where it is not known what is looked at. With
-    views of the training images `mobilenet_v2, 7x7 grid, 4 views`."""
-    what = describe_encoder(features)
-    if looks_at == "grid" and features.grid_size is not None:
-        what += f", {features.grid_size}×{features.grid_size} grid"
-    elif looks_at == "pooled":
-        what += ", pooled"
-    return what if features.views is None else f"{what}, {features.views.count} views"
-
-
-def describe_learning(learning: CaptionerTraining) -> str:
-    """`captions`, `captions, also flickr8k`, `SCST on soft_attention`, `captions, on lstm_coco2017`."""
-    what = "captions" if learning.self_critical is None else "SCST"
-    if learning.parent is not None:
-        what += f" on {learning.parent}" if learning.self_critical is not None else f", on {learning.parent}"
-    return "".join([what, *(f", also {dataset}" for dataset in learning.datasets[1:])])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seesay.autoencoding.tables import starts_from
-from seesay.captioning.tables import describe_decoding, describe_learning, describe_sight
+from seesay.captioning.tables import describe_decoding, describe_features, describe_training
 from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_json
 from seesay.core.paths import Paths, cell_name
@@ -143,9 +143,9 @@ def _captions(cell: str, params: Params, paths: Paths) -> list[Row]:
         "dataset": learning.datasets[0],
         "architecture": learning.architecture.name,
         "features": learning.features[0],
-        "sees": describe_sight(params.features[learning.features[0]], str(compared.get("looks_at", ""))),
+        "sees": describe_features(params.features[learning.features[0]], str(compared.get("looks_at", ""))),
         "search": describe_decoding(decoding),
-        "learned": describe_learning(learning),
+        "learned": describe_training(learning),
     }
     rows = []
     for name in CAPTION_SETS:

@@ -359,7 +359,7 @@ def test_words_are_drawn_as_often_as_they_are_likely(temperature, expected):
     # Divided by a temperature of 0.5, logits square the probabilities: 0.25, 0.09, 0.04 of 0.38.
     log_probabilities = allowed_log_probabilities(table_of({BOS: {A: 0.5, B: 0.3, C: 0.2}})[:, BOS : BOS + 1])
     uniform = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
-    drawn = sampling._from_nucleus(
+    drawn = sampling._sample_nucleus(
         log_probabilities.expand(1, 10_000, -1), uniform.unsqueeze(0), top_p=1.0, temperature=temperature
     )
     counts = Counter(drawn[0].tolist())

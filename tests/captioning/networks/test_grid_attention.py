@@ -18,7 +18,7 @@ def test_weights_are_softmax_of_the_scores_of_keys_and_query_together():
     keys = torch.tensor([[[0.0, 1.0], [0.5, 0.0]]])  # one image, two places
     values = torch.tensor([[[1.0, 0.0], [0.0, 10.0]]])
     query = torch.tensor([[[0.5, -1.0], [0.0, 0.0]]])  # two beams
-    seen, weights = grid.look(query, keys, values)
+    seen, weights = grid.attend(query, keys, values)
     # Beam 0: 2 tanh 0.5 - tanh 0 against 2 tanh 1 - tanh -1; beam 1: -tanh 1 against 2 tanh 0.5.
     for beam, (first, second) in enumerate(
         ((2 * math.tanh(0.5), 3 * math.tanh(1.0)), (-math.tanh(1.0), 2 * math.tanh(0.5)))
@@ -43,13 +43,13 @@ def test_looking_at_images_in_parts_without_gradients_changes_nothing(monkeypatc
     grid = grid_attention()
     draw = torch.Generator().manual_seed(1)
     query, keys, values = (torch.randn(7, length, size, generator=draw) for length, size in ((3, 2), (9, 2), (9, 5)))
-    whole = grid.look(query, keys, values)
+    whole = grid.attend(query, keys, values)
     parts = []
     scores = grid._scores
     monkeypatch.setattr(grid, "_scores", lambda query, keys: parts.append(len(keys)) or scores(query, keys))
-    monkeypatch.setattr("seesay.captioning.networks.attention.IN_CACHE", 2 * 3 * 9 * 2)  # two images' beams
+    monkeypatch.setattr("seesay.captioning.networks.attention.MAX_SUMS_AT_ONCE", 2 * 3 * 9 * 2)  # two images' beams
     with torch.no_grad():
-        found = grid.look(query, keys, values)
+        found = grid.attend(query, keys, values)
     assert parts == [2, 2, 2, 1]
     for ours, expected in zip(found, whole, strict=True):
         torch.testing.assert_close(ours, expected.detach())

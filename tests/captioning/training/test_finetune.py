@@ -7,7 +7,7 @@ import torch
 from seesay.captioning.data.batches import references_of
 from seesay.captioning.features.trainable import blocks_of, trainable_classifier, trainable_network
 from seesay.captioning.features.views import PixelRows
-from seesay.captioning.training.finetune import finetune_encoder, taught_as
+from seesay.captioning.training.finetune import finetune_encoder, finetuning_settings
 from seesay.captioning.training.reward import ValidationScore
 from seesay.classification.networks.registry import build_classifier
 from seesay.core.errors import InputError
@@ -131,7 +131,7 @@ def test_the_captioner_is_taught_human_captions_by_its_own_settings(eight):
     )
     captioner = eight.train(eight.settings(epochs=1))
     trained = Checkpoint(**{**vars(captioner), "settings": learned.model_dump(mode="json")})
-    taught = taught_as(trained, cell(eight, epochs=7))
+    taught = finetuning_settings(trained, cell(eight, epochs=7))
     assert (taught.label_smoothing, taught.best_by, taught.training.epochs) == (0.1, "cider_d", 7)
     assert (taught.self_critical, taught.start) == (None, "captioners/lstm")
 

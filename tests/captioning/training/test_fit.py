@@ -12,7 +12,7 @@ from seesay.captioning.features.combined import JoinedFeatures
 from seesay.captioning.features.store import Features
 from seesay.captioning.networks.registry import restore_captioner
 from seesay.captioning.training.experiments import start_captioner
-from seesay.captioning.training.fit import DescribedImages
+from seesay.captioning.training.fit import TrainingDataset
 from seesay.captioning.training.reward import ValidationScore
 from seesay.captioning.training.validation import mean_token_loss, token_losses
 from seesay.core.errors import InputError
@@ -84,7 +84,7 @@ def test_features_are_scaled_by_the_train_split_alone(eight):
     elsewhere[8:] += 50  # the val rows
     changed = Features(elsewhere, eight.features.index)
     states = [
-        eight.train(eight.settings(epochs=1), learned=[DescribedImages(eight.captions, each)]).state_dict
+        eight.train(eight.settings(epochs=1), learned=[TrainingDataset(eight.captions, each)]).state_dict
         for each in (eight.features, changed)
     ]
     assert torch.equal(states[0]["scale.mean"], states[1]["scale.mean"])
@@ -202,7 +202,7 @@ def test_two_datasets_are_learned_from_and_the_first_alone_is_validated_on(eight
     settings = eight.settings(datasets=("eight", "others"), features=("eight_seen", "others_seen"), epochs=80)
     assert eight.features.grid is not None
     grid = np.full((1, 4, 16), 9.0, dtype=np.float16)
-    learned = [DescribedImages(eight.captions, eight.features), DescribedImages(others, Features(pooled, index, grid))]
+    learned = [TrainingDataset(eight.captions, eight.features), TrainingDataset(others, Features(pooled, index, grid))]
     captioner = restore_captioner(eight.train(settings, learned=learned))
     (said,) = greedy_search(captioner, torch.from_numpy(pooled).float(), max_length=20)
     assert eight.vocabulary.decode(said.token_ids) == ["a", "red", "dog"]
@@ -214,7 +214,7 @@ def test_features_of_two_datasets_must_come_from_one_encoder(eight):
     """The refusal names both feature arrays."""
     settings = eight.settings(datasets=("eight", "others"), features=("eight_seen", "others_seen"))
     other = replace(eight.features, index=replace(eight.features.index, encoder="another"))
-    learned = [DescribedImages(eight.captions, eight.features), DescribedImages(eight.captions, other)]
+    learned = [TrainingDataset(eight.captions, eight.features), TrainingDataset(eight.captions, other)]
     with pytest.raises(InputError, match=r"features eight_seen and others_seen: .* encoders differ"):
         eight.train(settings, learned=learned)
 
@@ -233,7 +233,7 @@ def test_a_captioner_built_on_another_starts_from_its_weights_and_scale(eight, t
     parent, settings, started = built_on(eight, tmp_path)
     assert same_weights(parent.state_dict, started.state_dict())
     elsewhere = Features(eight.features.pooled + np.float16(50), eight.features.index)
-    child = eight.train(settings, captioner=started, learned=[DescribedImages(eight.captions, elsewhere)])
+    child = eight.train(settings, captioner=started, learned=[TrainingDataset(eight.captions, elsewhere)])
     assert torch.equal(child.state_dict["scale.mean"], parent.state_dict["scale.mean"])
     assert not same_weights(parent.state_dict, child.state_dict)
 

@@ -3,7 +3,7 @@ import torch
 
 from seesay.captioning.data.batches import CaptionBatch
 from seesay.captioning.data.vocabulary import BOS, EOS, PAD, UNK
-from seesay.captioning.training.scheduled_sampling import share_at, with_own_words
+from seesay.captioning.training.scheduled_sampling import replace_inputs, share_at
 from seesay.params.captioning import ScheduledSampling
 from seesay.seeding import torch_generator
 
@@ -18,7 +18,7 @@ def batch_of(num_captions, *, first_word=4, num_words=9):
 
 def sampled(eight, batch, *, share, seed=0, captioner=None):
     captioner = captioner or eight.captioner(eight.settings()).train()
-    return with_own_words(captioner, batch, share=share, generator=torch_generator(seed, "test"))
+    return replace_inputs(captioner, batch, share=share, generator=torch_generator(seed, "test"))
 
 
 def test_the_share_rises_evenly_from_none_to_the_largest():

@@ -4,7 +4,7 @@ import torch
 
 from seesay.captioning.data.batches import CaptionBatch, ImageBatch
 from seesay.captioning.data.vocabulary import EOS, PAD
-from seesay.captioning.training.scheduled_sampling import with_own_words
+from seesay.captioning.training.scheduled_sampling import replace_inputs
 from seesay.captioning.training.self_critical import advantages, self_critical_step, token_log_probabilities
 from seesay.captioning.training.validation import token_losses
 from seesay.core.errors import InputError
@@ -113,7 +113,7 @@ def test_every_weight_learns_under_autocast(eight, lesson):
         else:
             tokens = torch.tensor([[1, 5, 6, 7, 2]]).expand(8, -1)
             batch = batch_with(eight, tokens)
-            batch = with_own_words(captioner, batch, share=0.9, generator=torch_generator(0, "test"))
+            batch = replace_inputs(captioner, batch, share=0.9, generator=torch_generator(0, "test"))
             loss = token_losses(captioner, batch, label_smoothing=0.0).mean()
     loss.backward()
     assert [name for name, parameter in captioner.named_parameters() if parameter.grad is None] == []

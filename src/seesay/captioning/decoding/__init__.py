@@ -1,1 +1,1 @@
-"""Greedy decoding, beam search and sampling in one engine."""
+"""Decoding of captions: greedy, beam search and sampling."""

@@ -1,4 +1,4 @@
-"""How captions are said: one engine for every way of decoding, and for drawing captions to learn from."""
+"""Decoding of a whole split by any method; sampling and greedy decoding for training."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["Decoded", "decode", "greedy_search", "greedy_tokens", "sample_captio
 
 
 def decode(captioner: Captioner, features: Tensor, decoding: Decoding, *, seed: int) -> list[list[Decoded]]:
-    """The captions of each of `features` (N, D) or (N, L, D), best first, no two alike.
+    """Return the distinct captions of each of `features` (N, D) or (N, L, D), best first.
 
-    Greedy decoding gives one, a beam at most `beam_size`, a nucleus at most `num_samples`. Images are decoded
-    `batch_size` at a time, in float32 unless under autocast; what is said of one depends on its features, and with a
-    nucleus on `seed` and its position in `features`, not on its batch. `captioner` is in evaluation mode, on the
-    device of `features`.
+    Greedy decoding returns one, beam search at most `beam_size`, nucleus sampling at most `num_samples`. Images are
+    decoded `batch_size` at a time, in float32 unless under autocast. An image's captions depend on its features, and in
+    nucleus sampling on `seed` and its position in `features`, but not on its batch. `captioner` is in evaluation mode,
+    on the device of `features`.
     """
-    found: list[list[Decoded]] = []
+    captions: list[list[Decoded]] = []
     for first in range(0, len(features), decoding.batch_size):
         batch = features[first : first + decoding.batch_size].float()
-        found += _decode_batch(captioner, batch, decoding, seed=seed, first_image=first)
-    return found
+        captions += _decode_batch(captioner, batch, decoding, seed=seed, first_image=first)
+    return captions
 
 
 def _decode_batch(

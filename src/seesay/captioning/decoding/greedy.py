@@ -1,4 +1,4 @@
-"""Greedy decoding: at each position the likeliest token."""
+"""Greedy decoding: the most likely token at each position."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from seesay.captioning.data.vocabulary import BOS, EOS, PAD
-from seesay.captioning.decoding.hypotheses import COMPACT_BELOW, Decoded, allowed_log_probabilities, of_images
+from seesay.captioning.decoding.hypotheses import COMPACT_BELOW, Decoded, allowed_log_probabilities, select_images
 from seesay.captioning.networks.base import Captioner, Memory
 
 
 def greedy_search(captioner: Captioner, features: Tensor, *, max_length: int) -> list[Decoded]:
-    """The captions, of at most `max_length` words, of all images in `features` (N, ...), decoded as one batch.
+    """Return the caption, at most `max_length` words, of each image in `features` (N, ...), decoded as one batch.
 
     `captioner` is in evaluation mode, on the device of `features`. Finished captions leave the batch.
     """
@@ -26,17 +26,17 @@ def greedy_search(captioner: Captioner, features: Tensor, *, max_length: int) ->
 
 @torch.inference_mode()
 def greedy_tokens(captioner: Captioner, memory: Memory, *, max_length: int) -> tuple[Tensor, Tensor]:
-    """Greedy captions as token ids (N, max_length), <pad> after <eos>, and their log-probabilities (N,).
+    """Return greedy captions as token ids (N, max_length), <pad> after <eos>, and their log-probabilities (N,).
 
-    `memory` is that of N images, `captioner` in evaluation mode. A caption of `max_length` words has no <eos>.
+    `memory` is that of N images; `captioner` is in evaluation mode. A caption of `max_length` words has no <eos>.
     """
     assert not captioner.training
     assert max_length > 0
     num_images, device = len(memory[0]), memory[0].device
     state = captioner.initial_state(memory)
-    said = torch.full((num_images, max_length), PAD, device=device)
+    captions = torch.full((num_images, max_length), PAD, device=device)
     totals = torch.zeros(num_images, device=device)
-    images = torch.arange(num_images, device=device)  # which image each row of the batch is
+    images = torch.arange(num_images, device=device)  # the image of each row of the batch
     tokens = torch.full((num_images,), BOS, device=device)
     for position in range(max_length):
         if len(images) == 0:
@@ -45,14 +45,14 @@ def greedy_tokens(captioner: Captioner, memory: Memory, *, max_length: int) -> t
         best, following = allowed_log_probabilities(logits[:, 0]).max(dim=1)
         ended = (tokens == EOS) | (tokens == PAD)
         tokens = following.masked_fill(ended, PAD)
-        said[images, position] = tokens
+        captions[images, position] = tokens
         totals[images] += best.masked_fill(ended, 0.0)
-        going_on = tokens > EOS
-        num_going_on = int(going_on.sum())
-        if num_going_on == 0:
+        unfinished = tokens > EOS
+        num_unfinished = int(unfinished.sum())
+        if num_unfinished == 0:
             break
-        if num_going_on < COMPACT_BELOW * len(images):
-            rows = going_on.nonzero().squeeze(1)
+        if num_unfinished < COMPACT_BELOW * len(images):
+            rows = unfinished.nonzero().squeeze(1)
             images, tokens = images[rows], tokens[rows]
-            state, memory = of_images(state, rows), of_images(memory, rows)
-    return said, totals
+            state, memory = select_images(state, rows), select_images(memory, rows)
+    return captions, totals

@@ -1,4 +1,4 @@
-"""What decoding gives for one image."""
+"""Captions that decoding returns, and operations on states that all decoding methods share."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from seesay.captioning.data.vocabulary import NEVER_EMITTED
 from seesay.captioning.networks.base import State
 
 COMPACT_BELOW = 0.9
-"""Share of a batch's images still decoded below which the others leave it. Fewer rows to compute are worth a copy of
-the images' memory, but not at each step for one image."""
+"""Share of unfinished images in a batch below which finished ones are removed. Fewer rows to compute are worth a copy
+of the images' memory, but not at each step for one image."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A caption's words as token ids, without <bos> and <eos>, and its log-probability, that of <eos> included.
+    """A caption's words as token ids, without <bos> and <eos>, and its log-probability, <eos> included.
 
-    A caption that reached the longest allowed length has no <eos> and none in its log-probability. `score` is what
-    ranks it among the captions of its image: higher is better.
+    A caption cut at the maximum length has no <eos>, and none in its log-probability. `score` ranks it among the
+    captions of its image: higher is better.
     """
 
     token_ids: tuple[int, ...]
@@ -30,25 +30,25 @@ class Decoded:
 
 
 def allowed_log_probabilities(logits: Tensor) -> Tensor:
-    """Log-probabilities (..., V), float32, among the tokens that may be emitted; -inf for the others."""
+    """Return log-probabilities (..., V), float32, among the tokens that may be emitted; -inf for the others."""
     logits = logits.float().index_fill(-1, torch.tensor(NEVER_EMITTED, device=logits.device), -torch.inf)
     return logits.log_softmax(dim=-1)
 
 
-def reordered(state: State, beams: Tensor) -> State:
-    """The state (N, B', ...) of the chosen `beams` (N, B') of each image of a state (N, B, ...)."""
+def select_beams(state: State, beams: Tensor) -> State:
+    """Return the state (N, B', ...) of the chosen `beams` (N, B') of each image, of a state (N, B, ...)."""
     num_images, num_beams = state[0].shape[:2] if state else beams.shape
     index = (beams + num_beams * torch.arange(num_images, device=beams.device).unsqueeze(1)).flatten()
     return tuple(part.flatten(0, 1).index_select(0, index).unflatten(0, tuple(beams.shape)) for part in state)  # type: ignore[no-untyped-call]
 
 
-def of_images(parts: tuple[Tensor, ...], images: Tensor) -> tuple[Tensor, ...]:
-    """A memory or a state of those images only."""
-    return tuple(part.index_select(0, images) for part in parts)
+def select_images(parts: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, ...]:
+    """Return the given rows of each tensor of a memory or a state."""
+    return tuple(part.index_select(0, rows) for part in parts)
 
 
 def best_first(captions: Iterable[Decoded]) -> list[Decoded]:
-    """Each caption once, the highest score first; the first found among equals."""
+    """Return each distinct caption once, the highest score first; equal scores stay in their order."""
     unique: dict[tuple[int, ...], Decoded] = {}
     for caption in captions:
         known = unique.get(caption.token_ids)

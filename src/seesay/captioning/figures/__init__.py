@@ -1,1 +1,1 @@
-"""Figures about captioners."""
+"""Figures of captioners."""

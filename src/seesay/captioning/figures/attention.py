@@ -1,107 +1,105 @@
-"""What did a captioner look at, word by word? One strip of small pictures a caption, lit where it looked."""
+"""Attention strips: for each word of a caption, a small picture that is bright where the attention lies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from seesay.captioning.explain import NO_PLACES, enlarged, entropy_bits, grid_side
+from seesay.captioning.explain import NO_ATTENTION, entropy_bits, grid_side, upsample
 from seesay.core.files import atomic_directory, write_json
 from seesay.plotting.panels import font, from_array
 from seesay.seeding import numpy_generator
 
 if TYPE_CHECKING:
     from seesay.captioning.data.records import CaptionRecords
-    from seesay.captioning.explain import KeptAttention
+    from seesay.captioning.explain import CaptionAttention
+    from seesay.captioning.figures.captions import Images
     from seesay.params.results import Evaluation
 
 TILE = 112
-"""Pixels a side, a multiple of the usual grids' 7 and 14 places."""
+"""Pixels per side: a multiple of the usual grid sides, 7 and 14."""
 
 _GAP, _COLUMNS, _TEXT_SIZE, _LINE = 6, 7, 14, 20
-_DARK = 0.42  # of its brightness is left where nothing is looked at
-_GROUND, _WORD, _QUIET = "#16181b", "#e6e8ea", "#a4abb3"  # dark, so that it suits a light page and a dark one
-_QUALITY = 44  # of WebP: a page has many of these
-
-
-class Images(Protocol):
-    """RGB pictures by row of the dataset's records."""
-
-    def __getitem__(self, row: int) -> Image.Image: ...
+_DARK = 0.42  # brightness that is left where there is no attention
+_BACKGROUND, _WORD, _LABEL = "#16181b", "#e6e8ea", "#a4abb3"  # dark, so that it suits a light page and a dark one
+_QUALITY = 44  # of WebP: a page has many strips
 
 
 def draw_attention_cases(
-    folder: Path, attention: KeptAttention, captions: CaptionRecords, images: Images, *, settings: Evaluation
+    folder: Path, attention: CaptionAttention, captions: CaptionRecords, images: Images, *, settings: Evaluation
 ) -> None:
-    """Fills `folder` with `attention.json` and, of test images drawn with the panel's seed, a strip each.
+    """Fill `folder` with `attention.json` and strips of test images chosen at random with the panel's seed.
 
-    Where the captioner looks at pooled features there is no strip, and the file says why.
+    A captioner on pooled features has no strips; the file has a note that says why.
     """
-    note = "" if attention.words else NO_PLACES
-    spoken = [row for row in captions.rows("test") if attention.words.get(captions.records[row].image_id)]
-    drawn = numpy_generator(settings.panel_seed, "attention").permutation(len(spoken))[: settings.panel_images]
+    note = "" if attention.words else NO_ATTENTION
+    not_empty = [row for row in captions.rows("test") if attention.words.get(captions.records[row].image_id)]
+    chosen = numpy_generator(settings.panel_seed, "attention").permutation(len(not_empty))[: settings.panel_images]
     cases = []
     with atomic_directory(folder) as new:
-        for number, row in enumerate((spoken[place] for place in np.sort(drawn)), start=1):
+        for number, row in enumerate((not_empty[position] for position in np.sort(chosen)), start=1):
             image_id = captions.records[row].image_id
             words, weights = attention.words[image_id], attention.weights[image_id]
             strip = f"case_{number:02}.webp"
-            draw_attention(new / strip, images[row], words, weights, seen_share=attention.seen_share)
+            draw_attention(new / strip, images[row], words, weights, crop_share=attention.crop_share)
             bits = [round(float(value), 3) for value in entropy_bits(weights)]
             cases.append({"image_id": image_id, "attention": strip, "words": list(words), "entropy_bits": bits})
         write_json(new / "attention.json", {"looks_at": attention.looks_at, "note": note, "cases": cases})
 
 
 def draw_attention(
-    path: Path, picture: Image.Image, words: Sequence[str], weights: np.ndarray, *, seen_share: float
+    path: Path, picture: Image.Image, words: Sequence[str], weights: np.ndarray, *, crop_share: float
 ) -> None:
-    """Writes a WebP of the part of `picture` that the encoder saw and, for each word, that part lit by its attention.
+    """Write a WebP of the encoder's crop of `picture` and, for each word, that crop with its attention highlighted.
 
-    `weights` (T, L) sum to one a word. All words share one scale: full brightness is the caption's largest weight, so
-    that a word that looks everywhere alike is dim everywhere. The eye compares ratios, so brightness is the square root
-    of the weight. `seen_share`: see `seen`.
+    `weights` (T, L) sum to one per word. All words share one scale: full brightness is the caption's largest weight, so
+    that uniform attention is dim everywhere. Brightness is the square root of the weight, because the eye compares
+    ratios. `crop_share`: see `encoder_crop`.
     """
     assert len(words) == len(weights), (len(words), len(weights))
     side = TILE - TILE % grid_side(weights.shape[1])
-    square = seen(picture, seen_share, side)
+    square = encoder_crop(picture, crop_share, side)
     tiles = [(square, "the image")]
     if len(words):
-        maps = enlarged(weights, side)
-        tiles += [(lit(square, np.sqrt(one / maps.max())), word) for one, word in zip(maps, words, strict=True)]
+        maps = upsample(weights, side)
+        tiles += [
+            (highlight(square, np.sqrt(word_map / maps.max())), word)
+            for word_map, word in zip(maps, words, strict=True)
+        ]
     columns = min(_COLUMNS, len(tiles))
     num_rows = -(-len(tiles) // columns)
     size = (columns * (side + _GAP) + _GAP, num_rows * (side + _LINE + _GAP) + _GAP)
-    canvas = Image.new("RGB", size, _GROUND)
+    canvas = Image.new("RGB", size, _BACKGROUND)
     pen = ImageDraw.Draw(canvas)
     for number, (tile, word) in enumerate(tiles):
         x, y = _GAP + number % columns * (side + _GAP), _GAP + number // columns * (side + _LINE + _GAP)
         canvas.paste(tile, (x, y))
-        colour = _WORD if number else _QUIET
-        pen.text((x + side // 2, y + side + 2), _fitting(word, side), fill=colour, font=font(_TEXT_SIZE), anchor="ma")
+        colour = _WORD if number else _LABEL
+        pen.text((x + side // 2, y + side + 2), _truncated(word, side), fill=colour, font=font(_TEXT_SIZE), anchor="ma")
     canvas.save(path, format="WEBP", quality=_QUALITY, method=6)
 
 
-def seen(picture: Image.Image, seen_share: float, side: int) -> Image.Image:
-    """The centred square that an encoder saw, `seen_share` of the shorter side, as (side, side) pixels."""
-    length = max(1, round(seen_share * min(picture.size)))
+def encoder_crop(picture: Image.Image, crop_share: float, side: int) -> Image.Image:
+    """Return an encoder's centred square crop, `crop_share` of the shorter side, as (side, side) pixels."""
+    length = max(1, round(crop_share * min(picture.size)))
     left, top = (picture.width - length) // 2, (picture.height - length) // 2
     crop = picture.convert("RGB").crop((left, top, left + length, top + length))
     return crop.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def lit(square: Image.Image, brightness: np.ndarray) -> Image.Image:
-    """The picture with its colours where `brightness` (H, W) in [0, 1] is one, dark and grey where it is zero."""
+def highlight(square: Image.Image, brightness: np.ndarray) -> Image.Image:
+    """Return the picture in colour where `brightness` (H, W) in [0, 1] is one, and dark and grey where it is zero."""
     colours = np.asarray(square, dtype=np.float64)
     grey = np.asarray(square.convert("L"), dtype=np.float64)[..., None]
     share = brightness[..., None]
     return from_array((share * colours + (1 - share) * _DARK * grey).round().clip(0, 255).astype(np.uint8))
 
 
-def _fitting(word: str, width: int) -> str:
+def _truncated(word: str, width: int) -> str:
     if font(_TEXT_SIZE).getlength(word) <= width:
         return word
     while word and font(_TEXT_SIZE).getlength(word + "…") > width:

@@ -1,4 +1,4 @@
-"""What does one captioner say, at its best, at its worst and as a rule? Example captions, scores and curves."""
+"""Figures of one captioner: learning curves, scores beside the floors, and example captions."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from seesay.captioning.predictions import Prediction
 
 KINDS = ("best", "random", "worst")
+"""Reasons for which an example is chosen, in the order of the panel."""
 
-# (set, what it is, colour), from the top of the chart down
+# (set, label, colour), from the top of the chart down
 _BARS = (
     ("human", "human: one reference\nagainst the others", GREEN),
     ("val", "model, val images", SKY),
@@ -38,7 +39,7 @@ _THUMBNAIL = 224
 
 
 class Scores(Protocol):
-    """`sets`: metrics of each set of captions; `per_image`: CIDEr-D of each test image's caption, by image id."""
+    """Metrics by set of captions (`sets`), and CIDEr-D of each test image's caption by image id (`per_image`)."""
 
     @property
     def sets(self) -> Mapping[str, Mapping[str, float]]: ...
@@ -54,7 +55,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Case:
-    """One example of the panel. `kind` says why it was chosen; `image` is its thumbnail's file name."""
+    """One example of the panel. `kind` is the reason for its choice; `image` is its thumbnail's file name."""
 
     kind: str
     image_id: int
@@ -75,7 +76,7 @@ def draw_captions(
     cell: str,
     settings: Evaluation,
 ) -> None:
-    """Fills `folder` with `curves.svg`, `scores.svg`, `captions.webp`; for the page, `captions.json` and thumbnails."""
+    """Fill `folder` with `curves.svg`, `scores.svg`, `captions.webp`; for the page, `captions.json` and thumbnails."""
     history = read_history(paths.table("train_captioner", cell, "history"))
     name = f"{cell} on {captions.name}"
     predicted = {prediction["image_id"]: prediction["caption"] for prediction in predictions["test"]}
@@ -83,11 +84,11 @@ def draw_captions(
         draw_curves(new / "curves.svg", history, title=name)
         draw_scores(new / "scores.svg", scores.sets, title=name)
         chosen = choose_cases(scores.per_image, settings.panel_images, seed=settings.panel_seed)
-        positions = {captions.records[row].image_id: row for row in captions.rows("test")}
+        row_of = {captions.records[row].image_id: row for row in captions.rows("test")}
         cases: list[Case] = []
         pictures: list[Image.Image] = []
         for number, (kind, image_id) in enumerate(chosen, start=1):
-            row = positions[image_id]
+            row = row_of[image_id]
             references = captions.records[row].captions
             score = scores.per_image[image_id]
             case = Case(kind, image_id, f"case_{number:02}.webp", predicted[image_id], references, round(score, 6))
@@ -104,22 +105,22 @@ def draw_captions(
 
 
 def choose_cases(per_image: Mapping[int, float], count: int, *, seed: int) -> list[tuple[str, int]]:
-    """(kind, image id) of up to `count` images: a third each of highest, random and lowest CIDEr-D, none twice.
+    """Return (kind, image id) of up to `count` distinct images: a third each of highest, random and lowest CIDEr-D.
 
-    Equal scores go by image id; where the count is not a multiple of three, the random ones get the rest.
+    Equal scores are ordered by image id. Where the count is not a multiple of three, the random ones get the rest.
     """
     by_score = sorted(per_image, key=lambda image_id: (-per_image[image_id], image_id))
     count = min(count, len(by_score))
     third = count // 3
     best, worst = by_score[:third], by_score[len(by_score) - third :]
     between = sorted(by_score[third : len(by_score) - third])
-    drawn_at = numpy_generator(seed, "panel").permutation(len(between))[: count - 2 * third]
-    chosen = {"best": best, "random": [between[position] for position in np.sort(drawn_at)], "worst": worst}
+    positions = numpy_generator(seed, "panel").permutation(len(between))[: count - 2 * third]
+    chosen = {"best": best, "random": [between[position] for position in np.sort(positions)], "worst": worst}
     return [(kind, image_id) for kind in KINDS for image_id in chosen[kind]]
 
 
 def describe_rule(chosen: Sequence[tuple[str, int]], *, seed: int) -> str:
-    """How the cases were chosen, in a sentence."""
+    """Describe in a sentence how the cases were chosen."""
     counts = {kind: sum(other == kind for other, _ in chosen) for kind in KINDS}
     return (
         f"Test images: the {counts['best']} with the highest CIDEr-D, {counts['random']} drawn at random from the "
@@ -128,7 +129,7 @@ def describe_rule(chosen: Sequence[tuple[str, int]], *, seed: int) -> str:
 
 
 def draw_scores(path: Path, sets: Mapping[str, Mapping[str, float]], *, title: str) -> None:
-    """CIDEr-D of the model beside the floors, shuffled images and people, as bars with their values."""
+    """Draw CIDEr-D of the model beside the floors, shuffled images and human captions, as bars with their values."""
     bars = [(label, sets[name]["cider_d"], colour) for name, label, colour in _BARS if name in sets]
     with drawn(path, width=7.2, height=0.42 * len(bars) + 1.0) as figure:
         axes = figure.subplots()

@@ -1,10 +1,10 @@
-"""How do the captioners compare, in figures: a ranking per dataset, and the same test images captioned by each?"""
+"""Figures that compare captioners: a ranking per dataset, and the same test images captioned by each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -15,13 +15,14 @@ from seesay.core.files import atomic_directory, write_json
 from seesay.plotting.style import BLUE, GREEN, GREY, ORANGE, SKY, drawn
 
 if TYPE_CHECKING:
-    from seesay.captioning.compare import Captioned, Comparison
+    from seesay.captioning.compare import Comparison, ScoredPredictions
     from seesay.captioning.data.records import CaptionRecords
-    from seesay.captioning.explain import KeptAttention
+    from seesay.captioning.explain import CaptionAttention
+    from seesay.captioning.figures.captions import Images
     from seesay.params.results import Evaluation
 
 THUMBNAIL = 224
-"""Pixels of the longer side."""
+"""Longer side of a thumbnail, in pixels."""
 
 _THUMBNAIL_QUALITY = 62
 _LINES = {
@@ -32,24 +33,18 @@ _LINES = {
 }
 
 
-class Images(Protocol):
-    """RGB pictures by row of the dataset's records."""
-
-    def __getitem__(self, row: int) -> Image.Image: ...
-
-
 def draw_captioner_comparison(
     folder: Path,
     comparison: Comparison,
-    attention: Mapping[str, KeptAttention],
+    attention: Mapping[str, CaptionAttention],
     images: Mapping[str, Images],
     *,
     settings: Evaluation,
 ) -> None:
-    """Fills `folder`, all or nothing: `ranking_<dataset>.svg`, and `cases.json` with its pictures.
+    """Fill `folder`, all or nothing: `ranking_<dataset>.svg`, and `cases.json` with its pictures.
 
-    For each dataset the chosen test images, a thumbnail each, and for each captioner its caption, its alternatives and,
-    where it looks at a grid, a strip of what it looked at. `images` are by dataset, `attention` by captioner.
+    `cases.json` has, for each dataset, the chosen test images with a thumbnail, and for each captioner its caption, its
+    alternatives and, with grid features, a strip of its attention. `images` are by dataset, `attention` by captioner.
     """
     with atomic_directory(folder) as new:
         cases = {}
@@ -62,26 +57,28 @@ def draw_captioner_comparison(
 
 
 def draw_caption_ranking(path: Path, rows: Sequence[Mapping[str, Any]], *, dataset: str) -> None:
-    """A line per captioner of `dataset` from the best down: test CIDEr-D with its 95 % interval, its CIDEr-D when the
-    images are shuffled; lines at the floors and at what people reach."""
+    """Draw a row per captioner of `dataset`, the best at the top, with lines at the floors and at human captions.
+
+    A row has the test CIDEr-D with its 95 % interval, and the CIDEr-D with shuffled images.
+    """
     of_dataset = [row for row in rows if row["dataset"] == dataset]
     ranked = sorted((row for row in of_dataset if row["set"] == "test"), key=lambda row: -row["test/cider_d"])
     with drawn(path, width=8.4, height=0.34 * len(ranked) + 2.0) as figure:
         axes = figure.subplots()
-        for place, row in enumerate(ranked):
+        for rank, row in enumerate(ranked):
             value = row["test/cider_d"]
             low, high = (row.get(key) for key in ("test/cider_d_low", "test/cider_d_high"))
-            name = "_" if place else ""  # matplotlib leaves out names that begin so: each mark is named once
+            name = "_" if rank else ""  # matplotlib omits such labels: one legend entry per mark
             if low is not None and high is not None:
-                axes.plot([low, high], [place, place], color=SKY, linewidth=3, label=name + "95 % interval")
-            axes.plot(value, place, "o", color=BLUE, markersize=7, label=name + "test images")
-            blind = row.get("test_shuffled/cider_d")
-            if blind is not None:
-                shuffled = name + "test images, shuffled"
-                axes.plot(blind, place, "o", color=BLUE, markerfacecolor="white", markersize=6, label=shuffled)
+                axes.plot([low, high], [rank, rank], color=SKY, linewidth=3, label=name + "95 % interval")
+            axes.plot(value, rank, "o", color=BLUE, markersize=7, label=name + "test images")
+            shuffled = row.get("test_shuffled/cider_d")
+            if shuffled is not None:
+                label = name + "test images, shuffled"
+                axes.plot(shuffled, rank, "o", color=BLUE, markerfacecolor="white", markersize=6, label=label)
             right = value if high is None else high
             axes.annotate(
-                *(f"{value:.3f}", (right, place)), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8
+                *(f"{value:.3f}", (right, rank)), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8
             )
         for row in of_dataset:
             if row["set"] in _LINES:
@@ -98,7 +95,7 @@ def draw_caption_ranking(path: Path, rows: Sequence[Mapping[str, Any]], *, datas
 
 
 def thumbnail(picture: Image.Image) -> Image.Image:
-    """The picture, aspect kept, its longer side THUMBNAIL pixels."""
+    """Return the picture with its longer side THUMBNAIL pixels and the same aspect ratio."""
     scale = THUMBNAIL / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
@@ -107,13 +104,13 @@ def thumbnail(picture: Image.Image) -> Image.Image:
 def _draw_cases(
     folder: Path,
     captions: CaptionRecords,
-    captioned: Sequence[Captioned],
-    attention: Mapping[str, KeptAttention],
+    captioned: Sequence[ScoredPredictions],
+    attention: Mapping[str, CaptionAttention],
     images: Images,
     *,
     settings: Evaluation,
 ) -> dict[str, Any]:
-    """One dataset's entry of `cases.json`; `captioned` are its captioners from the best down."""
+    """Draw one dataset's pictures and return its entry of `cases.json`; `captioned` is from the best captioner down."""
     seed, name = settings.panel_seed, captions.name
     scores = {one.cell: one.cider_d for one in captioned}
     own = {image_id: [one.cider_d for one in ones] for image_id, ones in captioned[0].alternatives.items()}
@@ -123,28 +120,28 @@ def _draw_cases(
     for number, (kind, image_id) in enumerate(chosen, start=1):
         picture, stem = images[rows[image_id]], f"{name}_{number:02}"
         thumbnail(picture).save(folder / f"{stem}.webp", format="WEBP", quality=_THUMBNAIL_QUALITY, method=6)
-        said = []
+        entries = []
         for one in captioned:
-            entry = _said(one, image_id)
-            kept = attention.get(one.cell)
-            if kept is not None and kept.words.get(image_id):
+            entry = _entry(one, image_id)
+            maps = attention.get(one.cell)
+            if maps is not None and maps.words.get(image_id):
                 entry["attention"] = f"{stem}_{one.cell}.webp"
-                words, weights = kept.words[image_id], kept.weights[image_id]
-                draw_attention(folder / entry["attention"], picture, words, weights, seen_share=kept.seen_share)
+                words, weights = maps.words[image_id], maps.weights[image_id]
+                draw_attention(folder / entry["attention"], picture, words, weights, crop_share=maps.crop_share)
                 entry["words"] = list(words)
                 entry["entropy_bits"] = [round(float(bits), 3) for bits in entropy_bits(weights)]
-            said.append(entry)
+            entries.append(entry)
         references = list(captions.records[rows[image_id]].captions)
         case = {"kind": kind, "image_id": image_id, "image": f"{stem}.webp", "references": references}
-        cases.append({**case, "captions": said})
+        cases.append({**case, "captions": entries})
     return {"rule": describe_shared_rule(chosen, len(captioned), seed=seed), "cases": cases}
 
 
-def _said(one: Captioned, image_id: int) -> dict[str, Any]:
+def _entry(one: ScoredPredictions, image_id: int) -> dict[str, Any]:
     alternatives = [
         {"caption": other.caption, "cider_d": round(other.cider_d, 6), "log_probability": other.log_probability}
         for other in one.alternatives.get(image_id, ())
     ]
     chosen = one.chosen[image_id]
-    said = {"cell": one.cell, "caption": chosen.caption, "cider_d": round(chosen.cider_d, 6)}
-    return {**said, "alternatives": alternatives}
+    entry = {"cell": one.cell, "caption": chosen.caption, "cider_d": round(chosen.cider_d, 6)}
+    return {**entry, "alternatives": alternatives}

@@ -1,25 +1,22 @@
-"""Att2in: what is seen enters the LSTM's candidate alone, none of its gates."""
+"""The Att2in captioner: the context enters the candidate of the LSTM, and none of its gates."""
 
 from __future__ import annotations
-
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from seesay.captioning.networks.attention import Glance, GridAttention, unroll
-from seesay.captioning.networks.base import Captioner, Memory, Share, Size, State
+from seesay.captioning.networks.attention import GridAttention, GridMean
+from seesay.captioning.networks.attention_captioner import AttentionCaptioner
+from seesay.captioning.networks.base import Memory, Share, Size, State
 from seesay.captioning.networks.layers import FeatureScale, Linear, Words
 
 
-class Att2InCaptioner(Captioner):
+class Att2InCaptioner(AttentionCaptioner):
     """Att2in of Rennie et al. (2017, "Self-critical sequence training") on a grid's features (N, L, D).
 
-    The cell's candidate is a maxout of two: max(a, b) where tanh stands in an LSTM. Its first state is what the grid
-    shows at a glance, where the paper starts from the image as a first word.
+    The candidate is a maxout of two, max(a, b), in place of an LSTM's tanh. The grid's mean gives the first state; the
+    paper starts from the image as a first word.
     """
-
-    looks_at: ClassVar[Literal["pooled", "grid"]] = "grid"
 
     def __init__(
         self,
@@ -47,48 +44,20 @@ class Att2InCaptioner(Captioner):
             tie_weights=tie_weights,
         )
         self.from_words = Linear(embedding_size, 5 * hidden_size)  # three gates, two candidates
-        self.sizes_from_hidden = (5 * hidden_size, attention_size)
+        self.sizes_from_hidden = (5 * hidden_size, attention_size)  # gates and candidates, query
         self.from_hidden = Linear(hidden_size, sum(self.sizes_from_hidden))
-        self.first_state = Glance(feature_size, size=2 * hidden_size, dropout=dropout)
+        self.first_state = GridMean(feature_size, size=2 * hidden_size, dropout=dropout)
         self.from_seen = Linear(hidden_size, 2 * hidden_size, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def hidden(self, features: Tensor, tokens: Tensor) -> Tensor:
-        outputs: Tensor = self.dropout(self._unroll(features, tokens)[0])
-        return outputs
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return self.words.logits(hidden)
-
-    def memory(self, features: Tensor) -> Memory:
-        """Keys (N, L, attention_size), values (N, L, hidden_size), the first state (N, 1, 2 * hidden_size)."""
-        scaled = self.scale(features)
-        return *self.grid.prepare(scaled), self.first_state(scaled)
-
-    def initial_state(self, memory: Memory) -> State:
-        """The state (hidden, cell), each (N, 1, hidden_size)."""
-        hidden, cell = memory[2].chunk(2, dim=2)
-        return hidden.tanh(), cell.float()
-
-    def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
-        output, _, state = self._advance(self.from_words(self.words.embed(tokens)), state, memory)
-        return self.logits(self.dropout(output)), state
-
-    def attention(self, features: Tensor, tokens: Tensor) -> Tensor:
-        return self._unroll(features, tokens)[1]
-
-    def _unroll(self, features: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        memory = self.memory(features)
-        return unroll(self._advance, self.from_words(self.words.embed(tokens)), self.initial_state(memory), memory)
-
-    def _advance(self, gates: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor, State]:
+    def advance(self, gates: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor, State]:
         hidden, cell = state
         size = self.hidden_size
-        from_hidden, query = self.from_hidden(hidden).split(self.sizes_from_hidden, dim=2)
-        seen, weights = self.grid.look(query, memory[0], memory[1])
-        gates = gates + from_hidden
-        take_in, keep, put_out = gates[..., : 3 * size].sigmoid().chunk(3, dim=2)
-        candidate = torch.maximum(*(gates[..., 3 * size :] + self.from_seen(seen)).chunk(2, dim=2))
-        cell = keep * cell + take_in * candidate
-        hidden = put_out * cell.to(gates.dtype).tanh()
+        gates_of_hidden, query = self.from_hidden(hidden).split(self.sizes_from_hidden, dim=2)
+        context, weights = self.grid.attend(query, memory[0], memory[1])
+        gates = gates + gates_of_hidden
+        input_gate, forget_gate, output_gate = gates[..., : 3 * size].sigmoid().chunk(3, dim=2)
+        candidate = torch.maximum(*(gates[..., 3 * size :] + self.from_seen(context)).chunk(2, dim=2))
+        cell = forget_gate * cell + input_gate * candidate
+        hidden = output_gate * cell.to(gates.dtype).tanh()
         return hidden, weights, (hidden, cell)

@@ -1,4 +1,4 @@
-"""How a captioner looks at a grid: at a glance, and place by place by additive attention, its keys computed once."""
+"""Parts of captioners on grid features: additive attention, the grid's mean, the LSTM cell, unrolling over words."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from torch import Tensor, nn
 from seesay.captioning.networks.base import Memory, State
 from seesay.captioning.networks.layers import Linear
 
-IN_CACHE = 1_000_000
-"""How many sums of a key's and a query's entries a CPU makes at a time where no gradient is asked for: those of a whole
-batch's beams are tens of megabytes at each word, and to fetch them took a quarter of the time."""
+MAX_SUMS_AT_ONCE = 1_000_000
+"""Sums of a key's and a query's entries that a CPU computes at a time without gradients. Those of all beams of a batch
+are tens of megabytes at each word: reading them from outside the cache took a quarter of the time."""
+
+Advance = Callable[[Tensor, State, Memory], tuple[Tensor, Tensor, State]]
+"""One step of a recurrence: (the words' part of the gates (N, B, G), state, memory) -> (output (N, B, H), attention
+weights (N, B, L), next state)."""
 
 
 class GridAttention(nn.Module):
-    """Additive attention (Bahdanau et al. 2015) over a grid of L places.
+    """Additive attention (Bahdanau et al. 2015) over a grid of L positions.
 
-    A place's features (D) become a value (V) by a linear layer and ReLU, and values are what is summed: a torchvision
-    encoder's 1,280 or 2,048 features a place would cost several times as much at each word. A value becomes a key (A).
-    A place's weight is the softmax over the grid of w . tanh(key + query). Dropout takes a value from all places of an
-    image at once (Tompson et al. 2015): its neighbours know what one place loses, and single draws took a sixth of a
-    training step.
+    A linear layer and ReLU turn the features (D) of a position into its value (V). Attention sums values, not features:
+    with the 1,280 or 2,048 features of torchvision encoders each word would cost several times as much. A linear layer
+    turns a value into its key (A). The weight of a position is the softmax over the grid of w . tanh(key + query).
+    Dropout removes a value's entry from all positions of an image at once (Tompson et al. 2015): neighbouring positions
+    repeat what one loses, and a mask per position took a sixth of a training step.
     """
 
     def __init__(self, feature_size: int, *, value_size: int, attention_size: int, dropout: float) -> None:
@@ -33,15 +37,15 @@ class GridAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def prepare(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys (N, L, A) and values (N, L, V) of `features` (N, L, D)."""
+        """Return keys (N, L, A) and values (N, L, V) of `features` (N, L, D): once per image."""
         values = self.value(features).relu()
         if self.training and self.dropout.p > 0.0:
             values = values * self.dropout(values.new_ones(len(values), 1, values.shape[2]))
         return self.key(values), values
 
-    def look(self, query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """What B beams of each image see (N, B, V), and with which weights (N, B, L), for `query` (N, B, A)."""
-        parts = _parts(query, keys)
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return contexts (N, B, V) and attention weights (N, B, L) of B beams per image, for `query` (N, B, A)."""
+        parts = _split_by_image(query, keys)
         scores = torch.cat([self._scores(*part) for part in parts]) if len(parts) > 1 else self._scores(query, keys)
         weights = scores.float().softmax(dim=2)
         return torch.bmm(weights.to(values.dtype), values), weights
@@ -51,19 +55,19 @@ class GridAttention(nn.Module):
         return scores
 
 
-def _parts(query: Tensor, keys: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """`query` and `keys` of as many images at a time as a cache holds the sums of."""
+def _split_by_image(query: Tensor, keys: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Split `query` and `keys` into parts of at most `MAX_SUMS_AT_ONCE` sums, on a CPU without gradients."""
     if torch.is_grad_enabled() or keys.device.type != "cpu":
         return [(query, keys)]
-    images = max(1, IN_CACHE // (query.shape[1] * keys.shape[1:].numel()))
-    return list(zip(torch.split(query, images), torch.split(keys, images), strict=True))
+    num_images = max(1, MAX_SUMS_AT_ONCE // (query.shape[1] * keys.shape[1:].numel()))
+    return list(zip(torch.split(query, num_images), torch.split(keys, num_images), strict=True))
 
 
-class Glance(nn.Module):
-    """What a grid (N, L, D) shows at once: its mean over the places, brought to unit variance, as (N, 1, `size`).
+class GridMean(nn.Module):
+    """A projection (N, 1, `size`) of a grid's mean over its positions (N, L, D), brought to unit variance.
 
-    A mean over places varies far less than the places, by which a grid's features are scaled: without the layer norm
-    it takes epochs until the image is heard in it (on Flickr8k a validation perplexity of 60 after one epoch).
+    The mean varies far less than the positions, by which features are scaled. Without the layer norm the captioner
+    takes epochs to use the image (on Flickr8k, validation perplexity 60 after one epoch).
     """
 
     def __init__(self, feature_size: int, *, size: int, dropout: float) -> None:
@@ -73,36 +77,31 @@ class Glance(nn.Module):
         self.linear = Linear(feature_size, size)
 
     def forward(self, features: Tensor) -> Tensor:
-        seen: Tensor = self.linear(self.dropout(self.norm(features.mean(dim=1, keepdim=True))))
-        return seen
-
-
-Advance = Callable[[Tensor, State, Memory], tuple[Tensor, Tensor, State]]
-"""One word on: (what the words say to the gates (N, B, G), state, memory) -> (output (N, B, H), how much each place of
-the grid is looked at (N, B, L), state)."""
+        projected: Tensor = self.linear(self.dropout(self.norm(features.mean(dim=1, keepdim=True))))
+        return projected
 
 
 def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """The next hidden and cell state (..., H), of summed gates (..., 4H) in the order input, forget, output, candidate.
+    """Return the next hidden and cell state (..., H) of summed gates (..., 4H): input, forget, output, candidate.
 
-    The hidden state is of the gates' precision, the cell state of its own: sums over many words stay float32.
+    The hidden state has the precision of `gates`. The cell state has its own: it sums over many words in float32.
     """
     size = cell.shape[-1]
     opened, candidate = gates[..., : 3 * size].sigmoid(), gates[..., 3 * size :].tanh()
-    take_in, keep, put_out = opened.chunk(3, dim=-1)
+    input_gate, forget_gate, output_gate = opened.chunk(3, dim=-1)
     cell = (
-        torch.addcmul(take_in * candidate, keep, cell)
+        torch.addcmul(input_gate * candidate, forget_gate, cell)
         if cell.dtype == gates.dtype
-        else keep * cell + take_in * candidate
+        else forget_gate * cell + input_gate * candidate
     )
-    return put_out * cell.to(gates.dtype).tanh(), cell
+    return output_gate * cell.to(gates.dtype).tanh(), cell
 
 
 def unroll(advance: Advance, gates: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor]:
-    """Outputs (N, T, H) and weights (N, T, L) of whole captions, for `gates` (N, T, G) of all their words."""
+    """Return outputs (N, T, H) and attention weights (N, T, L) of whole captions, of the words' gates (N, T, G)."""
     outputs, weights = [], []
-    for position in torch.split(gates, 1, dim=1):
-        output, looked_at, state = advance(position, state, memory)
+    for word_gates in torch.split(gates, 1, dim=1):
+        output, word_weights, state = advance(word_gates, state, memory)
         outputs.append(output)
-        weights.append(looked_at)
+        weights.append(word_weights)
     return torch.cat(outputs, dim=1), torch.cat(weights, dim=1)

@@ -1,4 +1,4 @@
-"""What every captioner can do: be taught with whole captions, and say one word at a time."""
+"""The interface of all captioners: teacher forcing on whole captions, and decoding word by word."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from torch import Tensor, nn
 
 from seesay.captioning.networks.layers import FeatureScale
 
+# Types of constructor arguments that come from params.yaml.
 Size = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 ImageEnters = Literal["first_word", "initial_state"]
-"""What constructors of captioners take from params.yaml."""
 
 Memory = tuple[Tensor, ...]
-"""What every word of an image's caption may look at, computed once an image; the first dimension of each tensor is the
-image, so that decoding drops finished images by indexing each tensor."""
+"""What the words of a caption are computed from, once per image. The first dimension of each tensor is the image, so
+that decoding drops finished images by indexing each tensor."""
 
 State = tuple[Tensor, ...]
-"""What a captioner remembers between two words; the first two dimensions of each tensor are the image and the beam, so
-that decoding reorders a state by indexing each tensor."""
+"""The recurrent state between two words. The first two dimensions of each tensor are the image and the beam, so that
+decoding reorders a state by indexing each tensor."""
 
 
 class Captioner(nn.Module):
-    """N images as an encoder's features, captions of T token ids that begin with <bos>, a vocabulary of V tokens.
+    """A network from image features and the words so far to the logits of the next word. An interface only.
 
-    An interface only. Features are pooled ones (N, D) or a grid's (N, L, D), as `looks_at` says. `scale` standardises
-    them, and training measures it. B captions of one image may be said at once: the beams of a search, or samples.
+    Shapes: N images, T token ids per caption, of which the first is <bos>, and a vocabulary of V tokens. Features are
+    pooled (N, D) or a grid (N, L, D), as `looks_at` says. `scale` standardises them; training sets its statistics. B
+    captions of one image can be decoded together: the beams of a search, or samples.
     """
 
     looks_at: ClassVar[Literal["pooled", "grid"]]
@@ -35,32 +36,35 @@ class Captioner(nn.Module):
     vocabulary_size: int
 
     def forward(self, features: Tensor, tokens: Tensor) -> Tensor:
-        """Logits (N, T, V) of what follows each of `tokens` (N, T); none depends on later tokens."""
+        """Return the logits (N, T, V) of the token after each of `tokens` (N, T); none depends on later tokens."""
         return self.logits(self.hidden(features, tokens))
 
     def hidden(self, features: Tensor, tokens: Tensor) -> Tensor:
-        """What `logits` turns into predictions, (N, T, H): training drops padded positions before the costly head."""
+        """Return the inputs (N, T, H) of `logits`.
+
+        Training drops padded positions between the two methods, before the costly output layer.
+        """
         raise NotImplementedError
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(..., V) of `hidden` (..., H)."""
+        """Return the logits (..., V) of `hidden` (..., H)."""
         raise NotImplementedError
 
     def memory(self, features: Tensor) -> Memory:
-        """What the words of a caption look at, each tensor (N, ...)."""
+        """Return the memory of N images, each tensor (N, ...)."""
         raise NotImplementedError
 
     def initial_state(self, memory: Memory) -> State:
-        """What is known before <bos>, each tensor (N, 1, ...): the same for all beams of an image."""
+        """Return the state before <bos>, each tensor (N, 1, ...): the same for all beams of an image."""
         raise NotImplementedError
 
     def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
-        """Logits (N, B, V) of what follows `tokens` (N, B), and the state after them, each tensor (N, B, ...)."""
+        """Return the logits (N, B, V) after `tokens` (N, B), and the next state, each tensor (N, B, ...)."""
         raise NotImplementedError
 
     def attention(self, features: Tensor, tokens: Tensor) -> Tensor:
-        """How much the word after each of `tokens` (N, T) looks at each place of the grid, (N, T, L), summing to one.
+        """Return the attention weights (N, T, L) of the word after each of `tokens` (N, T); they sum to one over L.
 
-        Only captioners that look at a grid can tell.
+        Only captioners on grid features have them.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Which captioners there are, and how one is built or restored."""
+"""Registry of the captioner architectures; building one, and restoring one from a checkpoint."""
 
 from __future__ import annotations
 
@@ -23,17 +23,20 @@ CAPTIONERS: dict[str, type[Captioner]] = {
 def build_captioner(
     architecture: Architecture, *, vocabulary_size: int, feature_size: int, seed: int, key: str
 ) -> Captioner:
-    """A new captioner over `vocabulary_size` tokens, for features of `feature_size` dimensions.
+    """Build a captioner over `vocabulary_size` tokens, for features of `feature_size` dimensions.
 
-    Its first weights depend on `seed` and the architecture's name. Raises `InputError` naming what is wrong under
-    `key`, the dotted path of `architecture` in params.yaml.
+    Its initial weights depend on `seed` and on the name of the architecture. `key` is the dotted path of `architecture`
+    in params.yaml; `InputError` names what is wrong under it.
     """
     with seeded_initialisation(seed, "captioner", architecture.name):
         return construct(CAPTIONERS, architecture, key=key, vocabulary_size=vocabulary_size, feature_size=feature_size)
 
 
 def restore_captioner(checkpoint: Checkpoint) -> Captioner:
-    """The trained captioner in `checkpoint`, in evaluation mode; raises `InputError` where its parts do not fit."""
+    """Return the trained captioner of `checkpoint`, in evaluation mode.
+
+    Raises `InputError` where the weights do not fit the architecture.
+    """
     captioner = construct(
         CAPTIONERS, checkpoint.parsed_architecture, key="architecture", where="checkpoint", **checkpoint.sizes
     )

@@ -1,26 +1,23 @@
-"""Top-down attention: one LSTM decides where to look, a second says the word."""
+"""The top-down captioner: an attention LSTM gives the query, a language LSTM gives the word."""
 
 from __future__ import annotations
-
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from seesay.captioning.networks.attention import Glance, GridAttention, lstm_cell, unroll
-from seesay.captioning.networks.base import Captioner, Memory, Share, Size, State
+from seesay.captioning.networks.attention import GridAttention, GridMean, lstm_cell
+from seesay.captioning.networks.attention_captioner import AttentionCaptioner
+from seesay.captioning.networks.base import Memory, Share, Size, State
 from seesay.captioning.networks.layers import FeatureScale, Linear, Words
 
 
-class UpDownCaptioner(Captioner):
-    """The top-down half of Anderson et al. (2018), with a grid's features (N, L, D) in place of detected regions.
+class UpDownCaptioner(AttentionCaptioner):
+    """The top-down half of Anderson et al. (2018), on a grid's features (N, L, D) in place of detected regions.
 
-    The attention LSTM sees the word, the grid's mean and the language LSTM's last output; its own output is the
-    question. The language LSTM sees that output and what was looked at. The first starts from zero, the second from
-    what the grid shows at a glance (in the paper from zero too).
+    The attention LSTM reads the word, the grid's mean and the language LSTM's last output; its own output is the query.
+    The language LSTM reads that output and the context. The attention LSTM starts from zero and the language LSTM from
+    the grid's mean; in the paper both start from zero.
     """
-
-    looks_at: ClassVar[Literal["pooled", "grid"]] = "grid"
 
     def __init__(
         self,
@@ -36,7 +33,6 @@ class UpDownCaptioner(Captioner):
     ) -> None:
         super().__init__()
         self.vocabulary_size = vocabulary_size
-        self.hidden_size = hidden_size
         self.scale = FeatureScale(feature_size)
         self.grid = GridAttention(feature_size, value_size=hidden_size, attention_size=attention_size, dropout=dropout)
         self.words = Words(
@@ -48,48 +44,33 @@ class UpDownCaptioner(Captioner):
             tie_weights=tie_weights,
         )
         self.from_words = Linear(embedding_size, 4 * hidden_size)
-        self.from_mean = Glance(feature_size, size=4 * hidden_size, dropout=dropout)
-        self.first_state = Glance(feature_size, size=2 * hidden_size, dropout=dropout)
+        self.from_mean = GridMean(feature_size, size=4 * hidden_size, dropout=dropout)
+        self.first_state = GridMean(feature_size, size=2 * hidden_size, dropout=dropout)
         self.attention_lstm = Linear(2 * hidden_size, 4 * hidden_size, bias=False)
         self.query = Linear(hidden_size, attention_size, bias=False)
         self.language_lstm = Linear(3 * hidden_size, 4 * hidden_size)
         self.dropout = nn.Dropout(dropout)
 
-    def hidden(self, features: Tensor, tokens: Tensor) -> Tensor:
-        outputs: Tensor = self.dropout(self._unroll(features, tokens)[0])
-        return outputs
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return self.words.logits(hidden)
-
     def memory(self, features: Tensor) -> Memory:
-        """Keys (N, L, attention_size), values (N, L, hidden_size), the mean's part of the attention LSTM's gates
-        (N, 1, 4 * hidden_size), the language LSTM's first state (N, 1, 2 * hidden_size)."""
+        """Return keys (N, L, attention_size), values (N, L, hidden_size), the grid mean's part of the attention LSTM's
+        gates (N, 1, 4 * hidden_size), and the language LSTM's first state (N, 1, 2 * hidden_size)."""
         scaled = self.scale(features)
         return *self.grid.prepare(scaled), self.from_mean(scaled), self.first_state(scaled)
 
     def initial_state(self, memory: Memory) -> State:
-        """The states (hidden, cell) of the attention LSTM, then of the language LSTM, each (N, 1, hidden_size)."""
-        saying, saying_cell = memory[3].chunk(2, dim=2)
-        looking = saying.new_zeros(saying.shape)
-        return looking, looking.float(), saying.tanh(), saying_cell.float()
+        """Return (hidden, cell) of the attention LSTM, then of the language LSTM, each (N, 1, hidden_size)."""
+        hidden, cell = super().initial_state(memory)
+        zeros = hidden.new_zeros(hidden.shape)
+        return zeros, zeros.float(), hidden, cell
 
-    def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
-        output, _, state = self._advance(self.from_words(self.words.embed(tokens)) + memory[2], state, memory)
-        return self.logits(self.dropout(output)), state
+    def input_gates(self, vectors: Tensor, memory: Memory) -> Tensor:
+        return super().input_gates(vectors, memory) + memory[2]
 
-    def attention(self, features: Tensor, tokens: Tensor) -> Tensor:
-        return self._unroll(features, tokens)[1]
-
-    def _unroll(self, features: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        memory = self.memory(features)
-        gates = self.from_words(self.words.embed(tokens)) + memory[2]
-        return unroll(self._advance, gates, self.initial_state(memory), memory)
-
-    def _advance(self, gates: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor, State]:
-        looking, looking_cell, saying, saying_cell = state
-        gates = gates + self.attention_lstm(torch.cat((saying, looking), dim=2))
-        looking, looking_cell = lstm_cell(gates, looking_cell)
-        seen, weights = self.grid.look(self.query(looking), memory[0], memory[1])
-        saying, saying_cell = lstm_cell(self.language_lstm(torch.cat((seen, looking, saying), dim=2)), saying_cell)
-        return saying, weights, (looking, looking_cell, saying, saying_cell)
+    def advance(self, gates: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor, State]:
+        query, query_cell, language, language_cell = state
+        gates = gates + self.attention_lstm(torch.cat((language, query), dim=2))
+        query, query_cell = lstm_cell(gates, query_cell)
+        context, weights = self.grid.attend(self.query(query), memory[0], memory[1])
+        gates = self.language_lstm(torch.cat((context, query, language), dim=2))
+        language, language_cell = lstm_cell(gates, language_cell)
+        return language, weights, (query, query_cell, language, language_cell)

@@ -1,1 +1,1 @@
-"""Training of captioners: by captions, by reward, with the encoder."""
+"""Training of captioners: by cross-entropy, by reward, and together with the encoder."""

@@ -1,4 +1,4 @@
-"""The start of a captioner: random weights, or those of another captioner."""
+"""The captioner that training starts from: new weights, or those of another captioner."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from seesay.training.checkpoint import Checkpoint, describe_architecture, load_c
 def start_captioner(
     cell: str, settings: CaptionerTraining, vocabulary: Vocabulary, paths: Paths, *, feature_size: int, seed: int
 ) -> Captioner:
-    """The captioner before training.
+    """Return the captioner before training.
 
-    Raises `InputError` where the captioner that it starts from is missing, or is of another architecture, vocabulary or
-    size of features.
+    Raises `InputError` where the captioner that it starts from is missing, or has another architecture, vocabulary or
+    feature size.
     """
     captioner = build_captioner(
         settings.architecture,
@@ -28,23 +28,23 @@ def start_captioner(
         key=f"captioners.{cell}.learning.architecture",
     )
     if settings.parent is not None:
-        parent = load_checkpoint(paths.captioner(settings.parent), kind="captioner")
-        _require_alike(cell, settings, parent, vocabulary, feature_size=feature_size)
-        load_weights(captioner, parent.state_dict)
+        initial = load_checkpoint(paths.captioner(settings.parent), kind="captioner")
+        _require_compatible(cell, settings, initial, vocabulary, feature_size=feature_size)
+        load_weights(captioner, initial.state_dict)
     return captioner
 
 
-def _require_alike(
-    cell: str, settings: CaptionerTraining, parent: Checkpoint, vocabulary: Vocabulary, *, feature_size: int
+def _require_compatible(
+    cell: str, settings: CaptionerTraining, initial: Checkpoint, vocabulary: Vocabulary, *, feature_size: int
 ) -> None:
     key = f"captioners.{cell}.learning"
     for name, ours, theirs in (
-        ("vocabulary", vocabulary.digest[:12], parent.vocabulary_digest[:12]),
-        ("architecture", describe_architecture(settings.architecture), parent.architecture),
-        ("features", feature_size, parent.sizes["feature_size"]),
+        ("vocabulary", vocabulary.digest[:12], initial.vocabulary_digest[:12]),
+        ("architecture", describe_architecture(settings.architecture), initial.architecture),
+        ("features", feature_size, initial.sizes["feature_size"]),
     ):
         if ours != theirs:
             raise InputError(
-                f"{key}.{name}: got {ours}: expected {theirs}, as {settings.parent} has, which it starts from; "
+                f"{key}.{name}: got {ours}: expected {theirs}, that of {settings.parent}, which it starts from; "
                 f"change it, or train {settings.parent} again"
             )

@@ -1,4 +1,4 @@
-"""Fine-tuning of an encoder, together with the captioner that has learned from its features, from pixels."""
+"""Fine-tuning of an encoder from pixels, together with the captioner that was trained on its features."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from seesay.captioning.data.batches import Seen
 from seesay.captioning.data.records import CaptionRecords
 from seesay.captioning.data.vocabulary import Vocabulary
 from seesay.captioning.features.trainable import TrainableEncoder, unfreeze
-from seesay.captioning.networks.end_to_end import SeeingCaptioner
+from seesay.captioning.networks.end_to_end import EndToEndCaptioner
 from seesay.captioning.networks.registry import restore_captioner
-from seesay.captioning.training.fit import teach
+from seesay.captioning.training.fit import fit_weights
 from seesay.captioning.training.validation import Score
 from seesay.compute import Compute
 from seesay.core.settings import validate
@@ -37,22 +37,23 @@ def finetune_encoder(
     log: Log,
     resume: Path | None,
 ) -> Fit:
-    """Fits the encoder and the captioner in `trained` on the train captions; `trainable` has the best epoch's weights
-    afterwards, that by val captions as the captioner was judged by.
+    """Fit the encoder and the captioner of `trained` on the train captions.
 
-    `pixels` has the images by row of the captions' records, `key` names `settings` in errors. The captioner goes on
-    from its weights and its scale of features. Metrics are those of `fit_captioner`. Raises `InputError` where all
-    blocks are frozen and for another vocabulary than the captioner's, `TrainingError` where training goes wrong.
+    Afterwards `trainable` has the weights of the best epoch, chosen on val by the criterion of the captioner's own
+    training. `pixels` has the images by row of the captions' records; `key` names `settings` in errors. The captioner
+    starts from its trained weights and keeps its feature scale. Metrics are those of `fit_captioner`. Raises
+    `InputError` where all blocks are frozen or the captioner has another vocabulary, `TrainingError` where training
+    fails.
     """
     trained.require_vocabulary(vocabulary.digest)
     names = unfreeze(trainable.encoder, settings.frozen_blocks, key=f"{key}.frozen_blocks")
-    captioner = SeeingCaptioner(trainable.encoder, restore_captioner(trained))
-    best = teach(
+    captioner = EndToEndCaptioner(trainable.encoder, restore_captioner(trained))
+    best = fit_weights(
         captioner,
         [captions],
         pixels,
         vocabulary,
-        taught_as(trained, settings),
+        finetuning_settings(trained, settings),
         score=score,
         reward=None,
         seed=seed,
@@ -65,8 +66,8 @@ def finetune_encoder(
     return best
 
 
-def taught_as(trained: Checkpoint, settings: FinetunedEncoder) -> CaptionerTraining:
-    """The captioner's own settings, for human captions of its first dataset, with this cell's `training`."""
+def finetuning_settings(trained: Checkpoint, settings: FinetunedEncoder) -> CaptionerTraining:
+    """Return the captioner's own settings, for human captions of its first dataset, with the `training` of these."""
     changed: dict[str, Any] = {
         "datasets": trained.settings["datasets"][:1],
         "features": trained.settings["features"][:1],
@@ -75,5 +76,5 @@ def taught_as(trained: Checkpoint, settings: FinetunedEncoder) -> CaptionerTrain
         "self_critical": None,
         "training": settings.training.model_dump(mode="json"),
     }
-    learned: CaptionerTraining = validate({**trained.settings, **changed}, CaptionerTraining, where="checkpoint")
-    return learned
+    merged: CaptionerTraining = validate({**trained.settings, **changed}, CaptionerTraining, where="checkpoint")
+    return merged

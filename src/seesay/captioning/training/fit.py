@@ -1,4 +1,4 @@
-"""Training of captioners: on the next word of human captions given the image and the words before, or by reward."""
+"""Training of captioners on cached features: by cross-entropy on human captions, or by reward."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from seesay.captioning.data.vocabulary import Vocabulary
 from seesay.captioning.features.combined import JoinedFeatures, require_alike
 from seesay.captioning.features.store import Features
 from seesay.captioning.networks.base import Captioner
-from seesay.captioning.training.scheduled_sampling import share_at, with_own_words
+from seesay.captioning.training.scheduled_sampling import replace_inputs, share_at
 from seesay.captioning.training.self_critical import Reward, self_critical_step
 from seesay.captioning.training.validation import Score, greedy_captions, mean_token_loss, token_losses
 from seesay.compute import Compute
@@ -38,16 +38,29 @@ from seesay.training.loop import LOWEST_LOSS, BestBy, Fit, Log, Step, fit
 BEST_BY = {"loss": LOWEST_LOSS, "cider_d": BestBy("val/cider_d", highest=True)}
 
 
-class DescribedImages(NamedTuple):
-    """A caption dataset, and what an encoder saw of its images."""
+class TrainingDataset(NamedTuple):
+    """A caption dataset and the features of its images."""
 
     captions: CaptionRecords
     features: Features
 
 
+TrainingBatch = tuple[CaptionBatch | ImageBatch, torch.Generator, float]
+"""A batch, the epoch's random generator, and the share of input words to replace."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The batches of an epoch and the loss of a batch, as `fit` takes them."""
+
+    num_batches: int
+    batches: Callable[[int], Iterator[TrainingBatch]]
+    compute_step: Callable[[nn.Module, TrainingBatch], Step]
+
+
 def fit_captioner(
     captioner: Captioner,
-    learned: Sequence[DescribedImages],
+    training_data: Sequence[TrainingDataset],
     vocabulary: Vocabulary,
     settings: CaptionerTraining,
     *,
@@ -58,24 +71,26 @@ def fit_captioner(
     log: Log,
     resume: Path | None,
 ) -> tuple[Checkpoint, float]:
-    """Fits `captioner` on the train split of all of `learned`; returns its best epoch by the val split of the first,
-    as `settings.best_by` says, and the core-seconds that all epochs took.
+    """Fit `captioner` on the train split of all of `training_data`; return its best epoch and the core-seconds spent.
 
-    Losses are means per token, <eos> included: train/loss with label smoothing, val/loss without; val/perplexity is
-    exp(val/loss). val/cider_d is what `score` gives for greedy captions of the val images; where it does not choose the
-    epoch, it is not computed. With `self_critical` the captions come from the captioner and `reward` judges them:
-    train/reward is their mean, train/unended the share cut at the longest length. A captioner that starts from another
-    keeps that one's scale of features. Raises `InputError` for a split without captions and for features that do not
-    go together, `TrainingError` where training goes wrong.
+    The best epoch is chosen on the val split of the first dataset, as `settings.best_by` says. The core-seconds are
+    those of all epochs.
+
+    Losses are means per token, <eos> included: train/loss with label smoothing, val/loss without. val/perplexity is
+    exp(val/loss). val/cider_d is the `score` of greedy captions of the val images; it is computed only where it chooses
+    the epoch. With `self_critical`, captions are sampled from the captioner and `reward` scores them: train/reward is
+    their mean, train/unended the share cut at the maximum length. A captioner that starts from another keeps that one's
+    feature scale. Raises `InputError` for a split without captions and for features that do not fit together,
+    `TrainingError` where training fails.
     """
     assert captioner.vocabulary_size == len(vocabulary), "the captioner was built for another vocabulary"
-    require_alike(settings.features, [one.features for one in learned])
-    rows = JoinedFeatures([one.features for one in learned], captioner.looks_at)
-    datasets = [one.captions for one in learned]
+    require_alike(settings.features, [dataset.features for dataset in training_data])
+    rows = JoinedFeatures([dataset.features for dataset in training_data], captioner.looks_at)
+    datasets = [dataset.captions for dataset in training_data]
     if settings.start == SCRATCH:
         train_images = images_of(datasets, "train")
         captioner.scale.measure(rows.measured(train_images.datasets, train_images.rows))
-    best = teach(
+    best = fit_weights(
         captioner,
         datasets,
         rows,
@@ -95,7 +110,7 @@ def fit_captioner(
         classes=(),
         vocabulary_digest=vocabulary.digest,
         architecture=describe_architecture(settings.architecture),
-        sizes={"vocabulary_size": len(vocabulary), "feature_size": learned[0].features.num_dimensions},
+        sizes={"vocabulary_size": len(vocabulary), "feature_size": training_data[0].features.num_dimensions},
         settings=settings.model_dump(mode="json"),
         normalisation={},
         state_dict=best.state_dict,
@@ -104,7 +119,7 @@ def fit_captioner(
     return checkpoint, best.core_seconds
 
 
-def teach(
+def fit_weights(
     captioner: Captioner,
     datasets: Sequence[CaptionRecords],
     rows: Seen,
@@ -119,8 +134,10 @@ def teach(
     resume: Path | None,
     rate_scales: Mapping[str, float] | None = None,
 ) -> Fit:
-    """Fits `captioner`, whose scale is measured, as `fit_captioner` says; it takes what `rows` has of the datasets'
-    images. `rate_scales`: see `build_optimizer`."""
+    """Fit the weights of `captioner`, whose feature scale is set, as `fit_captioner` describes.
+
+    `rows` are the captioner's inputs by image of the datasets. `rate_scales`: see `build_optimizer`.
+    """
     max_length = settings.max_caption_length
     val = encode_captions(datasets[:1], "val", vocabulary, max_caption_length=max_length)
     val_images = images_of(datasets[:1], "val")
@@ -131,21 +148,21 @@ def teach(
             loss = mean_token_loss(model, val, rows, device=compute.device)
             metrics = {"val/loss": loss, "val/perplexity": math.exp(min(loss, 700.0))}  # exp(710) overflows
             if best_by.metric == "val/cider_d":
-                said = greedy_captions(model, val_images, rows, max_length=max_length, device=compute.device)
-                metrics["val/cider_d"] = score(said)
+                captions = greedy_captions(model, val_images, rows, max_length=max_length, device=compute.device)
+                metrics["val/cider_d"] = score(captions)
         return metrics
 
     if settings.self_critical is None:
-        lessons = _human_captions(datasets, rows, vocabulary, settings, seed=seed, device=compute.device)
+        objective = _cross_entropy(datasets, rows, vocabulary, settings, seed=seed, device=compute.device)
     else:
-        assert reward is not None, "learning by reward needs one"
-        lessons = _own_captions(datasets, rows, reward, settings, seed=seed, device=compute.device)
+        assert reward is not None, "self-critical training needs a reward"
+        objective = _self_critical(datasets, rows, reward, settings, seed=seed, device=compute.device)
     return fit(
         captioner,
         settings.training,
-        batches=lessons.batches,
-        num_batches=lessons.num_batches,
-        compute_step=lessons.compute_step,
+        batches=objective.batches,
+        num_batches=objective.num_batches,
+        compute_step=objective.compute_step,
         evaluate=evaluate,
         expected_first_loss=math.log(len(vocabulary)) if settings.start == SCRATCH else None,
         seed=seed,
@@ -157,20 +174,7 @@ def teach(
     )
 
 
-Lesson = tuple[CaptionBatch | ImageBatch, torch.Generator, float]
-"""A batch, where chance comes from, and the share of its words to replace."""
-
-
-@dataclass(frozen=True)
-class Lessons:
-    """The arguments of `fit` for batches of some kind."""
-
-    num_batches: int
-    batches: Callable[[int], Iterator[Lesson]]
-    compute_step: Callable[[nn.Module, Lesson], Step]
-
-
-def _human_captions(
+def _cross_entropy(
     datasets: Sequence[CaptionRecords],
     rows: Seen,
     vocabulary: Vocabulary,
@@ -178,29 +182,29 @@ def _human_captions(
     *,
     seed: int,
     device: torch.device,
-) -> Lessons:
-    """Of human captions."""
+) -> Objective:
+    """Cross-entropy of human captions, with scheduled sampling where the settings have it."""
     train = encode_captions(datasets, "train", vocabulary, max_caption_length=settings.max_caption_length)
     batch_size = settings.training.batch_size
 
-    def batches(epoch: int) -> Iterator[Lesson]:
+    def batches(epoch: int) -> Iterator[TrainingBatch]:
         share = share_at(epoch, settings.training.epochs, settings.scheduled_sampling)
         generator = torch_generator(seed, "scheduled_sampling", epoch, device=device)
         for batch in shuffled_batches(train, rows, batch_size=batch_size, seed=seed, epoch=epoch, device=device):
             yield batch, generator, share
 
-    def compute_step(model: nn.Module, lesson: Lesson) -> Step:
-        batch, generator, share = lesson
+    def compute_step(model: nn.Module, inputs: TrainingBatch) -> Step:
+        batch, generator, share = inputs
         assert isinstance(batch, CaptionBatch)
         if share > 0.0:
-            batch = with_own_words(model, batch, share=share, generator=generator)
+            batch = replace_inputs(model, batch, share=share, generator=generator)
         losses = token_losses(model, batch, label_smoothing=settings.label_smoothing)
         return Step(losses.mean(), len(losses), {})
 
-    return Lessons(train.num_batches(batch_size), batches, compute_step)
+    return Objective(train.num_batches(batch_size), batches, compute_step)
 
 
-def _own_captions(
+def _self_critical(
     datasets: Sequence[CaptionRecords],
     rows: Seen,
     reward: Reward,
@@ -208,24 +212,24 @@ def _own_captions(
     *,
     seed: int,
     device: torch.device,
-) -> Lessons:
-    """Of images, whose captions the captioner draws itself."""
+) -> Objective:
+    """Reward of captions that the captioner samples for the training images."""
     assert settings.self_critical is not None
     images, batch_size = images_of(datasets, "train"), settings.training.batch_size
     num_samples, max_length = settings.self_critical.num_samples, settings.max_caption_length
 
-    def batches(epoch: int) -> Iterator[Lesson]:
+    def batches(epoch: int) -> Iterator[TrainingBatch]:
         order = numpy_generator(seed, "image_batches", epoch).permutation(len(images))
         generator = torch_generator(seed, "self_critical", epoch, device=device)
         views = numpy_generator(seed, "views", epoch)
         for batch in image_batches(images, rows, order, batch_size=batch_size, device=device, views=views):
             yield batch, generator, 0.0
 
-    def compute_step(model: nn.Module, lesson: Lesson) -> Step:
-        batch, generator, _ = lesson
+    def compute_step(model: nn.Module, inputs: TrainingBatch) -> Step:
+        batch, generator, _ = inputs
         assert isinstance(batch, ImageBatch)
         return self_critical_step(
             model, batch, num_samples=num_samples, max_length=max_length, reward=reward, generator=generator
         )
 
-    return Lessons(images.num_batches(batch_size), batches, compute_step)
+    return Objective(images.num_batches(batch_size), batches, compute_step)

@@ -1,4 +1,4 @@
-"""What captions are worth to a captioner in training: CIDEr-D of token ids, many captions of a few images at once."""
+"""CIDEr-D of token ids in training: as validation score, and as reward of many captions of a few images at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seesay.captioning.metrics.ngrams import MAX_ORDER
 
 
 class ValidationScore:
-    """Mean CIDEr-D of captions of the val images, each token ids without <eos>, as the metric `val/cider_d` has it."""
+    """Mean CIDEr-D of captions of the val images, as token ids without <eos>: the metric `val/cider_d`."""
 
     def __init__(self, references: Sequence[Sequence[list[str]]], vocabulary: Vocabulary) -> None:
         self._references, self._vocabulary = CiderReferences(references), vocabulary
@@ -23,8 +23,8 @@ class ValidationScore:
 
 
 @dataclass(frozen=True)
-class _Entries:
-    """One line for each different n-gram of a row: which row, the n-gram's number, its order - 1, how often."""
+class _NgramCounts:
+    """Arrays with one entry per distinct n-gram of a row: the row, the n-gram's number, its order - 1, its count."""
 
     row: np.ndarray
     ngram: np.ndarray
@@ -33,13 +33,13 @@ class _Entries:
 
 
 class SampleReward:
-    """CIDEr-D of drawn captions against the training references of their images, <eos> being a word like any other.
+    """CIDEr-D of sampled captions against the training references of their images, with <eos> as a word.
 
-    Each reference ends with <eos>, and so does a caption unless it was cut. Without it, n-grams at a caption's end go
-    unjudged, and captioners learn to stop at "... in a" or not at all; a cut caption that never ended misses what its
-    references hold, and gains nothing (Hu et al., 2023, "A Request for Clarity over the End of Sequence Token in the
-    Self-Critical Sequence Training"). Values are therefore not those of the metric. Document frequencies are the train
-    split's.
+    Each reference ends with <eos>, and so does a caption unless it was cut. Without it, n-grams at the end of a caption
+    are not scored, and captioners learn to stop at "... in a" or not at all. A cut caption lacks the <eos> of its
+    references and gains nothing by it (Hu et al., 2023, "A Request for Clarity over the End of Sequence Token in the
+    Self-Critical Sequence Training"). Values therefore differ from the metric. Document frequencies are those of the
+    train split.
 
     An n-gram is a number: that of its first n - 1 words, then its last word, looked up in one sorted array per order.
     """
@@ -62,8 +62,8 @@ class SampleReward:
         self._first_of_order: list[int] = []  # by order: the number of the first key
         entries = self._count(tokens, lengths, learn=True)
         num_ngrams = self._first_of_order[-1] + len(self._keys[-1])
-        seen_in = np.unique(entries.ngram * len(references) + image_of_row[entries.row])
-        self._idf = self._log_images - np.log(np.bincount(seen_in // len(references), minlength=num_ngrams))
+        document_pairs = np.unique(entries.ngram * len(references) + image_of_row[entries.row])
+        self._idf = self._log_images - np.log(np.bincount(document_pairs // len(references), minlength=num_ngrams))
         self._lengths = lengths
         self._norms = self._norm(entries, len(rows), self._idf[entries.ngram])
         self._entries = entries
@@ -71,14 +71,17 @@ class SampleReward:
         self._first_entry = np.searchsorted(entries.row, np.arange(len(rows) + 1))
 
     def __call__(self, images: np.ndarray, captions: Sequence[Sequence[int]]) -> np.ndarray:
-        """Float64 (captions,): that of each caption, token ids with <eos> where it ended, of the image `images[i]`."""
-        tokens, lengths = _matrix(captions)
-        said = self._count(tokens, lengths, learn=False)
-        known = said.ngram >= 0
-        idf = np.where(known, self._idf[said.ngram], self._log_images)
-        norms = self._norm(said, len(captions), idf)
+        """Return the reward, float64 (captions,), of each caption i of image `images[i]`.
 
-        # Every reference of a caption's image, one line each; then every n-gram of a line.
+        A caption is token ids, with <eos> where it ended.
+        """
+        tokens, lengths = _matrix(captions)
+        candidates = self._count(tokens, lengths, learn=False)
+        known = candidates.ngram >= 0
+        idf = np.where(known, self._idf[candidates.ngram], self._log_images)
+        norms = self._norm(candidates, len(captions), idf)
+
+        # One line per pair of a caption and a reference of its image; then one entry per n-gram of a line's reference.
         num_lines = self._num_references[images]
         caption_of_line = np.repeat(np.arange(len(captions)), num_lines)
         row_of_line = _ranges(self._first_row[images], num_lines)
@@ -86,14 +89,14 @@ class SampleReward:
         line_of_entry = np.repeat(np.arange(len(row_of_line)), num_entries)
         entry = _ranges(self._first_entry[row_of_line], num_entries)
 
-        # The caption's weight of that n-gram, 0 where it lacks it.
-        keys = said.row[known] * len(self._idf) + said.ngram[known]
+        # The caption's weight of each entry's n-gram: 0 where the caption lacks it.
+        keys = candidates.row[known] * len(self._idf) + candidates.ngram[known]
         order = np.argsort(keys)
         keys = np.append(keys[order], -1)
-        weights = np.append((said.count * idf)[known][order], 0.0)
-        wanted = caption_of_line[line_of_entry] * len(self._idf) + self._entries.ngram[entry]
-        place = np.searchsorted(keys[:-1], wanted)
-        in_caption = np.where(keys[place] == wanted, weights[place], 0.0)
+        weights = np.append((candidates.count * idf)[known][order], 0.0)
+        targets = caption_of_line[line_of_entry] * len(self._idf) + self._entries.ngram[entry]
+        index = np.searchsorted(keys[:-1], targets)
+        in_caption = np.where(keys[index] == targets, weights[index], 0.0)
 
         overlap = np.bincount(
             line_of_entry * MAX_ORDER + self._entries.order[entry],
@@ -107,14 +110,14 @@ class SampleReward:
         sums = np.bincount(caption_of_line, weights=of_line, minlength=len(captions))
         return np.asarray(sums / num_lines * SCALE)
 
-    def _count(self, tokens: np.ndarray, lengths: np.ndarray, *, learn: bool) -> _Entries:
-        """The different n-grams of each row, in the order of the rows; with `learn` they become the known ones.
+    def _count(self, tokens: np.ndarray, lengths: np.ndarray, *, learn: bool) -> _NgramCounts:
+        """Count the distinct n-grams of each row, in the order of the rows; with `learn` they become the known ones.
 
-        Unknown n-grams have the number -1, and an entry for each different one.
+        Unknown n-grams have the number -1, and an entry for each distinct one.
         """
         parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
-        local = np.zeros_like(tokens)  # number of the n - 1 words before each word, among those of these rows
-        numbers = np.zeros(1, dtype=np.int64)  # of those, the number among the known ones
+        local = np.zeros_like(tokens)  # number of the n - 1 words before each word, among these rows
+        numbers = np.zeros(1, dtype=np.int64)  # its number among the known n-grams
         for order in range(MAX_ORDER):
             if order and tokens.shape[1] > 1:
                 local, tokens = local[:, :-1], tokens[:, 1:]
@@ -130,9 +133,9 @@ class SampleReward:
                 self._keys.append(np.sort(keys))
                 self._first_of_order.append(first)
             known = self._keys[order]
-            place = np.minimum(np.searchsorted(known, keys), max(0, len(known) - 1))
-            found = (known[place] == keys) & (keys >= 0) if len(known) else np.zeros(len(keys), dtype=bool)
-            numbers = np.where(found, place + self._first_of_order[order], -1)
+            index = np.minimum(np.searchsorted(known, keys), max(0, len(known) - 1))
+            is_known = (known[index] == keys) & (keys >= 0) if len(known) else np.zeros(len(keys), dtype=bool)
+            numbers = np.where(is_known, index + self._first_of_order[order], -1)
             local = np.zeros(lasts.shape, dtype=np.int64)
             local[row, column] = inverse
             in_row, count = np.unique(row * max(1, len(unique)) + inverse, return_counts=True)
@@ -140,11 +143,11 @@ class SampleReward:
             parts.append((of_row, numbers[ngram], np.full(len(of_row), order), count.astype(np.float64)))
         joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
         by_row = np.argsort(joined[0], kind="stable")
-        return _Entries(*(column[by_row] for column in joined))
+        return _NgramCounts(*(column[by_row] for column in joined))
 
     @staticmethod
-    def _norm(entries: _Entries, num_rows: int, idf: np.ndarray) -> np.ndarray:
-        """Lengths of the rows' vectors, (rows, orders)."""
+    def _norm(entries: _NgramCounts, num_rows: int, idf: np.ndarray) -> np.ndarray:
+        """Return the norms of the rows' vectors, (rows, orders)."""
         squares = np.bincount(
             entries.row * MAX_ORDER + entries.order, weights=(entries.count * idf) ** 2, minlength=num_rows * MAX_ORDER
         )
@@ -152,7 +155,7 @@ class SampleReward:
 
 
 def _word_ids(vocabulary: Vocabulary, references: Sequence[Sequence[list[str]]]) -> dict[str, int]:
-    """Ids of the vocabulary's words, and beyond them of those that only references hold: they match nothing."""
+    """Return ids of the vocabulary's words and, above them, of words only in references, which no caption can match."""
     ids = {word: word_id for word_id, word in enumerate(vocabulary.tokens) if word_id > UNK}
     for of_image in references:
         for reference in of_image:
@@ -162,7 +165,7 @@ def _word_ids(vocabulary: Vocabulary, references: Sequence[Sequence[list[str]]])
 
 
 def _matrix(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids (rows, longest) filled up with 0, and lengths."""
+    """Return token ids (rows, longest) padded with 0, and lengths."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     tokens = np.zeros((len(rows), max(1, int(lengths.max()))), dtype=np.int64)
     tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = [token for row in rows for token in row]
@@ -170,6 +173,6 @@ def _matrix(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """start, start + 1, ... of each of the ranges, one after the other."""
+    """Return the concatenated ranges start, start + 1, ... of the given lengths."""
     ends = np.cumsum(lengths)
     return np.asarray(np.arange(int(lengths.sum())) + np.repeat(starts - (ends - lengths), lengths))

@@ -1,4 +1,4 @@
-"""How good a captioner in training is on val: the loss of human captions, and what it says itself."""
+"""Validation of a captioner in training: the loss on human captions, and greedy captions to score."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from seesay.captioning.decoding.decode import greedy_tokens
 from seesay.captioning.networks.base import Captioner
 
 Score = Callable[[list[list[int]]], float]
-"""Mean score of the val images' captions: one a described image, in the order of the records, token ids of words."""
+"""Mean score of the captions of the val images: one caption per image, in the order of the records, as token ids of
+words."""
 
 BATCH_SIZE = 128
 
 
 def mean_token_loss(captioner: nn.Module, encoded: EncodedCaptions, features: Seen, *, device: torch.device) -> float:
-    """Mean cross-entropy per token over all of `encoded`."""
+    """Return the mean cross-entropy per token over all of `encoded`."""
     total, num_tokens = 0.0, 0
     for batch in ordered_batches(encoded, features, batch_size=BATCH_SIZE, device=device):
         losses = token_losses(captioner, batch, label_smoothing=0.0)
@@ -34,20 +35,20 @@ def mean_token_loss(captioner: nn.Module, encoded: EncodedCaptions, features: Se
 def greedy_captions(
     captioner: nn.Module, images: Examples, features: Seen, *, max_length: int, device: torch.device
 ) -> list[list[int]]:
-    """Token ids of the greedy caption of each image, without <eos>."""
+    """Return the token ids of each image's greedy caption, without <eos>."""
     model = cast(Captioner, captioner)
-    said: list[list[int]] = []
+    captions: list[list[int]] = []
     for batch in image_batches(images, features, np.arange(len(images)), batch_size=BATCH_SIZE, device=device):
         tokens, _ = greedy_tokens(model, model.memory(batch.features), max_length=max_length)
-        said += [[token for token in ids if token > EOS] for ids in tokens.tolist()]
-    return said
+        captions += [[token for token in ids if token > EOS] for ids in tokens.tolist()]
+    return captions
 
 
 def token_losses(captioner: nn.Module, batch: CaptionBatch, *, label_smoothing: float) -> Tensor:
-    """Cross-entropies, float32, of all targets that are not <pad>, as one vector; only these cost logits."""
+    """Return the cross-entropies, float32, of all targets that are not <pad>, as one vector; only these cost logits."""
     model = cast(Captioner, captioner)  # or its compiled form
     targets = batch.targets.flatten()
-    taught = (targets != PAD).nonzero().squeeze(1)
-    hidden = model.hidden(batch.features, batch.inputs).flatten(0, 1).index_select(0, taught)
+    positions = (targets != PAD).nonzero().squeeze(1)
+    hidden = model.hidden(batch.features, batch.inputs).flatten(0, 1).index_select(0, positions)
     logits = model.logits(hidden).float()
-    return F.cross_entropy(logits, targets[taught], label_smoothing=label_smoothing, reduction="none")
+    return F.cross_entropy(logits, targets[positions], label_smoothing=label_smoothing, reduction="none")
