@@ -159,7 +159,7 @@ def write_attention(folder: Path, attention: CaptionAttention) -> None:
 
 
 def read_attention(folder: Path) -> CaptionAttention:
-    """Read what `write_attention` wrote; raises `InputError` where a file is missing, damaged or of another run."""
+    """Read what `write_attention` wrote; raises `InputError` for missing, damaged or unmatched files."""
     path = folder / "attention.json"
     content = read_json(path)
     advice = "run explain_captioner again"

@@ -1,4 +1,4 @@
-"""Scores of predicted captions, beside baselines that ignore the image (floors) and human captions."""
+"""Scores of predicted captions, beside simple baselines (floors) and human captions."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 ImageEnters = Literal["first_word", "initial_state"]
 
 Memory = tuple[Tensor, ...]
-"""What the words of a caption are computed from, once per image. The first dimension of each tensor is the image, so
+"""The tensors that all words of an image's captions share, computed once. The first dimension of each is the image, so
 that decoding drops finished images by indexing each tensor."""
 
 State = tuple[Tensor, ...]
