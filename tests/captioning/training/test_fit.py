@@ -240,12 +240,12 @@ def test_a_captioner_built_on_another_starts_from_its_weights_and_scale(eight, t
 
 def test_a_captioner_is_not_built_on_one_with_another_vocabulary(eight, tmp_path):
     tokens = (*eight.vocabulary.tokens[:-2], *reversed(eight.vocabulary.tokens[-2:]))
-    with pytest.raises(InputError, match=r"captioners.child.learning.vocabulary: got .* as parent has"):
+    with pytest.raises(InputError, match=r"captioners.child.learning.vocabulary: got .* that of parent"):
         built_on(eight, tmp_path, vocabulary=replace(eight.vocabulary, tokens=tokens))
 
 
 def test_a_captioner_is_not_built_on_one_of_other_sizes(eight, tmp_path):
-    with pytest.raises(InputError, match=r"captioners.child.learning.architecture: .* as parent has"):
+    with pytest.raises(InputError, match=r"captioners.child.learning.architecture: .* that of parent"):
         built_on(eight, tmp_path, architecture={"hidden_size": 32})
     with pytest.raises(InputError, match=r"captioners.child.learning.features: got 8: expected 16"):
         built_on(eight, tmp_path, feature_size=8)
