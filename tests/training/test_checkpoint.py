@@ -130,7 +130,7 @@ def test_classes_must_be_those_trained_on_in_their_order(checkpoint):
     checkpoint.require_classes(classes("n01", "n02"))
     with pytest.raises(InputError, match="trained on 2 classes, got 3"):
         checkpoint.require_classes(classes("n01", "n02", "n03"))
-    with pytest.raises(InputError, match="class 0 is n01, the data's is n02"):
+    with pytest.raises(InputError, match="class 0 is n01, in the data it is n02"):
         checkpoint.require_classes(classes("n02", "n01"))
 
 

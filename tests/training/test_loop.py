@@ -8,7 +8,7 @@ from torch import nn
 
 from seesay.params.training import Schedule, Sgd, Training
 from seesay.training.checks import TrainingError
-from seesay.training.loop import LOOK_EVERY, Step
+from seesay.training.loop import READ_LOSSES_EVERY, Step
 from seesay.training.resume import STATE_FILE
 
 
@@ -200,7 +200,7 @@ def test_the_state_of_another_training_is_left_alone(fit_problem, problem, train
         arguments["seed"] = 5
     else:
         model[0].weight.data.mul_(2.0)
-    with pytest.warns(UserWarning, match="of another training"):
+    with pytest.warns(UserWarning, match="belongs to another run"):
         best = fit_problem(model, resume=tmp_path, **arguments)
     assert best.metrics["num_epochs"] == 4
 
@@ -213,7 +213,7 @@ def test_a_state_cut_short_is_said_and_training_starts_anew(fit_problem, problem
     content = (tmp_path / STATE_FILE).read_bytes()
     (tmp_path / STATE_FILE).write_bytes(content[: len(content) // 2])
     whole = fit_problem()
-    with pytest.warns(UserWarning, match="not a readable checkpoint.*training starts anew"):
+    with pytest.warns(UserWarning, match="not a readable checkpoint.*training starts from the beginning"):
         best = fit_problem(resume=tmp_path)
     assert same_weights(whole.state_dict, best.state_dict)
 
@@ -232,7 +232,7 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(fit_problem, problem, tr
 
 
 def test_a_loss_beyond_the_first_look_is_seen_too(fit_problem, problem, training):
-    assert LOOK_EVERY < 40
+    assert READ_LOSSES_EVERY < 40
     calls = iter(range(100))
     model = nn.Linear(1, 1)
     with pytest.raises(TrainingError, match=r"loss is inf in epoch 1, step 36 of 40"):
@@ -303,7 +303,7 @@ def test_a_compiler_that_fails_is_said_once_and_training_goes_on(fit_problem, pr
 
     plain = fit_problem()
     monkeypatch.setattr(torch, "compile", lambda model: Broken())
-    with pytest.warns(UserWarning, match="going on without it: no compiler here$") as warned:
+    with pytest.warns(UserWarning, match="continuing without it: no compiler here$") as warned:
         best = fit_problem(compute=replace(compute, compile=True))
     assert len(warned) == 1
     assert same_weights(plain.state_dict, best.state_dict)
@@ -328,9 +328,9 @@ def test_on_a_terminal_a_bar_shows_loss_and_metric(fit_problem, capsys, monkeypa
 
 
 def test_a_wrong_number_of_batches_is_a_defect(fit_problem, problem):
-    with pytest.raises(AssertionError, match="more than the 3 batches"):
+    with pytest.raises(AssertionError, match="more than the expected 3 batches"):
         fit_problem(num_batches=3)
-    with pytest.raises(AssertionError, match="4 batches where 5"):
+    with pytest.raises(AssertionError, match="got 4 batches, expected 5"):
         fit_problem(num_batches=5)
 
 

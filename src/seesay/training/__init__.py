@@ -1,1 +1,1 @@
-"""What the trainings of all tasks share: the loop, optimizers, checkpoints, resuming."""
+"""Training code shared by all tasks: the loop, optimizers, checkpoints, resuming."""

@@ -1,4 +1,4 @@
-"""What a trained model's file holds: weights, how to build the network again, and what it was trained on."""
+"""Checkpoint files: a trained model's weights, the description needed to rebuild it, and its training data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMAT = "seesay-checkpoint-1"
 
 
 class NamedClass(Protocol):
-    """Whatever has a WordNet id, such as a dataset's class."""
+    """Anything with a WordNet id, such as a dataset's class."""
 
     @property
     def wnid(self) -> str: ...
@@ -31,10 +31,11 @@ class NamedClass(Protocol):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model. `sizes` is what its constructor takes beside the architecture's arguments.
+    """A trained model.
 
-    `classes` are wnids in the order of the head's outputs, `vocabulary_digest` the digest of a captioner's vocabulary;
-    each is empty where it means nothing. `normalisation` is `{"mean": [r, g, b], "std": [r, g, b]}` or empty.
+    `sizes` holds the constructor arguments that are not part of the architecture. `classes` are wnids in the order of
+    the head's outputs. `vocabulary_digest` is the digest of a captioner's vocabulary. Both are empty for models
+    without classes or vocabulary. `normalisation` is `{"mean": [r, g, b], "std": [r, g, b]}` or empty.
     """
 
     kind: Kind
@@ -54,7 +55,7 @@ class Checkpoint:
         return Architecture(name=self.architecture["name"], **self.architecture["arguments"])
 
     def require_classes(self, classes: Sequence[NamedClass]) -> None:
-        """Raises `InputError` unless `classes` are the ones trained on, in the same order."""
+        """Raise `InputError` unless `classes` are the ones trained on, in the same order."""
         wnids = tuple(one.wnid for one in classes)
         if wnids == self.classes:
             return
@@ -62,32 +63,32 @@ class Checkpoint:
             raise InputError(f"checkpoint of {self.dataset}: trained on {len(self.classes)} classes, got {len(wnids)}")
         index = next(i for i, (ours, theirs) in enumerate(zip(self.classes, wnids, strict=True)) if ours != theirs)
         raise InputError(
-            f"checkpoint of {self.dataset}: class {index} is {self.classes[index]}, the data's is {wnids[index]}"
+            f"checkpoint of {self.dataset}: class {index} is {self.classes[index]}, in the data it is {wnids[index]}"
         )
 
     def require_vocabulary(self, digest: str) -> None:
-        """Raises `InputError` unless `digest` is of the vocabulary trained with."""
+        """Raise `InputError` unless `digest` is that of the vocabulary used in training."""
         if digest != self.vocabulary_digest:
             raise InputError(
                 f"checkpoint of {self.dataset}: trained with the vocabulary {self.vocabulary_digest[:12]}..., "
-                f"got {digest[:12]}...: build the vocabulary again or train again"
+                f"got {digest[:12]}...: rebuild the vocabulary or retrain"
             )
 
 
 def describe_architecture(architecture: Architecture) -> dict[str, Any]:
-    """The form in which a checkpoint holds an architecture."""
+    """Return an architecture in the form stored in checkpoints."""
     return {"name": architecture.name, "arguments": architecture.arguments}
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes `checkpoint` atomically; equal content gives equal bytes.
+    """Write `checkpoint` atomically; equal content gives equal bytes.
 
-    Everything but the weights goes in as one JSON text: pickle writes an object seen twice as a reference, so equal
-    nested values could differ in bytes. A buffer, not the path, goes to torch, which would write a file's name inside.
+    Everything but the weights is stored as one JSON text: pickle writes a repeated object as a reference, so equal
+    nested values could differ in bytes. torch gets a buffer instead of the path because it would store the file's name.
     """
     header = {name: getattr(checkpoint, name) for name in _HEADER}
     weights = {
-        # A copy of its own: views would drag their whole storage along, and channels-last strides would be kept.
+        # A copy: a view would bring its whole storage along, and channels-last strides would be preserved.
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in checkpoint.state_dict.items()
     }
@@ -98,9 +99,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path, *, kind: Kind) -> Checkpoint:
-    """The checkpoint at `path`, weights on the CPU; runs no code from the file.
+    """Load the checkpoint at `path` with its weights on the CPU, without running code from the file.
 
-    Raises `InputError` for a missing or damaged file, one that is no seesay checkpoint, and one of another kind.
+    Raises `InputError` for a missing or damaged file, for one that is not a seesay checkpoint, and for one of another
+    kind.
     """
     content = read_tensors(path)
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
@@ -113,16 +115,19 @@ def load_checkpoint(path: Path, *, kind: Kind) -> Checkpoint:
 
 
 def read_tensors(path: Path) -> Any:
-    """What `torch.save` wrote to `path`, on the CPU, no code run; `InputError` for a missing or damaged file."""
+    """Read what `torch.save` wrote to `path`, on the CPU, without running code from the file.
+
+    Raises `InputError` for a missing or damaged file.
+    """
     try:
-        content = path.read_bytes()  # first, so that an error of the disk stays one
+        content = path.read_bytes()  # outside the next `try`, so that a disk error is reported as such
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     try:
-        # The archive's own checksums: torch reads over a changed weight.
+        # Checks the archive's own checksums: torch does not notice a changed weight.
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if damaged := archive.testzip():
-                raise InputError(f"{path}: damaged: the checksum of {damaged} does not fit")
+                raise InputError(f"{path}: damaged: the checksum of {damaged} does not match")
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise InputError(f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:200]})") from None

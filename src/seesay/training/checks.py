@@ -1,4 +1,4 @@
-"""What must hold before and during a long run, so that a mistake costs seconds."""
+"""Sanity checks before and during training, which make mistakes fail within seconds, and progress reports."""
 
 from __future__ import annotations
 
@@ -14,41 +14,43 @@ from tqdm import tqdm
 from seesay.core.errors import InputError
 
 FIRST_LOSS_FACTOR = 2.0
-"""How far the first loss may be from that of a network that knows nothing, either way."""
+"""The largest allowed ratio between the first loss and that of an untrained network, in either direction."""
 
 
 class TrainingError(InputError):
-    """Training cannot go on; the message says where it stood and what to change."""
+    """Training cannot continue; the message says where it stopped and what to change."""
 
 
 def check_trainable(model: nn.Module) -> None:
-    """Raises `TrainingError` for a model that has nothing to train."""
+    """Raise `TrainingError` for a model without trainable parameters."""
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise TrainingError("the model has no trainable parameters")
 
 
 def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Raises `TrainingError` unless the optimizer holds exactly the model's trainable parameters, each once."""
+    """Raise `TrainingError` unless the optimizer holds exactly the model's trainable parameters, each once."""
     trainable = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
-    held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
-    missing = [name for key, name in trainable.items() if key not in set(held)]
+    in_optimizer = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    missing = [name for key, name in trainable.items() if key not in set(in_optimizer)]
     if missing:
         raise TrainingError(f"the optimizer lacks {len(missing)} trainable parameters: {', '.join(missing[:5])}")
-    if len(held) != len(trainable):
-        raise TrainingError(f"the optimizer holds {len(held)} parameters, the model {len(trainable)} trainable ones")
+    if len(in_optimizer) != len(trainable):
+        raise TrainingError(
+            f"the optimizer holds {len(in_optimizer)} parameters, the model {len(trainable)} trainable ones"
+        )
 
 
 def check_first_loss(loss: float, expected: float) -> None:
-    """Raises `TrainingError` when the first loss is not within `FIRST_LOSS_FACTOR` of the expected one."""
+    """Raise `TrainingError` when the first loss is not within `FIRST_LOSS_FACTOR` of the expected one."""
     if not expected / FIRST_LOSS_FACTOR <= loss <= expected * FIRST_LOSS_FACTOR:
         raise TrainingError(
-            f"the first loss is {loss:.4g}, a network that knows nothing has about {expected:.4g} (allowed: a factor "
-            f"of {FIRST_LOSS_FACTOR:g}): look at the images' normalisation, the labels and the network's initialisation"
+            f"the first loss is {loss:.4g}, an untrained network has about {expected:.4g} (allowed: a factor of "
+            f"{FIRST_LOSS_FACTOR:g}): check the images' normalisation, the labels and the network's initialisation"
         )
 
 
 def check_finite(loss: float, *, epoch: int, step: int, num_batches: int, learning_rate: float) -> None:
-    """Raises `TrainingError` when `loss` is NaN or infinite; `step` counts from 1 within the epoch."""
+    """Raise `TrainingError` when `loss` is NaN or infinite; `step` counts from 1 within the epoch."""
     if not math.isfinite(loss):
         raise TrainingError(
             f"the loss is {loss} in epoch {epoch}, step {step} of {num_batches}, at learning rate {learning_rate:.3g}: "
@@ -57,7 +59,7 @@ def check_finite(loss: float, *, epoch: int, step: int, num_batches: int, learni
 
 
 class Progress:
-    """Reports on stderr; epochs and steps count from 1."""
+    """Progress reports on stderr; epochs and steps count from 1."""
 
     def __init__(self, *, num_epochs: int, num_batches: int) -> None:
         self._num_epochs, self._num_batches = num_epochs, num_batches
@@ -69,7 +71,7 @@ class Progress:
             self._bar = tqdm(total=self._num_batches, desc=label, unit="batch", leave=False, file=sys.stderr)
 
     def show(self, num_steps: int, metrics: Mapping[str, float]) -> None:
-        """The epoch's first `num_steps` are done and `metrics` are their means."""
+        """Show that the epoch's first `num_steps` are done, with their mean `metrics`."""
         if self._bar is not None:
             self._bar.set_postfix_str(_compact(metrics), refresh=False)
             self._bar.update(num_steps - self._bar.n)

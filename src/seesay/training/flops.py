@@ -1,4 +1,4 @@
-"""What a network's forward pass costs."""
+"""Floating-point operations of a network's forward pass."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_flops(network: nn.Module, *, image_size: int) -> int:
-    """Floating-point operations of one image's forward pass, two per multiply-add, as PyTorch counts them."""
+    """Count the floating-point operations of one image's forward pass, two per multiply-add, with PyTorch's counter."""
     was_training = network.training
     device = next(network.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -1,4 +1,4 @@
-"""How any model is fitted: one loop over epochs that keeps the weights of the best one."""
+"""The training loop shared by all models, which returns the weights of the best epoch."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from seesay.training.checks import (
     check_trainable,
 )
 from seesay.training.optim import MovingAverage, build_optimizer, learning_rate_at, set_learning_rate, take_step
-from seesay.training.resume import Course, Resumable, copy_to_cpu
+from seesay.training.resume import Resumable, TrainingState, copy_to_cpu
 
 B = TypeVar("B")
 
-LOOK_EVERY = 32
-"""Steps between two looks at the losses: each look waits for the device."""
+READ_LOSSES_EVERY = 32
+"""Steps between two reads of the losses: each read waits for the device."""
 
 
 class Log(Protocol):
@@ -39,7 +39,7 @@ class Log(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """What a batch gave: mean loss to minimise, over how many examples, and sums to average (`top1`: number right)."""
+    """One batch's result: the mean loss to minimise over `num_examples`, and sums to average (`top1`: num correct)."""
 
     loss: Tensor
     num_examples: int
@@ -48,7 +48,7 @@ class Step:
 
 @dataclass(frozen=True)
 class BestBy:
-    """Which of an epoch's metrics says how good the epoch is, and which way; of equals the earlier is the best."""
+    """The metric by which the best epoch is selected, and its direction; the earliest of equal epochs wins."""
 
     metric: str
     highest: bool
@@ -62,10 +62,10 @@ LOWEST_LOSS = BestBy("val/loss", highest=False)
 
 @dataclass(frozen=True)
 class Fit:
-    """The best epoch's weights (averaged ones where a moving average is used), on the CPU, and its metrics.
+    """The best epoch's weights on the CPU (those of the moving average, if there is one) and its metrics.
 
-    `metrics` holds what `evaluate` and training gave in that epoch, `best_epoch` and `num_epochs` (how many were run).
-    `core_seconds` is the processor time of all epochs, over all threads, those before an interruption included.
+    `metrics` holds that epoch's training and evaluation metrics, `best_epoch` and `num_epochs` (the number of epochs
+    run). `core_seconds` is the processor time of all epochs over all threads, including epochs before an interruption.
     """
 
     state_dict: dict[str, Tensor]
@@ -89,16 +89,16 @@ def fit(
     rate_scales: Mapping[str, float] | None = None,
     best_by: BestBy = LOWEST_LOSS,
 ) -> Fit:
-    """Fits `model` (moved to the device, changed in place) and returns its best epoch, by which patience counts too.
+    """Fit `model` (moved to the device, changed in place) and return its best epoch, which also governs patience.
 
-    `batches(epoch)` gives the `num_batches` batches of an epoch (from 1), on the device, by (seed, epoch) alone;
-    `compute_step(model, batch)` runs under autocast, in training mode; `evaluate(model)` runs in evaluation mode,
-    without gradients, in float32, and returns `val/loss` and `best_by.metric` at least. `log(metrics, step=epoch)` is
-    told of each epoch.
-    A first loss far from `expected_first_loss` stops (None: no check), and so does a loss that is not finite, both with
-    `TrainingError`. `resume` is a folder for the state of a training in progress: a killed one, called again, goes on
-    after its last whole epoch, logs the earlier epochs again and ends in the same bytes as one never killed.
-    `rate_scales`: see `build_optimizer`.
+    `batches(epoch)` returns the `num_batches` batches of an epoch (from 1), on the device; they depend on seed and
+    epoch only. `compute_step(model, batch)` runs under autocast, in training mode. `evaluate(model)` runs in evaluation
+    mode, without gradients, in float32, and returns at least `val/loss` and `best_by.metric`. `log(metrics,
+    step=epoch)` is called once per epoch. `rate_scales`: see `build_optimizer`.
+
+    Raises `TrainingError` for a loss that is not finite and for a first loss far from `expected_first_loss` (None: no
+    check). `resume` is a folder for the state of a run in progress. An interrupted run that is started again continues
+    after its last complete epoch, logs the earlier epochs again and ends with the same bytes as an uninterrupted one.
     """
     assert num_batches > 0, "an epoch has at least one batch"
     check_trainable(model)
@@ -107,18 +107,18 @@ def fit(
     check_optimizer(model, optimizer)
     average = None if training.moving_average is None else MovingAverage(model, training.moving_average)
     resumable = Resumable(resume, model, optimizer, average)
-    described_by = [training.model_dump_json(), str(seed), str(num_batches), str(compute.autocast_dtype)]
+    description = [training.model_dump_json(), str(seed), str(num_batches), str(compute.autocast_dtype)]
     if best_by != LOWEST_LOSS:
-        described_by.append(str(best_by))
-    course = resumable.load(*described_by, compute.device.type)
-    for epoch, row in enumerate(course.history, start=1):
+        description.append(str(best_by))
+    state = resumable.load(*description, compute.device.type)
+    for epoch, row in enumerate(state.history, start=1):
         log(row, step=epoch)
 
     run_step = _Stepper(model, compute_step, compile_model=compute.compile)
     progress = Progress(num_epochs=training.epochs, num_batches=num_batches)
-    while course.num_epochs < training.epochs and not course.out_of_patience(training.patience):
-        epoch, started = course.num_epochs + 1, time.process_time()
-        seed_torch(seed, "epoch", epoch)  # dropout; so that an epoch does not depend on those before it
+    while state.num_epochs < training.epochs and not state.is_out_of_patience(training.patience):
+        epoch, started = state.num_epochs + 1, time.process_time()
+        seed_torch(seed, "epoch", epoch)  # for dropout: a resumed run then has the same random numbers
         progress.start(epoch)
         try:
             row = _train_epoch(
@@ -140,15 +140,15 @@ def fit(
         candidate.eval()
         with torch.no_grad():
             row = {**row, **evaluate(candidate)}
-        _take_in(course, row, candidate, best_by)
-        course.core_seconds += time.process_time() - started
-        resumable.save(course)
+        _add_epoch(state, row, candidate, best_by)
+        state.core_seconds += time.process_time() - started
+        resumable.save(state)
         progress.finish(epoch, row)
         log(row, step=epoch)
     resumable.remove()
-    numbers = {"best_epoch": float(course.best_epoch), "num_epochs": float(course.num_epochs)}
-    metrics = {name: value for name, value in course.best.items() if name != "learning_rate"}
-    return Fit(course.best_state, {**metrics, **numbers}, course.core_seconds)
+    counts = {"best_epoch": float(state.best_epoch), "num_epochs": float(state.num_epochs)}
+    metrics = {name: value for name, value in state.best.items() if name != "learning_rate"}
+    return Fit(state.best_state, {**metrics, **counts}, state.core_seconds)
 
 
 def _train_epoch(
@@ -165,14 +165,14 @@ def _train_epoch(
     compute: Compute,
     progress: Progress,
 ) -> dict[str, float]:
-    """One pass over `batches`; returns the means over their examples and the last learning rate."""
+    """Train on `batches` once; return the metrics' means over all examples and the last learning rate."""
     model.train()
     means = _Means()
     rates: list[float] = []
     group_size = training.accumulate_batches
-    num_steps = math.ceil(num_batches / group_size)  # an epoch; the last may be of fewer batches
+    num_steps = math.ceil(num_batches / group_size)  # per epoch; the last step may have fewer batches
     for index, batch in enumerate(batches):
-        assert index < num_batches, f"more than the {num_batches} batches announced"
+        assert index < num_batches, f"got more than the expected {num_batches} batches"
         step = (epoch - 1) * num_steps + index // group_size
         rate = learning_rate_at(
             step,
@@ -194,29 +194,29 @@ def _train_epoch(
             take_step(model, optimizer, max_gradient_norm=training.max_gradient_norm)
             if average is not None:
                 average.update(model, step=step + 1)
-        if (index + 1) % LOOK_EVERY == 0 or index + 1 == num_batches or index == 0:
-            for looked, loss in means.look():
-                check_finite(loss, epoch=epoch, step=looked + 1, num_batches=num_batches, learning_rate=rates[looked])
+        if (index + 1) % READ_LOSSES_EVERY == 0 or index + 1 == num_batches or index == 0:
+            for number, loss in means.read_losses():
+                check_finite(loss, epoch=epoch, step=number + 1, num_batches=num_batches, learning_rate=rates[number])
             progress.show(index + 1, means.values())
-    assert len(rates) == num_batches, f"{len(rates)} batches where {num_batches} were announced"
+    assert len(rates) == num_batches, f"got {len(rates)} batches, expected {num_batches}"
     return {**means.values(), "learning_rate": rates[-1]}
 
 
-def _take_in(course: Course, row: dict[str, float], candidate: nn.Module, best_by: BestBy) -> None:
-    """Adds an epoch's metrics and keeps its weights where they are the best so far (the earlier of equals)."""
-    epoch = course.num_epochs + 1
+def _add_epoch(state: TrainingState, row: dict[str, float], candidate: nn.Module, best_by: BestBy) -> None:
+    """Add an epoch's metrics to `state`, and its weights if they are the best so far (the earliest of equals wins)."""
+    epoch = state.num_epochs + 1
     for name in dict.fromkeys(("val/loss", best_by.metric)):
         if not math.isfinite(row[name]):
             raise TrainingError(f"{name} is {row[name]} after epoch {epoch}: lower optimizer.learning_rate")
-    better = not course.history or best_by.is_better(row, course.best)
-    course.history.append(row)
-    if better:
-        course.best_epoch = epoch
-        course.best_state = copy_to_cpu(candidate)
+    is_best = not state.history or best_by.is_better(row, state.best)
+    state.history.append(row)
+    if is_best:
+        state.best_epoch = epoch
+        state.best_state = copy_to_cpu(candidate)
 
 
 class _Means:
-    """Running means over an epoch that stay on the device until looked at."""
+    """Running means over an epoch, whose values stay on the device until they are read."""
 
     def __init__(self) -> None:
         self._pending: list[Step] = []
@@ -227,8 +227,8 @@ class _Means:
     def add(self, step: Step) -> None:
         self._pending.append(Step(step.loss.detach(), step.num_examples, step.sums))
 
-    def look(self) -> list[tuple[int, float]]:
-        """(index of the step, loss) of each step since the last look."""
+    def read_losses(self) -> list[tuple[int, float]]:
+        """Return (index of the step, loss) of each step since the last read, and update the means."""
         if not self._pending:
             return []
         counts = [step.num_examples for step in self._pending]
@@ -236,11 +236,11 @@ class _Means:
         self._count("loss", [loss * count for loss, count in zip(losses, counts, strict=True)])
         for name in self._pending[0].sums:
             self._count(name, torch.stack([step.sums[name].detach().float() for step in self._pending]).tolist())
-        looked = list(enumerate(losses, start=self._num_steps))
+        numbered = list(enumerate(losses, start=self._num_steps))
         self._num_examples += sum(counts)
         self._num_steps += len(losses)
         self._pending = []
-        return looked
+        return numbered
 
     def values(self) -> dict[str, float]:
         return {f"train/{name}": total / self._num_examples for name, total in self._totals.items()}
@@ -250,7 +250,7 @@ class _Means:
 
 
 class _Stepper(Generic[B]):
-    """Runs steps through the compiled model where asked, through the plain one where compiling fails."""
+    """Runs steps through the compiled model if asked for, and through the plain one if compiling fails."""
 
     def __init__(self, model: nn.Module, compute_step: Callable[[nn.Module, B], Step], *, compile_model: bool) -> None:
         self._model, self._compute_step = model, compute_step
@@ -260,8 +260,8 @@ class _Stepper(Generic[B]):
         if self._compiled is not None:
             try:
                 return self._compute_step(self._compiled, batch)
-            except Exception as error:  # whatever the compiler throws; a defect of ours comes up again just below
+            except Exception as error:  # any compiler failure; an error of ours is raised again below
                 self._compiled = None
                 reason = str(error).strip().partition("\n")[0][:200]
-                warnings.warn(f"torch.compile failed, going on without it: {reason}", stacklevel=2)
+                warnings.warn(f"torch.compile failed, continuing without it: {reason}", stacklevel=2)
         return self._compute_step(self._model, batch)

@@ -1,4 +1,4 @@
-"""Which optimizer updates which parameters how."""
+"""Optimizers, learning-rate schedules and the moving average of weights."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from seesay.params import training
 from seesay.params.training import AdamW, Schedule, Sgd
 
 RATE_SCALE = "rate_scale"
-"""In an optimizer's group: by what its parameters' learning rate is multiplied."""
+"""The key in an optimizer's parameter group of the factor applied to the scheduled learning rate."""
+
+ONE_CYCLE_FIRST, ONE_CYCLE_LAST = 25.0, 1e4
+"""The one-cycle rate starts at peak / 25 and ends at a ten-thousandth of that."""
 
 
 def build_optimizer(
     model: nn.Module, settings: Sgd | AdamW, *, fused: bool, rate_scales: Mapping[str, float] | None = None
 ) -> torch.optim.Optimizer:
-    """An optimizer over the trainable parameters of `model`; `fused` asks for the single-kernel form (CUDA).
+    """Build an optimizer over the trainable parameters of `model`; `fused` asks for the single-kernel form (CUDA).
 
-    `rate_scales` gives parameters, by name, a learning rate of their own, as a share of the schedule's; others have 1.
+    `rate_scales` maps parameter names to factors applied to the scheduled learning rate; other parameters have 1.
     """
     groups = parameter_groups(model, weight_decay=settings.weight_decay, rate_scales=rate_scales)
     if isinstance(settings, Sgd):
@@ -38,13 +41,13 @@ def build_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Gives each group `rate`, times the group's own scale."""
+    """Set each group's learning rate to `rate` times the group's own scale."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group[RATE_SCALE]
 
 
 def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, *, max_gradient_norm: float | None) -> None:
-    """Moves the weights along the gradients, which are clipped before and gone after."""
+    """Clip the gradients, update the weights and clear the gradients."""
     if max_gradient_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), max_gradient_norm)
     optimizer.step()
@@ -54,10 +57,10 @@ def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, *, max_gradien
 def parameter_groups(
     model: nn.Module, *, weight_decay: float, rate_scales: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
-    """Trainable parameters in groups: tensors of two or more dimensions decay, biases and norms' scales do not.
+    """Group trainable parameters: weight decay applies to tensors of two or more dimensions only.
 
-    Decay pulls towards zero, which makes sense for a matrix, not for a scale that is meant to be near one. Parameters
-    of different rate scales are in different groups.
+    Biases and norms' scales are exempt: decay pulls towards zero, which suits a matrix but not a scale that should stay
+    near one. Parameters with different rate scales are in different groups.
     """
     scales = rate_scales or {}
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -71,15 +74,11 @@ def parameter_groups(
     ]
 
 
-ONE_CYCLE_FIRST, ONE_CYCLE_LAST = 25.0, 1e4
-"""The one-cycle rate starts at peak / 25 and ends at a ten-thousandth of that."""
-
-
 def learning_rate_at(step: int, *, num_steps: int, peak: float, schedule: Schedule) -> float:
-    """The learning rate of `step` (from 0) out of `num_steps`.
+    """Return the learning rate of `step` (from 0) out of `num_steps`.
 
-    With w = `warmup_fraction` of all steps, rounded: step s < w gets peak * (s + 1) / (w + 1), step w the peak, and
-    from there `decay` leads towards zero, which step `num_steps` (one after the last) would reach. `one_cycle` is
+    Let w be `warmup_fraction` of all steps, rounded. Step s < w gets peak * (s + 1) / (w + 1), and step w the peak.
+    From there `decay` goes towards zero, which step `num_steps` (one after the last) would reach. `one_cycle` is
     torch's `OneCycleLR` with its default factors, which has its peak at warmup_fraction * num_steps - 1.
     """
     assert 0 <= step < num_steps, f"step {step} of {num_steps}"
@@ -88,37 +87,26 @@ def learning_rate_at(step: int, *, num_steps: int, peak: float, schedule: Schedu
     warmup_steps = round(schedule.warmup_fraction * num_steps)
     if step < warmup_steps:
         return peak * (step + 1) / (warmup_steps + 1)
-    done = (step - warmup_steps) / (num_steps - warmup_steps)
+    share = (step - warmup_steps) / (num_steps - warmup_steps)
     match schedule.decay:
         case "constant":
             return peak
         case "linear":
-            return peak * (1.0 - done)
+            return peak * (1.0 - share)
         case "cosine":
-            return _along_cosine(peak, 0.0, done)
+            return _cosine(peak, 0.0, share)
         case "step":
             assert schedule.factor is not None, "a step schedule has a factor"
             num_passed = sum(step >= round(milestone * num_steps) for milestone in schedule.milestones)
             return peak * schedule.factor**num_passed
 
 
-def _one_cycle(step: int, num_steps: int, peak: float, *, peak_step: float) -> float:
-    first = peak / ONE_CYCLE_FIRST
-    if step <= peak_step:
-        return _along_cosine(first, peak, step / peak_step) if peak_step else peak
-    return _along_cosine(peak, first / ONE_CYCLE_LAST, (step - peak_step) / (num_steps - 1 - peak_step))
-
-
-def _along_cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * share))
-
-
 class MovingAverage:
-    """An exponential moving average of a model's weights and of its batch-norm statistics, as a model of its own.
+    """An exponential moving average of a model's weights and batch-norm statistics, held in a separate model.
 
-    `decay` counts from few updates up, min(decay, (1 + n) / (10 + n)) at the n-th, so that the random first weights do
-    not weigh on a short run (TensorFlow's `ExponentialMovingAverage` with `num_updates`). That, and that no update
-    waits for the device, is why this is not `torch.optim.swa_utils.AveragedModel`.
+    The n-th update uses the decay min(decay, (1 + n) / (10 + n)), so that the random initial weights do not dominate a
+    short run (TensorFlow's `ExponentialMovingAverage` with `num_updates`). `torch.optim.swa_utils.AveragedModel` has no
+    such ramp, and its updates may wait for the device.
     """
 
     def __init__(self, model: nn.Module, settings: training.MovingAverage) -> None:
@@ -126,7 +114,7 @@ class MovingAverage:
         self.settings = settings
 
     def update(self, model: nn.Module, *, step: int) -> None:
-        """Takes in `model`'s weights after optimizer step `step` (from 1), at every `every_steps`-th."""
+        """Average in `model`'s weights after optimizer step `step` (from 1), at every `every_steps`-th step."""
         if step % self.settings.every_steps:
             return
         num_updates = step // self.settings.every_steps
@@ -138,3 +126,15 @@ class MovingAverage:
                     average.lerp_(current[name], weight)
                 else:
                     average.copy_(current[name])
+
+
+def _one_cycle(step: int, num_steps: int, peak: float, *, peak_step: float) -> float:
+    first = peak / ONE_CYCLE_FIRST
+    if step <= peak_step:
+        return _cosine(first, peak, step / peak_step) if peak_step else peak
+    return _cosine(peak, first / ONE_CYCLE_LAST, (step - peak_step) / (num_steps - 1 - peak_step))
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    """Interpolate from `start` to `end` along half a cosine."""
+    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * share))

@@ -1,4 +1,4 @@
-"""How a killed training goes on where it stood."""
+"""Resuming an interrupted training run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ STATE_FILE = "training_state.pt"
 
 
 @dataclass
-class Course:
-    """How far training has come: rows of metrics an epoch, the best epoch's weights, and the processor time spent."""
+class TrainingState:
+    """Training progress: one row of metrics per epoch, the best epoch's weights, and the processor time used."""
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -37,12 +37,12 @@ class Course:
     def best(self) -> dict[str, float]:
         return self.history[self.best_epoch - 1]
 
-    def out_of_patience(self, patience: int | None) -> bool:
+    def is_out_of_patience(self, patience: int | None) -> bool:
         return patience is not None and self.num_epochs - self.best_epoch >= patience
 
 
 class Resumable:
-    """The state of one training in a file, written after each epoch; `folder` None keeps none."""
+    """The file with the state of one training run, written after each epoch; with `folder` None there is no file."""
 
     def __init__(
         self, folder: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None
@@ -53,33 +53,33 @@ class Resumable:
             self._parts["average"] = average.model
         self._fingerprint = ""
 
-    def load(self, *described_by: str) -> Course:
-        """The course so far, with model, optimizer and average put back; a new course when there is nothing to resume.
+    def load(self, *description: str) -> TrainingState:
+        """Load the state and restore model, optimizer and average; return a new state when there is none to resume.
 
-        A state counts only for the same description (settings, seed ...) and the same first weights; any other is
-        ignored, and so is one that cannot be read.
+        A file is used only if its `description` (settings, seed ...) and its initial weights are the same. Any other
+        file, or one that cannot be read, is ignored with a warning.
         """
-        self._fingerprint = _fingerprint(self._parts["model"], described_by)
+        self._fingerprint = _fingerprint(self._parts["model"], description)
         if self._path is None or not self._path.exists():
-            return Course()
+            return TrainingState()
         try:
-            state = read_tensors(self._path)
+            content = read_tensors(self._path)
         except InputError as error:
-            warnings.warn(f"{error}: training starts anew", stacklevel=2)
-            return Course()
-        if state["fingerprint"] != self._fingerprint:
-            warnings.warn(f"{self._path}: is of another training: training starts anew", stacklevel=2)
-            return Course()
+            warnings.warn(f"{error}: training starts from the beginning", stacklevel=2)
+            return TrainingState()
+        if content["fingerprint"] != self._fingerprint:
+            warnings.warn(f"{self._path}: belongs to another run: training starts from the beginning", stacklevel=2)
+            return TrainingState()
         for name, part in self._parts.items():
-            part.load_state_dict(state[name])
-        return Course(**state["course"])
+            part.load_state_dict(content[name])
+        return TrainingState(**content["course"])
 
-    def save(self, course: Course) -> None:
+    def save(self, state: TrainingState) -> None:
         if self._path is None:
             return
-        state = {name: part.state_dict() for name, part in self._parts.items()}
+        content = {name: part.state_dict() for name, part in self._parts.items()}
         buffer = io.BytesIO()  # on a full disk torch.save raises a RuntimeError that names no file
-        torch.save({**state, "fingerprint": self._fingerprint, "course": vars(course)}, buffer)
+        torch.save({**content, "fingerprint": self._fingerprint, "course": vars(state)}, buffer)
         write_bytes(self._path, buffer.getvalue())
 
     def remove(self) -> None:
@@ -88,15 +88,15 @@ class Resumable:
 
 
 def copy_to_cpu(model: nn.Module) -> dict[str, Tensor]:
-    """A snapshot of the model's weights and buffers, in the default memory format."""
+    """Copy the model's weights and buffers to the CPU, in the default memory format."""
     return {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
 
 
-def _fingerprint(model: nn.Module, described_by: tuple[str, ...]) -> str:
-    digest = hashlib.sha256("\n".join(described_by).encode())
+def _fingerprint(model: nn.Module, description: tuple[str, ...]) -> str:
+    digest = hashlib.sha256("\n".join(description).encode())
     for name, tensor in copy_to_cpu(model).items():
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())

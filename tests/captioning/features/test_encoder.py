@@ -97,9 +97,7 @@ def test_a_damaged_weights_file_is_named(damage, mobilenet_file, tmp_path):
 
 
 def test_weights_of_another_network_are_refused(mobilenet_file):
-    with pytest.raises(
-        InputError, match=r"mobilenet_v2\.pth: these are not weights of torchvision's resnet18: .*missing"
-    ):
+    with pytest.raises(InputError, match=r"mobilenet_v2\.pth: not the weights of torchvision's resnet18: .*missing"):
         pooled_encoder("resnet18", mobilenet_file)
 
 

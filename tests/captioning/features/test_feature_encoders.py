@@ -203,5 +203,5 @@ def test_an_unknown_network_is_refused(tmp_path):
 
 def test_weights_of_another_network_are_refused(tmp_path):
     torch.save(torchvision.models.get_model("squeezenet1_0", weights=None).state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(InputError, match=r"weights\.pth: these are not weights of torchvision's squeezenet1_1"):
+    with pytest.raises(InputError, match=r"weights\.pth: not the weights of torchvision's squeezenet1_1"):
         load_feature_encoder("squeezenet1_1", tmp_path / "weights.pth", grid_size=7)

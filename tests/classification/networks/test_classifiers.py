@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from seesay.classification.networks.alexnet import LocalResponseNorm
+from seesay.classification.networks.base import ConvolutionalClassifier
 from seesay.classification.networks.registry import (
     CLASSIFIERS,
     build_classifier,
@@ -35,6 +36,8 @@ SMALL = {
     },
 }
 NUM_CLASSES, IMAGE_SIZE = 7, 32
+WITHOUT_CONVOLUTIONAL_BODY = {"mlp", "resnet18", "pretrained"}
+"""A perceptron has no feature map; the others hold a network of torchvision."""
 
 
 def build(name, *, seed=0, num_classes=NUM_CLASSES, image_size=IMAGE_SIZE, **changes):
@@ -67,6 +70,15 @@ def images():
 
 def test_every_classifier_is_tested_here():
     assert set(SMALL) == set(CLASSIFIERS)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers_have_a_convolutional_body_or_are_listed(name):
+    classifier = build(name)
+    assert isinstance(classifier, ConvolutionalClassifier) == (name not in WITHOUT_CONVOLUTIONAL_BODY)
+    if isinstance(classifier, ConvolutionalClassifier):
+        assert classifier.pooling in ("max", "mean")
+        assert classifier.body(torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE)).dim() == 4
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
@@ -158,14 +170,14 @@ def test_impossible_arguments_are_refused_with_their_key(name, changes, message)
 def test_a_head_of_another_width_is_refused():
     classifier = build("mlp")
     check_head(classifier, num_classes=NUM_CLASSES, image_size=IMAGE_SIZE)
-    with pytest.raises(InputError, match=r"head gives \(7,\) logits, the data has 8 classes"):
+    with pytest.raises(InputError, match=r"head returns \(7,\) logits, the data has 8 classes"):
         check_head(classifier, num_classes=8, image_size=IMAGE_SIZE)
     assert classifier.training
 
 
 def test_a_checkpoint_whose_parts_do_not_fit_is_refused():
     classifier = build("resnet9")
-    with pytest.raises(InputError, match="names 3 classes, its head has 7"):
+    with pytest.raises(InputError, match="lists 3 classes, its head has 7"):
         restore_classifier(checkpoint_of("resnet9", classifier, classes=("a", "b", "c")))
     sizes = {"num_classes": 9, "image_size": IMAGE_SIZE}
     with pytest.raises(InputError, match=r"weights do not fit its architecture: .*size mismatch"):

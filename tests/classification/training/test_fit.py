@@ -137,7 +137,7 @@ def test_each_epoch_is_logged_with_train_and_val(fit):
 
 
 def test_a_head_of_another_width_is_refused_before_training(fit):
-    with pytest.raises(InputError, match=r"head gives \(5,\) logits, the data has 6 classes"):
+    with pytest.raises(InputError, match=r"head returns \(5,\) logits, the data has 6 classes"):
         fit(classifier_of(5))
 
 

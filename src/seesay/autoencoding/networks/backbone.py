@@ -12,11 +12,9 @@ from torch import Tensor, nn
 
 from seesay.autoencoding.networks.base import LatentAutoencoder, within_range
 from seesay.autoencoding.networks.decoder import MapDecoder, check_widths
-from seesay.classification.networks.alexnet import AlexNet, AlexNetMini
-from seesay.classification.networks.plain_cnn import PlainCNN
+from seesay.classification.networks.base import ConvolutionalClassifier
 from seesay.classification.networks.pretrained import Pretrained
 from seesay.classification.networks.registry import CLASSIFIERS
-from seesay.classification.networks.resnet9 import ResNet9
 from seesay.classification.networks.resnet18 import ResNet18
 from seesay.core.errors import InputError
 from seesay.params.classification import Architecture
@@ -102,7 +100,7 @@ def build_backbone(described: BackboneArguments, *, image_size: int) -> nn.Modul
 def backbone_of(classifier: nn.Module, *, name: str) -> nn.Module:
     """The modules of `classifier`, an architecture called `name`, that come before its pooling; shared, not copied."""
     match classifier:
-        case ResNet9() | PlainCNN() | AlexNetMini() | AlexNet():
+        case ConvolutionalClassifier():
             return classifier.body
         case ResNet18():
             return nn.Sequential(*(getattr(classifier.network, layer) for layer in _RESNET_LAYERS))

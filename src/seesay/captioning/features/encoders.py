@@ -13,11 +13,9 @@ from torch.nn import functional as F
 
 from seesay.captioning.features.adapters import PROBED_AT, Adapted, Pooled, Tiled, largest, mean_pool, with_map
 from seesay.captioning.features.small_cnn import SmallCnn
-from seesay.classification.networks.alexnet import AlexNet, AlexNetMini
-from seesay.classification.networks.plain_cnn import PlainCNN
+from seesay.classification.networks.base import ConvolutionalClassifier
 from seesay.classification.networks.pretrained import Pretrained
 from seesay.classification.networks.registry import restore_classifier
-from seesay.classification.networks.resnet9 import ResNet9
 from seesay.classification.networks.resnet18 import ResNet18
 from seesay.classification.networks.torchvision_weights import (
     IMAGENET_MEAN,
@@ -152,10 +150,9 @@ def encoder_of_classifier(
 ) -> FeatureEncoder:
     """As `classifier_encoder`, of the classifier restored from `checkpoint`; see `encoder_of_network`."""
     mean, std = checkpoint.normalisation["mean"], checkpoint.normalisation["std"]
-    if isinstance(classifier, ResNet9):
-        return _of_body(classifier.body, largest, mean, std, grid_size=grid_size, trace=trace)
-    if isinstance(classifier, PlainCNN | AlexNet | AlexNetMini):
-        return _of_body(classifier.body, mean_pool, mean, std, grid_size=grid_size, trace=trace)
+    if isinstance(classifier, ConvolutionalClassifier):
+        pool = {"max": largest, "mean": mean_pool}[classifier.pooling]
+        return _of_body(classifier.body, pool, mean, std, grid_size=grid_size, trace=trace)
     if isinstance(classifier, ResNet18):
         network, head = classifier.network, classifier.network.fc[-1]
         network.fc = nn.Identity()

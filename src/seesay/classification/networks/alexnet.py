@@ -9,17 +9,26 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from seesay.classification.networks.base import ConvolutionalClassifier
 from seesay.core.errors import InputError
 
+MINI_WIDTHS = (32, 64, 128, 128, 64)
+"""Channels of the convolutions of `AlexNetMini`."""
 
-class AlexNet(nn.Module):
-    """Krizhevsky's AlexNet as torchvision has it (five convolutions, three dense layers), its stem for 64x64 images.
+LRN_SIZE, LRN_ALPHA, LRN_OFFSET = 5, 1e-4, 2.0
+"""AlexNet's local response normalisation (Krizhevsky et al., 2012), with an exponent of 3/4."""
 
-    The stem is 5x5 with stride 2 where the original has 11x11 with stride 4: four times as many positions of a quarter
-    of the area, so that images of 64 pixels reach the dense layers as 3x3 and not as one pixel. `batch_norm` puts a
-    batch norm behind each convolution. Takes (N, 3, image_size, image_size) normalised floats, returns (N, num_classes)
-    logits.
+
+class AlexNet(ConvolutionalClassifier):
+    """torchvision's variant of AlexNet (five convolutions, three dense layers) with a stem for 64x64 images.
+
+    The stem is 5x5 with stride 2; the original's is 11x11 with stride 4. There are four times as many positions of a
+    quarter of the area, so that images of 64 pixels reach the dense layers as 3x3 positions and not as one. With
+    `batch_norm` a batch norm follows each convolution. Takes (N, 3, image_size, image_size) normalised floats, returns
+    (N, num_classes) logits.
     """
+
+    pooling = "mean"  # its own head takes all positions
 
     def __init__(
         self,
@@ -68,16 +77,15 @@ class AlexNet(nn.Module):
         return logits
 
 
-WIDTHS = (32, 64, 128, 128, 64)
-
-
-class AlexNetMini(nn.Module):
+class AlexNetMini(ConvolutionalClassifier):
     """Five 3x3 convolutions of 32, 64, 128, 128 and 64 channels, three 2x2 max poolings, dense 1024 and 512, head.
 
-    Pooling follows the first, the second and the last convolution. `normalisation` stands behind the first two
-    (`local_response`, as published, with AlexNet's constants) or behind each (`batch`). Takes (N, 3, image_size,
+    Pooling follows the first, the second and the last convolution. `normalisation` follows the first two
+    (`local_response`, as published, with AlexNet's constants) or each of them (`batch`). Takes (N, 3, image_size,
     image_size) normalised floats, returns (N, num_classes) logits.
     """
+
+    pooling = "mean"  # its own head takes all positions
 
     def __init__(
         self,
@@ -92,7 +100,7 @@ class AlexNetMini(nn.Module):
             raise InputError(f"alexnet_mini needs images whose side is a multiple of 8, got {image_size}")
         layers: list[nn.Module] = []
         channels = 3
-        for index, width in enumerate(WIDTHS):
+        for index, width in enumerate(MINI_WIDTHS):
             layers += [nn.Conv2d(channels, width, 3, padding=1)]
             if normalisation == "batch":
                 layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
@@ -118,15 +126,11 @@ class AlexNetMini(nn.Module):
         return logits
 
 
-SIZE, ALPHA, OFFSET = 5, 1e-4, 2.0
-"""AlexNet's constants (Krizhevsky et al., 2012), with an exponent of 3/4."""
-
-
 class LocalResponseNorm(nn.Module):
     """`nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)` of (N, channels, H, W), up to rounding.
 
-    The sum over neighbouring channels is a 1x1 convolution with a banded matrix, which on two cores takes a fifteenth
-    of the time of torch's pooling over a fifth dimension, forward and back, in bfloat16.
+    The sum over neighbouring channels is a 1x1 convolution with a banded matrix. On two cores its forward and backward
+    pass in bfloat16 take a fifteenth of the time of torch's pooling over a fifth dimension.
     """
 
     band: Tensor
@@ -134,17 +138,21 @@ class LocalResponseNorm(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         index = torch.arange(channels)
-        near = (index[:, None] - index).abs() <= SIZE // 2
-        self.register_buffer("band", (near.float() * ALPHA / SIZE).view(channels, channels, 1, 1), persistent=False)
+        near = (index[:, None] - index).abs() <= LRN_SIZE // 2
+        band = (near.float() * LRN_ALPHA / LRN_SIZE).view(channels, channels, 1, 1)
+        self.register_buffer("band", band, persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        root = (F.conv2d(inputs.square(), self.band) + OFFSET).rsqrt()
+        root = (F.conv2d(inputs.square(), self.band) + LRN_OFFSET).rsqrt()
         return inputs * root * root.sqrt()  # divided by the sum to the power of 1/2 and of 1/4
 
 
 def initialise_uniformly(network: nn.Module) -> None:
-    """Glorot and Bengio's (2010) weights for convolutions and dense layers: Keras' first weights, which the published
-    networks had. torch's own are smaller, and without norms the loss then stays where it is for epochs."""
+    """Apply Glorot and Bengio's (2010) uniform initialisation to convolutions and dense layers.
+
+    It is Keras' default, which the published networks used. torch's default weights are smaller; in networks without
+    norms the loss then does not move for epochs.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)

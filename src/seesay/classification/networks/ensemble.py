@@ -1,4 +1,4 @@
-"""Several classifiers that answer as one."""
+"""Ensembles of classifiers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Ensemble(nn.Module):
-    """The mean of its members' probabilities, as logits (their logarithm).
+    """A classifier whose logits are the logarithm of its members' mean probabilities.
 
     Members take (N, 3, S, S) normalised floats and return (N, num_classes) logits of the same classes in the same
     order; so does the ensemble.
@@ -21,5 +21,5 @@ class Ensemble(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         logs = torch.stack([member(images).float().log_softmax(dim=1) for member in self.members])
-        # The mean of probabilities and not of logits: a member that is unsure then weighs less.
+        # The mean of probabilities, not of logits: an unsure member then has less weight.
         return logs.logsumexp(dim=0) - torch.log(torch.tensor(float(len(self.members)), device=logs.device))

@@ -1,4 +1,4 @@
-"""A multi-layer perceptron on raw pixels: the baseline that knows nothing of images."""
+"""A multi-layer perceptron on raw pixels: the baseline without any image-specific structure."""
 
 from __future__ import annotations
 

@@ -8,15 +8,18 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+from seesay.classification.networks.base import ConvolutionalClassifier
 from seesay.core.errors import InputError
 
 
-class PlainCNN(nn.Module):
-    """Per entry of `widths` two convolutions of that many channels and a 2x2 max pooling, then mean, dropout and head.
+class PlainCNN(ConvolutionalClassifier):
+    """Two convolutions and 2x2 max pooling per entry of `widths` (their channels), then mean, dropout and head.
 
-    The very first convolution has stride 2: at full resolution it and its neighbour would cost four times as much.
+    The first convolution has stride 2: at full resolution, the first two would cost four times as much.
     Takes (N, 3, image_size, image_size) normalised floats, returns (N, num_classes) logits.
     """
+
+    pooling = "mean"
 
     def __init__(
         self,
@@ -50,9 +53,9 @@ class PlainCNN(nn.Module):
 
 
 def convolution(channels_in: int, channels_out: int, *, stride: int = 1) -> nn.Sequential:
-    """A 3x3 convolution, batch norm and ReLU; `stride` 2 halves each side."""
+    """Return a 3x3 convolution, batch norm and ReLU; `stride` 2 halves each side."""
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False),  # the norm has a bias
+        nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False),  # the norm has the bias
         nn.BatchNorm2d(channels_out),
         nn.ReLU(inplace=True),
     )

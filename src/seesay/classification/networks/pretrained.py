@@ -1,4 +1,4 @@
-"""Networks of torchvision with published weights and a new head: transfer learning."""
+"""Transfer learning: torchvision networks with published weights and a new head."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _NORMS = (nn.BatchNorm2d, nn.BatchNorm1d)
 
 
 class Pretrained(nn.Module):
-    """Any of torchvision's classification networks that pool globally before a linear head, with a head of our own.
+    """A torchvision classification network that pools globally before a linear head, with a new head.
 
-    Images are enlarged to `input_size` on their device, and normalised as the published weights expect it (see
-    `load_pretrained`). With `train_backbone` false only the head learns (a linear probe); `freeze_batch_norms` keeps
-    the norms' published statistics, which small batches of other images would wash out, while their scales learn.
+    Images are enlarged to `input_size` on their device and renormalised as the published weights expect (see
+    `load_pretrained`). With `train_backbone` false only the head is trained (a linear probe). `freeze_batch_norms`
+    keeps the norms' published statistics, which small batches of other images would degrade; their scales are trained.
     Takes (N, 3, image_size, image_size) normalised floats, returns (N, num_classes) logits.
     """
 
@@ -56,7 +56,7 @@ class Pretrained(nn.Module):
         self.architecture = network
         self.backbone = torchvision.models.get_model(network, weights=None)
         name, head, linear = find_head(self.backbone, network)
-        # What comes before the linear layer stays, but for its dropout: ours takes that place.
+        # Layers before the linear one stay, except dropout, which is part of the new head.
         before = [layer for layer in head[: head.index(linear)] if not isinstance(layer, nn.Dropout)]
         setattr(self.backbone, name, nn.Sequential(*before))
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(linear.in_features, num_classes))
@@ -84,9 +84,10 @@ class Pretrained(nn.Module):
         return self
 
     def rate_scales(self, layer_decay: float) -> dict[str, float]:
-        """By parameter: its learning rate as a share of the head's (Howard and Ruder, 2018).
+        """Return each parameter's learning rate as a fraction of the head's (Howard and Ruder, 2018), by name.
 
-        Each block is a direct child of the network, or of its `features` where it has those.
+        Each block has `layer_decay` times the rate of the next. A block is a direct child of the network, or of its
+        `features` if it has those.
         """
         children = list(self.backbone.named_children())
         blocks = [
@@ -102,16 +103,16 @@ class Pretrained(nn.Module):
 
 
 def load_pretrained(classifier: Pretrained, path: Path, *, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Puts the published weights in the state dict at `path` into the backbone.
+    """Load the published weights in the state dict at `path` into the backbone.
 
-    `mean` and `std` are what images are normalised by before they come here; the network is set to turn them into
-    ImageNet's. Raises `InputError` for a file that is missing, unreadable or of another network.
+    `mean` and `std` are those by which the input images are normalised; the network converts them to ImageNet's. Raises
+    `InputError` for a file that is missing, unreadable or of another network.
     """
-    published = torchvision.models.get_model(classifier.architecture, weights=None)
-    read_torchvision_weights(published, path, classifier.architecture)
-    found = published.state_dict()
+    network = torchvision.models.get_model(classifier.architecture, weights=None)
+    read_torchvision_weights(network, path, classifier.architecture)
+    published = network.state_dict()
     backbone = classifier.backbone.state_dict()
-    classifier.backbone.load_state_dict({name: found[name] for name in backbone})
+    classifier.backbone.load_state_dict({name: published[name] for name in backbone})
     ours, theirs = torch.tensor([mean, std]), torch.tensor([IMAGENET_MEAN, IMAGENET_STD])
     classifier.scale.copy_((ours[1] / theirs[1]).view(3, 1, 1))
     classifier.shift.copy_(((ours[0] - theirs[0]) / theirs[1]).view(3, 1, 1))

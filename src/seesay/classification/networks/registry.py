@@ -1,4 +1,4 @@
-"""Which classifiers there are, and how one is built or restored."""
+"""The registry of classifiers, and building and restoring them."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ CLASSIFIERS: dict[str, type[nn.Module]] = {
 def build_classifier(
     architecture: Architecture, *, num_classes: int, image_size: int, seed: int, key: str
 ) -> nn.Module:
-    """A new classifier: (N, 3, image_size, image_size) normalised floats to (N, num_classes) logits.
+    """Build a new classifier: (N, 3, image_size, image_size) normalised floats to (N, num_classes) logits.
 
-    Its first weights depend on `seed` and the architecture's name. Raises `InputError` naming what is wrong under
+    Its initial weights depend on `seed` and the architecture's name. Raises `InputError` naming the wrong key below
     `key`, the dotted path of `architecture` in params.yaml.
     """
     with seeded_initialisation(seed, "classifier", architecture.name):
@@ -47,7 +47,7 @@ def build_classifier(
 
 
 def load_members(folder: Path) -> list[Checkpoint]:
-    """The checkpoints `0.pt`, `1.pt`, ... of a classifier cell's folder; `InputError` where there is no first."""
+    """Load the checkpoints `0.pt`, `1.pt`, ... of a classifier experiment; raise `InputError` if there is no `0.pt`."""
     checkpoints = [load_checkpoint(folder / "0.pt", kind="classifier")]
     while (path := folder / f"{len(checkpoints)}.pt").exists():
         checkpoints.append(load_checkpoint(path, kind="classifier"))
@@ -55,19 +55,19 @@ def load_members(folder: Path) -> list[Checkpoint]:
 
 
 def restore_classifier(checkpoint: Checkpoint) -> nn.Module:
-    """The trained classifier in `checkpoint`, in evaluation mode; raises `InputError` where its parts do not fit."""
-    classifier = _restore(checkpoint)
+    """Restore the trained classifier in `checkpoint`, in evaluation mode; raise `InputError` where parts do not fit."""
+    classifier = _build_described(checkpoint)
     load_weights(classifier, checkpoint.state_dict)
     if len(checkpoint.classes) != checkpoint.sizes["num_classes"]:
         raise InputError(
-            f"checkpoint: names {len(checkpoint.classes)} classes, its head has {checkpoint.sizes['num_classes']}"
+            f"checkpoint: lists {len(checkpoint.classes)} classes, its head has {checkpoint.sizes['num_classes']}"
         )
     check_head(classifier, num_classes=len(checkpoint.classes), image_size=checkpoint.sizes["image_size"])
     return classifier.eval()
 
 
 def ensemble_of(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
-    """One checkpoint, without metrics, that holds all of `checkpoints`, which are of one dataset, as an `Ensemble`."""
+    """Combine `checkpoints` of one dataset into the checkpoint of an `Ensemble`, without metrics."""
     first = checkpoints[0]
     members = [restore_classifier(checkpoint) for checkpoint in checkpoints]
     return replace(
@@ -79,29 +79,29 @@ def ensemble_of(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
     )
 
 
-def _restore(checkpoint: Checkpoint) -> nn.Module:
-    """The network `checkpoint` describes, with any weights."""
-    if checkpoint.architecture["name"] == ENSEMBLE:
-        described = checkpoint.architecture["arguments"]["members"]
-        return Ensemble([_restore(replace(checkpoint, architecture=one)) for one in described])
-    return construct(
-        CLASSIFIERS, checkpoint.parsed_architecture, key="architecture", where="checkpoint", **checkpoint.sizes
-    )
-
-
 def check_head(classifier: nn.Module, *, num_classes: int, image_size: int) -> None:
-    """Raises `InputError` unless the classifier takes images of `image_size` pixels and gives `num_classes` logits."""
+    """Raise `InputError` unless the classifier takes images of `image_size` pixels and returns `num_classes` logits."""
     was_training = classifier.training
     parameter = next(classifier.parameters())
     try:
         with torch.no_grad():
             logits = classifier.eval()(torch.zeros(1, 3, image_size, image_size, device=parameter.device))
-    except RuntimeError as error:  # torch's word for shapes that do not fit
+    except RuntimeError as error:  # torch's error for shapes that do not fit
         reason = str(error).partition("\n")[0]
         raise InputError(f"the classifier takes no images of {image_size} pixels: {reason}") from None
     finally:
         classifier.train(was_training)
     if logits.shape != (1, num_classes):
         raise InputError(
-            f"the classifier's head gives {tuple(logits.shape)[1:]} logits, the data has {num_classes} classes"
+            f"the classifier's head returns {tuple(logits.shape)[1:]} logits, the data has {num_classes} classes"
         )
+
+
+def _build_described(checkpoint: Checkpoint) -> nn.Module:
+    """Build the network that `checkpoint` describes, without its weights."""
+    if checkpoint.architecture["name"] == ENSEMBLE:
+        members = checkpoint.architecture["arguments"]["members"]
+        return Ensemble([_build_described(replace(checkpoint, architecture=member)) for member in members])
+    return construct(
+        CLASSIFIERS, checkpoint.parsed_architecture, key="architecture", where="checkpoint", **checkpoint.sizes
+    )

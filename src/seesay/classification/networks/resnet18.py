@@ -12,7 +12,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 class ResNet18(nn.Module):
     """torchvision's ResNet-18 (He et al., 2016) whose stem is one 3x3 convolution of stride `stem_stride`, no pooling.
 
-    The original stem shrinks images to a quarter before the first block: right for 224 pixels, not for 64.
+    The original stem reduces each side to a quarter before the first block, which suits 224 pixels but not 64.
     Takes (N, 3, image_size, image_size) normalised floats, returns (N, num_classes) logits.
     """
 

@@ -1,4 +1,4 @@
-"""ResNet-9: a small residual network that learns fast."""
+"""ResNet-9: a small residual network that trains fast."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+from seesay.classification.networks.base import ConvolutionalClassifier
 from seesay.classification.networks.plain_cnn import convolution
 from seesay.core.errors import InputError
 
 LOGIT_SCALE = 0.125
-"""Max-pooled features are large: without this the first losses are far above ln(num_classes)."""
+"""Max-pooled features are large: without this factor the first losses are far above ln(num_classes)."""
 
 
-class ResNet9(nn.Module):
+class ResNet9(ConvolutionalClassifier):
     """David Page's ResNet-9 (DAWNBench, "How to Train Your ResNet", 2018) with a stride-2 stem for 64x64 images.
 
-    Channels are `width` times 1, 2, 4, 8; 1.65 M parameters and 95 million multiply-adds at width 32, 64 pixels and 30
-    classes. Takes (N, 3, image_size, image_size) normalised floats, returns (N, num_classes) logits.
+    Channels are `width` times 1, 2, 4, 8: at width 32, with 64 pixels and 30 classes, 1.65 M parameters and 95 million
+    multiply-adds. Takes (N, 3, image_size, image_size) normalised floats, returns (N, num_classes) logits.
     """
+
+    pooling = "max"
 
     def __init__(self, num_classes: int, image_size: int, *, width: Annotated[int, Field(ge=1)]) -> None:
         super().__init__()
@@ -45,7 +48,7 @@ class ResNet9(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside an identity."""
+    """Two convolutions with an identity shortcut."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
