@@ -20,7 +20,7 @@ import torchvision
 from image_folder import UsualPath, usual_transforms, write_image_folder
 from learner import Learner, Stretch
 
-from seesay.classification.training.fit import evaluate_classifier
+from seesay.classification.training.fit import evaluate_on_val
 from seesay.compute import Compute, configure
 from seesay.core.errors import InputError
 from seesay.core.files import write_json
@@ -105,7 +105,7 @@ def time_to_accuracy(
             if course.top1 < top1:
                 course.total.add(learners[name].train(supplies[name](num_batches)))
                 course.num_epochs += 1
-                course.top1 = evaluate_classifier(learners[name].judged, images, compute=compute)["val/top1"]
+                course.top1 = evaluate_on_val(learners[name].judged, images, compute=compute)["val/top1"]
                 print(f"  {name}: epoch {course.num_epochs}, {course.total.seconds:.1f} s, val {course.top1:.1%}")
     of_paths = {
         name: {

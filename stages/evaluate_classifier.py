@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from seesay.classification.evaluate import measure_classifier
+from seesay.classification.evaluate import evaluate_classifier
 from seesay.classification.figures.evaluation import draw_classification
 from seesay.classification.metrics import confusion_table, per_class_table
 from seesay.classification.networks.registry import load_members
@@ -28,7 +28,7 @@ def main(cell: str, root: Path = Path()) -> None:
     images = read_packed_images(paths.images(dataset))
     with record_stage(root, STAGE, cell, params=settings, compute=compute) as log:
         log.dataset(dataset, digest=images.digest, context="evaluation", source=images.source)
-        predictions, metrics = measure_classifier(checkpoints, images, settings, compute=compute)
+        predictions, metrics = evaluate_classifier(checkpoints, images, settings, compute=compute)
         write_class_predictions(paths.class_predictions(cell), predictions)
         write_text(paths.table(STAGE, cell, "per_class"), per_class_table(predictions.test))
         write_text(paths.table(STAGE, cell, "confusion"), confusion_table(predictions.test))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from seesay.classification.training.experiments import make_classifiers
+from seesay.classification.training.experiments import train_classifiers
 from seesay.compute import configure
 from seesay.core.files import atomic_directory, file_digest
 from seesay.core.paths import Paths
@@ -27,7 +27,7 @@ def main(cell: str, root: Path = Path()) -> None:
             note = paths.weights(settings.weights) / SOURCE_FILE
             source = read_source(note.parent)
             log.dataset(settings.weights, digest=file_digest(note), context="initial weights", source=source)
-        made = make_classifiers(cell, settings, images, paths, seed=seed, compute=compute, log=log, resume=log.scratch)
+        made = train_classifiers(cell, settings, images, paths, seed=seed, compute=compute, log=log, resume=log.scratch)
         with atomic_directory(paths.classifiers_of(cell)) as folder:
             for index, checkpoint in enumerate(made.checkpoints):
                 save_checkpoint(folder / f"{index}.pt", checkpoint)

@@ -127,12 +127,12 @@ def export(root: Path, options: argparse.Namespace) -> int:
     from seesay.classification.export import TOLERANCE, export_classifier
 
     done = export_classifier(root, options.cell, out=options.out)
-    agreement, side = done.agreement, done.image_size
+    comparison, side = done.comparison, done.image_size
     print(f"{options.cell}: {os.path.relpath(done.path, root)} ({done.num_bytes / 1e6:.1f} MB)")
     print(f"takes:   images, float32 (batch, 3, {side}, {side}), RGB in [0, 1]; the normalisation is inside")
     print(f"gives:   logits, float32 (batch, {done.num_classes}); the classes' names are in the file's metadata")
-    print(f"checked: all {agreement.num_images} test images of {done.dataset} get the same class as from PyTorch; "
-          f"logits differ by {agreement.max_difference:.1e} at most (allowed: {TOLERANCE:g})")  # fmt: skip
+    print(f"checked: all {comparison.num_images} test images of {done.dataset} get the same class as from PyTorch; "
+          f"logits differ by {comparison.max_difference:.1e} at most (allowed: {TOLERANCE:g})")  # fmt: skip
     return 0
 
 
@@ -160,10 +160,10 @@ def score(root: Path, options: argparse.Namespace) -> int:
 
 def learning_rates(root: Path, options: argparse.Namespace) -> int:
     from seesay.classification.figures.rate_range import report_rate_range
-    from seesay.classification.rate_range import find_rate_range
+    from seesay.classification.rate_range import run_range_test
 
-    cell = find_rate_range(root, options.cell, low=options.low, high=options.high, num_steps=options.steps)
-    print(report_rate_range(Paths(root), options.cell, cell))
+    test = run_range_test(root, options.cell, low=options.low, high=options.high, num_steps=options.steps)
+    print(report_rate_range(Paths(root), options.cell, test))
     return 0
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from seesay.classification.metrics import NUM_BINS, cross_entropy, fit_temperature, reliability, scaled
+from seesay.classification.metrics import NUM_BINS, cross_entropy, fit_temperature, reliability, scale_logits
 from seesay.classification.predictions import SplitPredictions
 
 
@@ -49,13 +49,13 @@ def test_the_temperature_undoes_how_much_too_sure_a_classifier_is(scale):
 def test_no_other_temperature_has_a_lower_loss_on_what_it_is_fitted_on():
     split = random_predictions(2, scale=1.7)
     temperature = fit_temperature(split)
-    best = cross_entropy(scaled(split, temperature))
-    assert best < min(cross_entropy(scaled(split, temperature * factor)) for factor in (0.9, 0.99, 1.01, 1.1))
+    best = cross_entropy(scale_logits(split, temperature))
+    assert best < min(cross_entropy(scale_logits(split, temperature * factor)) for factor in (0.9, 0.99, 1.01, 1.1))
 
 
 def test_a_fitted_temperature_mends_calibration_and_changes_no_decision():
     val, test = random_predictions(3, scale=3.0), random_predictions(4, scale=3.0)
-    calibrated = scaled(test, fit_temperature(val))
+    calibrated = scale_logits(test, fit_temperature(val))
     assert np.array_equal(calibrated.predicted, test.predicted)
     assert reliability(calibrated).error < 0.3 * reliability(test).error
 

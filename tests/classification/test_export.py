@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seesay.classification import export
-from seesay.classification.export import Agreement, OnnxClassifier, compare, export_classifier
+from seesay.classification.export import OnnxClassifier, OutputComparison, compare_outputs, export_classifier
 from seesay.classification.networks.registry import build_classifier
 from seesay.cli import main
 from seesay.core.errors import InputError
@@ -85,7 +85,9 @@ def test_the_command_writes_a_checked_file_with_the_classes_in_it(
 def test_a_file_that_answers_otherwise_is_not_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = export.export_onnx
     monkeypatch.setattr(export, "export_onnx", lambda *rest, **named: real(*rest, **{**named, "mean": (0.0, 0.0, 0.0)}))
-    with pytest.raises(InputError, match=r"small: the exported network does not answer as PyTorch does: .*of 9 test"):
+    with pytest.raises(
+        InputError, match=r"small: the exported network's predictions differ from PyTorch's: .*of 9 test"
+    ):
         export_classifier(root, "small")
     assert not (root / ".work").exists()
 
@@ -95,7 +97,7 @@ def test_a_file_that_answers_otherwise_is_not_written(root: Path, monkeypatch: p
     [
         ("gone", None, r"params\.yaml: classifiers: no 'gone'; there is: small, untrained"),
         ("untrained", None, r"0\.pt: no such file; train it first: seesay repro train_classifier@untrained"),
-        ("small", ".", r"is a folder; expected the name of a file"),
+        ("small", ".", r"is a folder; expected a file name"),
     ],
 )
 def test_what_cannot_be_exported_is_said_before_any_work(
@@ -129,6 +131,10 @@ def test_agreement_counts_classes_and_finds_the_largest_difference() -> None:
     images = np.zeros((3, 1, 1, 3), dtype=np.uint8)
     images[:, 0, 0, 0] = (0, 102, 255)
     as_it_is = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
-    assert compare(Answers(0.0), classifier, images, as_it_is) == Agreement(3, 3, pytest.approx(0, abs=1e-6))
-    assert compare(Answers(-0.1), classifier, images, as_it_is) == Agreement(3, 2, pytest.approx(0.1, abs=1e-6))
-    assert np.isnan(compare(Answers(0.0, alone_is_nan=True), classifier, images, as_it_is).max_difference)
+    assert compare_outputs(Answers(0.0), classifier, images, as_it_is) == OutputComparison(
+        3, 3, pytest.approx(0, abs=1e-6)
+    )
+    assert compare_outputs(Answers(-0.1), classifier, images, as_it_is) == OutputComparison(
+        3, 2, pytest.approx(0.1, abs=1e-6)
+    )
+    assert np.isnan(compare_outputs(Answers(0.0, alone_is_nan=True), classifier, images, as_it_is).max_difference)

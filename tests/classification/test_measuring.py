@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from seesay.classification.evaluate import measure_classifier
+from seesay.classification.evaluate import evaluate_classifier
 from seesay.core.errors import InputError
 from seesay.params.classification import Architecture
 from seesay.params.results import Evaluation
@@ -14,21 +14,21 @@ SETTINGS = Evaluation(batch_size=5, panel_images=1, panel_seed=0, bootstrap_resa
 def test_the_first_network_is_judged_and_seeds_only_add_their_spread(make_images, new_checkpoint, compute):
     images = make_images()
     first, second = new_checkpoint(images, ARCHITECTURE), new_checkpoint(images, ARCHITECTURE, seed=1)
-    predictions, alone = measure_classifier([first], images, SETTINGS, compute=compute)
-    same, both = measure_classifier([first, second], images, SETTINGS, compute=compute)
+    predictions, alone = evaluate_classifier([first], images, SETTINGS, compute=compute)
+    same, both = evaluate_classifier([first, second], images, SETTINGS, compute=compute)
     assert (same.test.logits == predictions.test.logits).all()
     assert {key: value for key, value in both.items() if not key.startswith("seeds/")} == alone
     assert both["seeds/num"] == 2.0
-    _, other = measure_classifier([second], images, SETTINGS, compute=compute)
+    _, other = evaluate_classifier([second], images, SETTINGS, compute=compute)
     assert both["seeds/val/top1_mean"] == pytest.approx((alone["val/top1"] + other["val/top1"]) / 2)
 
 
 def test_the_mirror_image_counts_only_on_request(make_images, new_checkpoint, compute):
     """It then has a key of its own."""
     images = make_images()
-    _, plain = measure_classifier([new_checkpoint(images, ARCHITECTURE)], images, SETTINGS, compute=compute)
+    _, plain = evaluate_classifier([new_checkpoint(images, ARCHITECTURE)], images, SETTINGS, compute=compute)
     flipping = SETTINGS.model_copy(update={"test_time_flip": True})
-    _, flipped = measure_classifier([new_checkpoint(images, ARCHITECTURE)], images, flipping, compute=compute)
+    _, flipped = evaluate_classifier([new_checkpoint(images, ARCHITECTURE)], images, flipping, compute=compute)
     assert set(flipped) - set(plain) == {"test/top1_flipped"}
     assert {key: flipped[key] for key in plain} == plain
 
@@ -39,7 +39,7 @@ def test_images_that_look_the_same_mirrored_get_the_same_answer(make_images, new
     symmetric[:, :, 8:] = symmetric[:, :, 7::-1]
     images = replace(images, test=replace(images.test, images=symmetric))
     flipping = SETTINGS.model_copy(update={"test_time_flip": True})
-    _, metrics = measure_classifier([new_checkpoint(images, ARCHITECTURE)], images, flipping, compute=compute)
+    _, metrics = evaluate_classifier([new_checkpoint(images, ARCHITECTURE)], images, flipping, compute=compute)
     assert metrics["test/top1_flipped"] == metrics["test/top1"]
 
 
@@ -47,4 +47,4 @@ def test_a_network_of_other_classes_is_refused(make_images, new_checkpoint, comp
     images = make_images()
     stranger = replace(new_checkpoint(images, ARCHITECTURE, seed=1), classes=("x", "y", "z"))
     with pytest.raises(InputError, match="class 0 is x"):
-        measure_classifier([new_checkpoint(images, ARCHITECTURE), stranger], images, SETTINGS, compute=compute)
+        evaluate_classifier([new_checkpoint(images, ARCHITECTURE), stranger], images, SETTINGS, compute=compute)

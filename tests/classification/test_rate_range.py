@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from seesay.classification.figures.rate_range import draw_rate_range
-from seesay.classification.rate_range import RateRange, find_rate_range, measure_range, smooth
-from seesay.classification.training.experiments import make_classifiers
+from seesay.classification.rate_range import RateRange, measure_range, run_range_test, smooth
+from seesay.classification.training.experiments import train_classifiers
 from seesay.cli import main
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
@@ -172,21 +172,21 @@ def test_the_command_writes_a_table_and_a_figure_and_suggests_rates(workspace, m
 
 
 def test_a_fresh_network_is_tested_each_time(workspace):
-    first, second = (find_rate_range(workspace, "small", low=1e-4, high=1e-1, num_steps=10) for _ in range(2))
+    first, second = (run_range_test(workspace, "small", low=1e-4, high=1e-1, num_steps=10) for _ in range(2))
     assert first == second
-    assert first.found.losses[0] == pytest.approx(np.log(NUM_CLASSES), rel=0.5)
+    assert first.result.losses[0] == pytest.approx(np.log(NUM_CLASSES), rel=0.5)
 
 
 def test_a_student_needs_its_teacher_and_learns_from_it(workspace, compute):
     student = ("student", {"low": 1e-4, "high": 1e-1, "num_steps": 10})
     with pytest.raises(InputError, match=r"models/classifiers/small/0\.pt"):
-        find_rate_range(workspace, student[0], **student[1])
+        run_range_test(workspace, student[0], **student[1])
     settings, paths = read_section(workspace, "classifiers.small", Classifier), Paths(workspace)
     images = read_packed_images(paths.images("noise"))
-    made = make_classifiers("small", settings, images, paths, seed=0, compute=compute, log=no_log, resume=None)
+    made = train_classifiers("small", settings, images, paths, seed=0, compute=compute, log=no_log, resume=None)
     save_checkpoint(paths.classifier("small"), made.checkpoints[0])
     before = paths.classifier("small").read_bytes()
-    found = find_rate_range(workspace, student[0], **student[1]).found
+    found = run_range_test(workspace, student[0], **student[1]).result
     # half the labels' loss, ln 3 at first, and half of 2 ** 2 times the teacher's, also about ln 3
     assert found.losses[0] == pytest.approx(2.5 * np.log(3), rel=0.5)
     assert paths.classifier("small").read_bytes() == before
@@ -196,7 +196,7 @@ def test_a_student_needs_its_teacher_and_learns_from_it(workspace, compute):
     ("cell", "changes", "says"),
     [
         ("nope", {}, r"no key 'classifiers\.nope'; there is: small, student, pair"),
-        ("pair", {}, r"classifiers\.pair: an ensemble is not trained; test small, which it averages"),
+        ("pair", {}, r"classifiers\.pair: an ensemble is not trained; test its members' experiment: small"),
         ("small", {"low": 1.0, "high": 1.0}, "got 1 and 1: expected 0 < low < high"),
         ("small", {"low": 0.0}, "got 0 and 1: expected 0 < low < high"),
         ("small", {"low": float("nan")}, "expected 0 < low < high"),
@@ -205,13 +205,13 @@ def test_a_student_needs_its_teacher_and_learns_from_it(workspace, compute):
 )
 def test_what_cannot_be_tested_is_refused(workspace, cell, changes, says):
     with pytest.raises(InputError, match=says):
-        find_rate_range(workspace, cell, **{"low": 1e-5, "high": 1.0, "num_steps": 10, **changes})
+        run_range_test(workspace, cell, **{"low": 1e-5, "high": 1.0, "num_steps": 10, **changes})
 
 
 def test_images_that_are_not_prepared_are_asked_for(workspace):
     (workspace / "data/images/noise/manifest.json").unlink()
-    with pytest.raises(InputError, match="no prepared images; first: seesay repro prepare_images@noise"):
-        find_rate_range(workspace, "small", low=1e-5, high=1.0, num_steps=10)
+    with pytest.raises(InputError, match="no prepared images; first run: seesay repro prepare_images@noise"):
+        run_range_test(workspace, "small", low=1e-5, high=1.0, num_steps=10)
 
 
 def test_the_figure_s_bytes_depend_on_the_numbers_alone(tmp_path):

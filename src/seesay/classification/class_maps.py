@@ -1,4 +1,4 @@
-"""Which parts of an image speak for a class: Grad-CAM, or gradients at the input where there is no convolution."""
+"""Class maps: Grad-CAM, or gradients at the input for networks without convolutions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from seesay.classification.networks.ensemble import Ensemble
 
 NEIGHBOURHOOD = 5
-"""Pixels a side over which gradients at the input are averaged."""
+"""Side, in pixels, of the window over which gradients at the input are averaged."""
 
 
 @dataclass(frozen=True)
 class ClassMaps:
-    """`maps`: float32 (n, S, S) in [0, 1], each image's largest value 1, or all 0 where nothing speaks for the class.
+    """The evidence for a class at each pixel of n images.
 
-    They are Grad-CAM or, where `is_grad_cam` is false, gradients at the input; means over `num_networks`, more than one
-    for ensembles.
+    `maps` are float32 (n, S, S) in [0, 1]. Each image's largest value is 1, or all are 0 where no pixel supports the
+    class. They are Grad-CAM or, where `is_grad_cam` is false, gradients at the input. They are means over
+    `num_networks` networks, of which only ensembles have more than one.
     """
 
     is_grad_cam: bool
@@ -31,27 +32,71 @@ class ClassMaps:
     maps: np.ndarray
 
 
-def class_maps(classifier: nn.Module, images: Tensor, classes: Tensor) -> ClassMaps:
-    """How much each place of `images` (n, 3, S, S), normalised, speaks for the class in `classes` (n,).
+@dataclass(frozen=True)
+class FeatureMaps:
+    """A convolution and its feature maps right before the next one, after norm, nonlinearity and shortcut.
 
-    Grad-CAM (Selvaraju et al., 2017) on the maps behind the last convolution, enlarged bilinearly. A classifier without
-    convolutions has no such maps: there it is the largest absolute gradient of the class's logit over a pixel's three
-    channels (Simonyan et al., 2014), averaged over its neighbourhood, since single pixels are noise. Ensembles: the
-    mean over their members' maps, each scaled to its own maximum.
+    `maps` is (n, C, h, w). `layer` is the last module that outputs maps of this size and is called only once.
+    """
+
+    convolution: nn.Conv2d
+    layer: nn.Module
+    maps: Tensor
+
+
+def class_maps(classifier: nn.Module, images: Tensor, classes: Tensor) -> ClassMaps:
+    """Compute the evidence for `classes` (n,) at each pixel of normalised `images` (n, 3, S, S).
+
+    The maps are Grad-CAM (Selvaraju et al., 2017) on the feature maps after the last convolution, enlarged bilinearly.
+    For a classifier without convolutions they are the largest absolute gradient of the class's logit over a pixel's
+    three channels (Simonyan et al., 2014), averaged over a neighbourhood because single pixels are noisy. For an
+    ensemble they are the mean of its members' maps, each scaled to its own maximum.
     """
     networks = members_of(classifier)
-    layers = [found[-1].layer if (found := feature_maps(one, images[:1])) else None for one in networks]
+    layers = [maps[-1].layer if (maps := feature_maps(network, images[:1])) else None for network in networks]
     pairs = [(network, layer) for network, layer in zip(networks, layers, strict=True) if layer is not None]
     if pairs:
-        maps = [_grad_cam(network, layer, images, classes) for network, layer in pairs]
+        maps_of_networks = [_grad_cam(network, layer, images, classes) for network, layer in pairs]
     else:
-        maps = [_input_gradient(network, images, classes) for network in networks]
-    mean = _scaled(torch.stack([_scaled(one) for one in maps]).mean(dim=0))
-    return ClassMaps(bool(pairs), len(maps), mean.cpu().numpy())
+        maps_of_networks = [_input_gradient(network, images, classes) for network in networks]
+    mean = _scale_to_maximum(torch.stack([_scale_to_maximum(maps) for maps in maps_of_networks]).mean(dim=0))
+    return ClassMaps(bool(pairs), len(maps_of_networks), mean.cpu().numpy())
+
+
+def members_of(classifier: nn.Module) -> list[nn.Module]:
+    """Return the networks of an ensemble; for any other classifier, the classifier itself."""
+    if not isinstance(classifier, Ensemble):
+        return [classifier]
+    return [network for member in classifier.members for network in members_of(member)]
+
+
+def feature_maps(network: nn.Module, images: Tensor) -> list[FeatureMaps]:
+    """Compute the maps of each convolution for `images` (n, 3, S, S), in forward order.
+
+    The list is empty for a network without convolutions. Convolutions whose output is a single position (squeeze and
+    excitation) are left out.
+    """
+    calls = _module_outputs(network, images)
+    num_calls = Counter(module for module, _ in calls)
+    starts = [
+        index
+        for index, (module, output) in enumerate(calls)
+        if isinstance(module, nn.Conv2d) and output.shape[2:].numel() > 1
+    ]
+    layers = []
+    for start, end in pairwise([*starts, len(calls)]):
+        convolution, first = calls[start]
+        assert isinstance(convolution, nn.Conv2d)
+        # Pooling, which changes the size, ends a layer. Channels may change: concatenating shortcuts add some.
+        same_size = [(module, output) for module, output in calls[start:end] if output.shape[2:] == first.shape[2:]]
+        called_once = [module for module, _ in same_size if num_calls[module] == 1]
+        layer = called_once[-1] if called_once else convolution
+        layers.append(FeatureMaps(convolution, layer=layer, maps=same_size[-1][1]))
+    return layers
 
 
 def _grad_cam(network: nn.Module, layer: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
-    inputs = images.detach().clone().requires_grad_()  # else nothing has a gradient in a network that is frozen
+    inputs = images.detach().clone().requires_grad_()  # otherwise a frozen network has no gradients at all
     coarse = LayerGradCam(network, layer).attribute(inputs, target=classes, relu_attributions=True)
     maps: Tensor = LayerGradCam.interpolate(coarse.detach(), tuple(images.shape[2:]), interpolate_mode="bilinear")
     return maps[:, 0]
@@ -64,65 +109,24 @@ def _input_gradient(network: nn.Module, images: Tensor, classes: Tensor) -> Tens
     return F.avg_pool2d(strongest, NEIGHBOURHOOD, stride=1, padding=NEIGHBOURHOOD // 2, count_include_pad=False)
 
 
-def _scaled(maps: Tensor) -> Tensor:
+def _scale_to_maximum(maps: Tensor) -> Tensor:
+    """Divide each map of (n, S, S) by its maximum; maps of zeros stay as they are."""
     return maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
 
 
-@dataclass(frozen=True)
-class FeatureMaps:
-    """A convolution, and what its maps have become before the next one: behind norm, nonlinearity and shortcut.
+def _module_outputs(network: nn.Module, images: Tensor) -> list[tuple[nn.Module, Tensor]]:
+    """Return the modules that output maps, with these, in the order they finish: containers follow their children."""
+    calls: list[tuple[nn.Module, Tensor]] = []
 
-    `maps` is (n, C, h, w); `layer` is the last module they come out of that is passed only once.
-    """
-
-    convolution: nn.Conv2d
-    layer: nn.Module
-    maps: Tensor
-
-
-def members_of(classifier: nn.Module) -> list[nn.Module]:
-    """The networks an ensemble is made of; of any other classifier itself."""
-    if not isinstance(classifier, Ensemble):
-        return [classifier]
-    return [network for member in classifier.members for network in members_of(member)]
-
-
-def feature_maps(network: nn.Module, images: Tensor) -> list[FeatureMaps]:
-    """The maps of each convolution for `images` (n, 3, S, S), in forward order; none for a network that has none.
-
-    A convolution whose output is a single position (squeeze and excitation) makes no map and is left out.
-    """
-    passed = _passed(network, images)
-    times = Counter(module for module, _ in passed)
-    starts = [
-        place
-        for place, (module, output) in enumerate(passed)
-        if isinstance(module, nn.Conv2d) and output.shape[2:].numel() > 1
-    ]
-    found = []
-    for start, end in pairwise([*starts, len(passed)]):
-        convolution, first = passed[start]
-        assert isinstance(convolution, nn.Conv2d)
-        # Channels may differ: shortcuts that concatenate add some. Positions do not, until something pools.
-        here = [(module, output) for module, output in passed[start:end] if output.shape[2:] == first.shape[2:]]
-        once = [module for module, _ in here if times[module] == 1]
-        found.append(FeatureMaps(convolution, layer=once[-1] if once else convolution, maps=here[-1][1]))
-    return found
-
-
-def _passed(network: nn.Module, images: Tensor) -> list[tuple[nn.Module, Tensor]]:
-    """The modules that gave maps, in the order they were done, containers after what they hold."""
-    passed: list[tuple[nn.Module, Tensor]] = []
-
-    def note(module: nn.Module, _inputs: object, output: object) -> None:
+    def record(module: nn.Module, _inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and output.dim() == 4:
-            passed.append((module, output.detach().clone()))  # a copy: the next module may work in place
+            calls.append((module, output.detach().clone()))  # a copy: the next module may work in place
 
-    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    hooks = [module.register_forward_hook(record) for module in network.modules()]
     try:
         with torch.no_grad():
             network(images)
     finally:
         for hook in hooks:
             hook.remove()
-    return passed
+    return calls

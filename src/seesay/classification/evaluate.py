@@ -1,4 +1,4 @@
-"""How good is a cell of classifiers, which has a network for each of its seeds?"""
+"""Predictions and metrics of a classifier experiment, which has a network for each of its seeds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from seesay.classification.metrics import averaged, classification_metrics, seed_metrics, top_accuracy
+from seesay.classification.metrics import average_probabilities, classification_metrics, seed_metrics, top_accuracy
 from seesay.classification.networks.registry import restore_classifier
 from seesay.classification.predictions import ClassPredictions, SplitPredictions
 from seesay.compute import Compute
@@ -18,20 +18,22 @@ from seesay.params.results import Evaluation
 from seesay.training.checkpoint import Checkpoint
 
 
-def measure_classifier(
+def evaluate_classifier(
     checkpoints: Sequence[Checkpoint], images: PackedImages, settings: Evaluation, *, compute: Compute
 ) -> tuple[ClassPredictions, dict[str, float]]:
-    """The first network's answers and metrics; further networks add nothing but `seeds/...`.
+    """Return the first network's predictions and metrics; further networks only add the metrics `seeds/...`.
 
-    With `settings.test_time_flip` there is `test/top1_flipped`, of the mean of the probabilities for an image and its
-    mirror image. Raises `InputError` where a checkpoint was trained on other classes than `images` has.
+    `settings.test_time_flip` adds `test/top1_flipped`, from the mean of the probabilities for an image and its mirror
+    image. Raises `InputError` where a checkpoint was trained on other classes than those of `images`.
     """
     for checkpoint in checkpoints:
         checkpoint.require_classes(images.classes)
     batch_size = settings.batch_size
     classifiers = [restore_classifier(checkpoint) for checkpoint in checkpoints]
-    answers = [predict_classes(one, images, batch_size=batch_size, compute=compute) for one in classifiers]
-    first = answers[0]
+    predictions = [
+        predict_classes(classifier, images, batch_size=batch_size, compute=compute) for classifier in classifiers
+    ]
+    first = predictions[0]
     metrics = classification_metrics(
         first, bootstrap_resamples=settings.bootstrap_resamples, bootstrap_seed=settings.bootstrap_seed
     )
@@ -39,14 +41,14 @@ def measure_classifier(
         mirrored = predict_split(
             classifiers[0], images, images.test, batch_size=batch_size, compute=compute, mirrored=True
         )
-        metrics["test/top1_flipped"] = top_accuracy(averaged(first.test, mirrored), k=1)
-    return first, metrics | seed_metrics(answers)
+        metrics["test/top1_flipped"] = top_accuracy(average_probabilities(first.test, mirrored), k=1)
+    return first, metrics | seed_metrics(predictions)
 
 
 def predict_classes(
     classifier: nn.Module, images: PackedImages, *, batch_size: int, compute: Compute
 ) -> ClassPredictions:
-    """Logits for every image of val and test, in the splits' order, in float32: less precision moves decisions."""
+    """Predict every image of val and test, in the splits' order, in float32: lower precision changes decisions."""
     return ClassPredictions(
         val=predict_split(classifier, images, images.val, batch_size=batch_size, compute=compute),
         test=predict_split(classifier, images, images.test, batch_size=batch_size, compute=compute),
@@ -62,11 +64,11 @@ def predict_split(
     compute: Compute,
     mirrored: bool = False,
 ) -> SplitPredictions:
-    """Logits for every image of one split of `images`, or for its mirror image (left and right exchanged)."""
+    """Predict every image in one split of `images`, or its mirror image (left and right exchanged)."""
     classifier = compute.place(classifier).eval()
     loaded = load_images(split, mean=images.channel_mean, std=images.channel_std, device=compute.device)
     batches = (batch for batch, _ in ordered_batches(loaded, batch_size=batch_size))
     with torch.inference_mode():
         logits = torch.cat([classifier(batch.flip(3) if mirrored else batch).float() for batch in batches])
-    words = tuple(one.label for one in images.classes)
-    return SplitPredictions(logits.cpu().numpy(), np.array(split.labels, dtype=np.int64), words)
+    class_labels = tuple(image_class.label for image_class in images.classes)
+    return SplitPredictions(logits.cpu().numpy(), np.array(split.labels, dtype=np.int64), class_labels)

@@ -1,4 +1,4 @@
-"""Everything that is shown of why one classifier answers as it does, as arrays."""
+"""The explanation of one classifier as arrays: class maps, first-layer filters and activation maps."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from seesay.images.augment.pipeline import normalise
 from seesay.images.packed import PackedImages
 
 MAPS_PER_LAYER = 8
+MAX_FILTERS = 64
+MAX_UNITS = 12
 
 MAX_EXAMPLES = 8
-"""More, each with up to three pictures, would be too much to look at."""
+"""Each example has up to three pictures, so that more would be too many to look at."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Of the test images at `chosen`: what speaks for the `predicted` and for the `true` class (equal if it is right).
+    """Class maps of the test images with the indices `chosen`, and the inner workings of the network.
 
-    `layers` are maps of the first of them; empty for a network without convolutions.
+    `predicted` and `true` are the maps of the predicted and of the true class, equal where the prediction is correct.
+    `layers` are maps of the first of these images; the list is empty for a network without convolutions.
     """
 
     chosen: np.ndarray
@@ -33,10 +36,41 @@ class Explanation:
     layers: list[LayerMaps]
 
 
+@dataclass(frozen=True)
+class Filters:
+    """The weights of a first layer as pictures.
+
+    `pictures` are float32 (n, H, W, 3) RGB in [0, 1], 0.5 where a weight is zero, each scaled to its largest weight.
+    They are the first n of the layer's `num_filters`. `is_convolution` is false for the units of a dense layer, whose
+    pictures are as large as the images.
+    """
+
+    pictures: np.ndarray
+    num_filters: int
+    is_convolution: bool
+
+
+@dataclass(frozen=True)
+class LayerMaps:
+    """Activation maps of one convolution for one image.
+
+    `maps` are float32 (k, h, w), not negative: those with the highest contrast of the convolution's `num_maps`, in
+    descending order. `number` (from 1) is the convolution's position among the network's `num_layers`.
+    """
+
+    number: int
+    num_layers: int
+    num_maps: int
+    maps: np.ndarray
+
+
 def explain_classifier(
     classifier: nn.Module, images: PackedImages, predicted: np.ndarray, chosen: np.ndarray, *, compute: Compute
 ) -> Explanation:
-    """`predicted` (N,) are the classes it gives the test images, of which those at `chosen` are explained; float32."""
+    """Explain the predictions for the test images with the indices `chosen`, in float32.
+
+    `predicted` (N,) are the predicted classes of all test images.
+    """
     classifier = classifier.to(compute.device).eval()
     pixels = torch.from_numpy(np.array(images.test.images[chosen])).to(compute.device)
     batch = normalise(pixels, mean=images.channel_mean, std=images.channel_std)
@@ -53,70 +87,43 @@ def explain_classifier(
     )
 
 
-MAX_FILTERS = 64
-MAX_UNITS = 12
-
-
-@dataclass(frozen=True)
-class Filters:
-    """`pictures`: float32 (n, H, W, 3) RGB in [0, 1], 0.5 where a weight is zero, each scaled to its largest weight.
-
-    They are the first n of the layer's `num_filters`; `is_convolution` is false for the units of a dense layer, whose
-    pictures are as large as the images.
-    """
-
-    pictures: np.ndarray
-    num_filters: int
-    is_convolution: bool
-
-
 def first_filters(classifier: nn.Module, *, image_size: int) -> Filters | None:
-    """The weights of the first convolution, or of the first dense layer on pixels where there is none; of an ensemble,
-    its first member's. None for a network that begins with neither."""
+    """Return the weights of the first convolution or, without one, of a first dense layer on pixels.
+
+    For an ensemble they are those of its first member. None for a network that begins with neither layer.
+    """
     network = members_of(classifier)[0]
     device = next(network.parameters()).device
-    if found := feature_maps(network, torch.zeros(1, 3, image_size, image_size, device=device)):
-        weight = found[0].convolution.weight
-        assert weight.shape[1] == 3, "the first convolution sees the image"
+    if layers := feature_maps(network, torch.zeros(1, 3, image_size, image_size, device=device)):
+        weight = layers[0].convolution.weight
+        assert weight.shape[1] == 3, "the input of the first convolution is the image"
         return Filters(_as_pictures(weight[:MAX_FILTERS]), len(weight), is_convolution=True)
-    dense = next((one for one in network.modules() if isinstance(one, nn.Linear)), None)
+    dense = next((module for module in network.modules() if isinstance(module, nn.Linear)), None)
     if dense is None or dense.in_features != 3 * image_size**2:
         return None
     weight = dense.weight.reshape(-1, 3, image_size, image_size)
     return Filters(_as_pictures(weight[:MAX_UNITS]), len(weight), is_convolution=False)
 
 
+def contrasting_maps(classifier: nn.Module, image: Tensor, *, count: int) -> list[LayerMaps]:
+    """Return the `count` maps whose positive part has the highest contrast, for three convolutions at most.
+
+    These are the first, the middle and the last convolution of a network, or of an ensemble's first member; a network
+    without convolutions has none. Contrast is the standard deviation over positions: a map that is high everywhere
+    says nothing about the image. `image` is (1, 3, S, S), normalised.
+    """
+    convolutions = feature_maps(members_of(classifier)[0], image)
+    depths = sorted({0, len(convolutions) // 2, len(convolutions) - 1}) if convolutions else []
+    layers = []
+    for depth in depths:
+        maps = convolutions[depth].maps[0].clamp_min(0)
+        order = maps.std(dim=(1, 2)).argsort(descending=True, stable=True)[:count]
+        layers.append(LayerMaps(depth + 1, len(convolutions), len(maps), maps[order].cpu().numpy()))
+    return layers
+
+
 def _as_pictures(weight: Tensor) -> np.ndarray:
-    """(n, 3, H, W) weights of any scale to (n, H, W, 3) in [0, 1]."""
+    """Convert (n, 3, H, W) weights of any scale to (n, H, W, 3) in [0, 1]."""
     largest = weight.detach().abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
     pictures: np.ndarray = (0.5 + 0.5 * weight.detach() / largest).permute(0, 2, 3, 1).cpu().numpy()
     return pictures
-
-
-@dataclass(frozen=True)
-class LayerMaps:
-    """`maps`: float32 (k, h, w), not negative: of a convolution's `num_maps` those of most contrast, from the most on.
-
-    It is convolution `number` (from 1) of the network's `num_layers`.
-    """
-
-    number: int
-    num_layers: int
-    num_maps: int
-    maps: np.ndarray
-
-
-def contrasting_maps(classifier: nn.Module, image: Tensor, *, count: int) -> list[LayerMaps]:
-    """Of the first, the middle and the last convolution: the `count` maps whose positive part has the most contrast.
-
-    That is the standard deviation over places: a map that is high everywhere says nothing of the image. `image` is
-    (1, 3, S, S), normalised. Of an ensemble: its first member's. A network without convolutions has none.
-    """
-    found = feature_maps(members_of(classifier)[0], image)
-    depths = sorted({0, len(found) // 2, len(found) - 1}) if found else []
-    layers = []
-    for depth in depths:
-        maps = found[depth].maps[0].clamp_min(0)
-        order = maps.std(dim=(1, 2)).argsort(descending=True, stable=True)[:count]
-        layers.append(LayerMaps(depth + 1, len(found), len(maps), maps[order].cpu().numpy()))
-    return layers

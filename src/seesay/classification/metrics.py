@@ -1,4 +1,4 @@
-"""How good a classifier's predictions are: overall, per class, and what it takes for what."""
+"""Metrics of class predictions: overall, per class, confusions, ROC curves and calibration."""
 
 from __future__ import annotations
 
@@ -17,17 +17,55 @@ from sklearn.metrics import auc, precision_recall_fscore_support, roc_curve
 from seesay.classification.predictions import ClassPredictions, SplitPredictions
 from seesay.resampling import bootstrap_interval
 
+NUM_BINS = 15
+"""Bins of confidence, as in Guo et al. (2017); errors with other numbers of bins are not comparable with theirs."""
+
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
+
+
+@dataclass(frozen=True)
+class RocCurve:
+    """The true positive rate over the false positive rate of one class against all others.
+
+    `area` is the area under the curve, in [0, 1].
+    """
+
+    false_positives: np.ndarray
+    true_positives: np.ndarray
+    area: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Accuracy by confidence, in NUM_BINS equal bins over [0, 1].
+
+    Per bin: `counts` of images (int64), and these images' mean `confidence` and `accuracy`, both 0 in an empty bin.
+    """
+
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error in [0, 1]; lower is better (Naeini et al., 2015; Guo et al., 2017).
+
+        It is the mean over images of |accuracy - confidence| of their bin.
+        """
+        return float((self.counts * np.abs(self.accuracy - self.confidence)).sum() / self.counts.sum())
+
 
 def classification_metrics(
     predictions: ClassPredictions, *, bootstrap_resamples: int, bootstrap_seed: int
 ) -> dict[str, float]:
-    """Flat keys; shares and areas are fractions.
+    """Compute all metrics under flat keys; shares and areas are fractions.
 
-    `test/top1` with its 95 % interval `test/top1_low`, `test/top1_high`; `test/loss` (mean cross-entropy);
-    `test/macro_f1`; `test/balanced_accuracy` (mean recall of the classes); `test/auc_macro` (one against the rest, mean
-    of the classes that can be measured, absent where none can); `test/ece` (expected calibration error);
-    `calibration/temperature`, fitted on val, and with it `test/ece_calibrated`, `test/loss_calibrated`;
-    `test/num_images`; `val/top1`, `val/loss`; `test/top5` and `val/top5` where there are more than five classes.
+    - `test/top1` with its 95 % interval `test/top1_low`, `test/top1_high`; `test/loss` (mean cross-entropy).
+    - `test/macro_f1`; `test/balanced_accuracy` (mean recall of the classes).
+    - `test/auc_macro`: each class against the rest, mean of the classes with a curve; absent where there is none.
+    - `test/ece`: expected calibration error.
+    - `calibration/temperature`, fitted on val; with it, `test/ece_calibrated` and `test/loss_calibrated`.
+    - `test/num_images`; `val/top1`, `val/loss`; with more than five classes `test/top5` and `val/top5`.
     """
     metrics: dict[str, float] = {}
     for name, split in (("val", predictions.val), ("test", predictions.test)):
@@ -45,7 +83,7 @@ def classification_metrics(
         test.predicted == test.labels, num_resamples=bootstrap_resamples, seed=bootstrap_seed
     )
     metrics["calibration/temperature"] = temperature = fit_temperature(predictions.val)
-    calibrated = scaled(test, temperature)
+    calibrated = scale_logits(test, temperature)
     metrics["test/ece"], metrics["test/ece_calibrated"] = reliability(test).error, reliability(calibrated).error
     metrics["test/loss_calibrated"] = cross_entropy(calibrated)
     metrics["test/num_images"] = float(len(test.labels))
@@ -53,8 +91,10 @@ def classification_metrics(
 
 
 def seed_metrics(networks: Sequence[ClassPredictions]) -> dict[str, float]:
-    """Over the networks of one cell's seeds, two or more: `seeds/num`, and of val's and test's top-1 the mean and the
-    sample standard deviation (`seeds/test/top1_mean`, `seeds/test/top1_std`, likewise val); empty for a single one.
+    """Compute metrics over the networks of one experiment's seeds; none for a single network.
+
+    `seeds/num` is the number of networks. `seeds/test/top1_mean` and `seeds/test/top1_std` are the mean and the sample
+    standard deviation of top-1 on test; the same keys with `val` are those on val.
     """
     if len(networks) < 2:
         return {}
@@ -66,23 +106,23 @@ def seed_metrics(networks: Sequence[ClassPredictions]) -> dict[str, float]:
     return metrics
 
 
-def averaged(first: SplitPredictions, second: SplitPredictions) -> SplitPredictions:
-    """Of two sets of answers to the same images the mean of their probabilities; logits are its logarithm."""
+def average_probabilities(first: SplitPredictions, second: SplitPredictions) -> SplitPredictions:
+    """Return the mean of two predictions' probabilities for the same images; logits are its logarithm."""
     mean = (first.probabilities + second.probabilities) / 2
     return replace(first, logits=np.log(np.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32))
 
 
 def top_accuracy(split: SplitPredictions, *, k: int) -> float:
-    """The share of images whose label is among the k largest logits; of equal logits the first class's counts more."""
+    """Compute the share of images whose label is among the k largest logits; of equal logits the first ranks higher."""
     rows = np.arange(len(split.labels))
-    of_label = split.logits[rows, split.labels][:, None]
+    label_logits = split.logits[rows, split.labels][:, None]
     before = np.arange(split.logits.shape[1]) < split.labels[:, None]
-    ahead = (split.logits > of_label) | ((split.logits == of_label) & before)
+    ahead = (split.logits > label_logits) | ((split.logits == label_logits) & before)
     return float(np.mean(ahead.sum(axis=1) < k))
 
 
 def cross_entropy(split: SplitPredictions) -> float:
-    """The mean of -ln(probability of the label), in nats."""
+    """Compute the mean of -ln(probability of the label), in nats."""
     logits = split.logits.astype(np.float64)
     largest = logits.max(axis=1)
     log_sum = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
@@ -90,7 +130,10 @@ def cross_entropy(split: SplitPredictions) -> float:
 
 
 def per_class_table(split: SplitPredictions) -> str:
-    """CSV `class_index,label,precision,recall,f1,support`, a row per class; a class never predicted has precision 0."""
+    """Return a CSV with a row per class: `class_index,label,precision,recall,f1,support`.
+
+    A class that is never predicted has precision 0.
+    """
     columns = _per_class(split)
     rows = zip(*(columns[name] for name in ("precision", "recall", "f1", "support")), strict=True)
     lines = [
@@ -103,50 +146,20 @@ def per_class_table(split: SplitPredictions) -> str:
 
 
 def confusion_table(split: SplitPredictions) -> str:
-    """CSV `actual,predicted`, a row per image in the split's order: for the confusion matrix of `dvc plots`."""
+    """Return a CSV with a row per image, in the split's order: `actual,predicted`, for the matrix of `dvc plots`."""
     names = distinct_labels(split)
     pairs = zip(split.labels, split.predicted, strict=True)
     return _csv(["actual", "predicted"], [[names[actual], names[predicted]] for actual, predicted in pairs])
 
 
 def distinct_labels(split: SplitPredictions) -> list[str]:
-    """The classes' words; those that share one get their index behind it."""
+    """Return the classes' labels; those that share one get their index appended."""
     counts = Counter(split.class_labels)
     return [label if counts[label] == 1 else f"{label} ({i})" for i, label in enumerate(split.class_labels)]
 
 
-def confusion_counts(split: SplitPredictions) -> np.ndarray:
-    """int64 (num_classes, num_classes): how many images of the row's class were taken for the column's."""
-    num_classes = len(split.class_labels)
-    flat = np.bincount(split.labels * num_classes + split.predicted, minlength=num_classes**2)
-    return flat.reshape(num_classes, num_classes)
-
-
-def _per_class(split: SplitPredictions) -> dict[str, np.ndarray]:
-    classes = np.arange(len(split.class_labels))
-    measured = precision_recall_fscore_support(split.labels, split.predicted, labels=classes, zero_division=0.0)
-    return dict(zip(("precision", "recall", "f1", "support"), measured, strict=True))
-
-
-def _csv(header: list[str], rows: list[list[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-@dataclass(frozen=True)
-class RocCurve:
-    """The true positive rate over the false positive rate of one class against all others; `area` in [0, 1]."""
-
-    false_positives: np.ndarray
-    true_positives: np.ndarray
-    area: float
-
-
 def one_vs_rest(split: SplitPredictions) -> dict[int, RocCurve]:
-    """A curve per class index; classes without images, or with all of them, have none."""
+    """Return a curve per class index; classes without images, or with all of them, have none."""
     probabilities = split.probabilities
     counts = np.bincount(split.labels, minlength=len(split.class_labels))
     curves = {}
@@ -157,65 +170,60 @@ def one_vs_rest(split: SplitPredictions) -> dict[int, RocCurve]:
 
 
 def macro_curve(curves: Sequence[RocCurve]) -> RocCurve:
-    """The mean of the curves' true positive rates at each false positive rate; its area is the mean of theirs."""
+    """Average the curves' true positive rates at each false positive rate; the area is the mean of theirs."""
     grid = np.unique(np.concatenate([curve.false_positives for curve in curves]))
-    # Where a curve goes straight up, `np.interp` gives the upper end; seen from the right, the lower one.
+    # Where a curve is vertical, `np.interp` gives the upper end; from the right, the lower one.
     upper = [np.interp(grid, curve.false_positives, curve.true_positives) for curve in curves]
     lower = [np.interp(-grid, -curve.false_positives[::-1], curve.true_positives[::-1]) for curve in curves]
     ends = np.stack([np.mean(lower, axis=0), np.mean(upper, axis=0)], axis=1)
     return RocCurve(np.repeat(grid, 2), ends.ravel(), float(np.mean([curve.area for curve in curves])))
 
 
-NUM_BINS = 15
-"""Guo et al. (2017); errors of other numbers of bins do not compare with theirs."""
-
-_LOWEST, _HIGHEST = 0.05, 20.0
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Per bin of confidence, NUM_BINS equal ones over [0, 1]: `counts` of images (int64), and among them the mean
-    `confidence` and the share that is right (`accuracy`), both 0 in an empty bin."""
-
-    counts: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error in [0, 1], lower is better: the mean over images of |accuracy - confidence|
-        of their bin (Naeini et al., 2015; Guo et al., 2017)."""
-        return float((self.counts * np.abs(self.accuracy - self.confidence)).sum() / self.counts.sum())
-
-
 def reliability(split: SplitPredictions) -> Reliability:
-    """Images by the probability of the class predicted; a bin holds its upper edge, not its lower one."""
+    """Bin images by the probability of the predicted class; a bin includes its upper edge, not its lower one."""
     confidence = split.probabilities.max(axis=1)
     bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
     counts = np.bincount(bins, minlength=NUM_BINS)
-    sums = (np.bincount(bins, weights=of, minlength=NUM_BINS) for of in (confidence, split.predicted == split.labels))
+    is_correct = split.predicted == split.labels
+    sums = (np.bincount(bins, weights=values, minlength=NUM_BINS) for values in (confidence, is_correct))
     means = [total / np.maximum(counts, 1) for total in sums]
     return Reliability(counts, means[0], means[1])
 
 
 def fit_temperature(split: SplitPredictions) -> float:
-    """What to divide the logits by for the lowest cross-entropy on `split` (Guo et al., 2017), in [0.05, 20].
+    """Fit the temperature, in [0.05, 20], that minimises the cross-entropy on `split` (Guo et al., 2017).
 
-    Above 1: the classifier is too sure. Fit it on val, never on test. It changes no decision.
+    Logits are divided by the temperature, which changes no decision. Above 1 the classifier is overconfident. Fit it on
+    val, never on test.
     """
     logits = split.logits.astype(np.float64)
     logits -= logits.max(axis=1, keepdims=True)
-    of_label = logits[np.arange(len(split.labels)), split.labels].mean()
+    mean_label_logit = logits[np.arange(len(split.labels)), split.labels].mean()
 
     def loss(log_temperature: float) -> float:
         scale = math.exp(-log_temperature)
-        return float(np.log(np.exp(logits * scale).sum(axis=1)).mean() - of_label * scale)
+        return float(np.log(np.exp(logits * scale).sum(axis=1)).mean() - mean_label_logit * scale)
 
-    bounds = (math.log(_LOWEST), math.log(_HIGHEST))  # the loss has one minimum: it is convex in 1 / temperature
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-    return math.exp(float(found.x))
+    # The loss has one minimum: it is convex in 1 / temperature.
+    bounds = (math.log(_MIN_TEMPERATURE), math.log(_MAX_TEMPERATURE))
+    minimum = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return math.exp(float(minimum.x))
 
 
-def scaled(split: SplitPredictions, temperature: float) -> SplitPredictions:
-    """The same predictions with logits divided by `temperature`."""
+def scale_logits(split: SplitPredictions, temperature: float) -> SplitPredictions:
+    """Divide the predictions' logits by `temperature`."""
     return replace(split, logits=(split.logits.astype(np.float64) / temperature).astype(np.float32))
+
+
+def _per_class(split: SplitPredictions) -> dict[str, np.ndarray]:
+    classes = np.arange(len(split.class_labels))
+    scores = precision_recall_fscore_support(split.labels, split.predicted, labels=classes, zero_division=0.0)
+    return dict(zip(("precision", "recall", "f1", "support"), scores, strict=True))
+
+
+def _csv(header: list[str], rows: list[list[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,4 +1,4 @@
-"""What a classifier said of every image of val and test, and how that is kept in a file."""
+"""A classifier's predictions for every image of val and test, and their file format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from seesay.core.files import write_bytes
 
 @dataclass(frozen=True)
 class SplitPredictions:
-    """Of n images in the split's order: logits float32 (n, num_classes), true labels int64 (n,), classes' words."""
+    """Predictions for n images in the split's order.
+
+    `logits` are float32 (n, num_classes), `labels` are the true classes, int64 (n,), and `class_labels` the classes'
+    names.
+    """
 
     logits: np.ndarray
     labels: np.ndarray
@@ -23,7 +27,7 @@ class SplitPredictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """The class with the largest logit, int64 (n,); the first of equals."""
+        """The class with the largest logit, int64 (n,); of equal logits the first."""
         classes: np.ndarray = np.argmax(self.logits, axis=1)
         return classes
 
@@ -42,9 +46,9 @@ class ClassPredictions:
 
 
 def write_class_predictions(path: Path, predictions: ClassPredictions) -> None:
-    """Writes an `.npz` file (numpy reads it) atomically; equal predictions give equal bytes.
+    """Write an `.npz` file atomically; equal predictions give equal bytes.
 
-    numpy's own writer puts the time of day into the archive.
+    `np.savez` is not used because it stores the time of day in the archive.
     """
     arrays = {
         "val_logits": predictions.val.logits,
@@ -63,12 +67,12 @@ def write_class_predictions(path: Path, predictions: ClassPredictions) -> None:
 
 
 def read_class_predictions(path: Path) -> ClassPredictions:
-    """Raises `InputError` for a file that is missing, damaged or something else."""
+    """Read a file of class predictions; raise `InputError` for one that is missing, damaged or of another kind."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            words = tuple(arrays["class_labels"].tolist())
-            val = SplitPredictions(arrays["val_logits"], arrays["val_labels"], words)
-            test = SplitPredictions(arrays["test_logits"], arrays["test_labels"], words)
+            class_labels = tuple(arrays["class_labels"].tolist())
+            val = SplitPredictions(arrays["val_logits"], arrays["val_labels"], class_labels)
+            test = SplitPredictions(arrays["test_logits"], arrays["test_labels"], class_labels)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:

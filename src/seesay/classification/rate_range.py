@@ -1,4 +1,4 @@
-"""The learning rate range test: a rate that rises from step to step, and the loss at each."""
+"""The learning-rate range test: the training loss at rates that rise from step to step."""
 
 from __future__ import annotations
 
@@ -35,18 +35,21 @@ from seesay.training.optim import build_optimizer, set_learning_rate, take_step
 B = TypeVar("B")
 
 DIVERGED = 4.0
-"""The test is over when the smoothed loss is this many times the lowest one so far."""
+"""The test ends when the smoothed loss is this many times its lowest value so far."""
 
 SMOOTHING = 0.03
-"""Standard deviation of the Gaussian that smooths the losses, as a share of all steps: three steps of a hundred."""
+"""Standard deviation of the Gaussian that smooths the losses, as a share of all steps: 3 of 100 steps."""
 
-FEWEST_STEPS = 10
+MIN_STEPS = 10
 
 
 @dataclass(frozen=True)
 class RateRange:
-    """One entry a step in each list: the rate, the loss as minimised, the smoothed loss. `stopped` says why the test
-    ended before its highest rate, None where it did not."""
+    """The result of a range test.
+
+    The lists have one entry per step: the rate, the loss as minimised, the smoothed loss. `stopped` is the reason why
+    the test ended before its highest rate, or None.
+    """
 
     rates: list[float]
     losses: list[float]
@@ -55,12 +58,12 @@ class RateRange:
 
     @property
     def lowest_at(self) -> float:
-        """The rate with the lowest smoothed loss; the first rate where the loss never fell."""
+        """The rate with the lowest smoothed loss; the first rate if the loss never fell."""
         return self.rates[self._lowest]
 
     @property
     def steepest_at(self) -> float | None:
-        """The rate at which the smoothed loss falls fastest per factor of the rate; None where it never fell."""
+        """The rate at which the smoothed loss falls fastest per factor of the rate; None if it never fell."""
         if self._lowest == 0:
             return None
         slopes = np.gradient(np.array(self.smoothed))[: self._lowest + 1]  # the rates' logarithms are evenly spaced
@@ -68,7 +71,7 @@ class RateRange:
 
     @property
     def falls_to_the_end(self) -> bool:
-        """Whether the loss is lowest at the highest rate tried, so that a higher one may be better still."""
+        """True if the loss is lowest at the highest rate tried: a higher one may be better still."""
         return self._lowest == len(self.rates) - 1
 
     @property
@@ -77,34 +80,39 @@ class RateRange:
 
 
 @dataclass(frozen=True)
-class CellRange:
-    """A cell's range, and what it was found with: images a step, their side, the peak rate that params.yaml has."""
+class RangeTest:
+    """A range test of one experiment.
 
-    found: RateRange
+    `images_per_step` and `image_size` (the side in pixels) are those of the test; `peak` is the rate in params.yaml.
+    """
+
+    result: RateRange
     dataset: str
     images_per_step: int
     image_size: int
     peak: float
 
 
-def find_rate_range(root: Path, cell: str, *, low: float, high: float, num_steps: int) -> CellRange:
-    """The range test of a classifier cell in the workspace `root`: a fresh network of its first seed, its own batches,
-    loss, optimizer and gradient clipping; images of train only, at the size of the first epoch.
+def run_range_test(root: Path, cell: str, *, low: float, high: float, num_steps: int) -> RangeTest:
+    """Run the range test of a classifier experiment in the workspace `root`.
 
-    Raises `InputError` for rates or steps that make no range, an unknown cell, an ensemble, and what the cell needs
-    and is not there: prepared images, published weights, a teacher.
+    It trains a new network of the experiment's first seed with its batches, loss, optimizer and gradient clipping, on
+    train images only, at the image size of the first epoch.
+
+    Raises `InputError` for invalid rates or steps, an unknown experiment, an ensemble, and missing inputs: prepared
+    images, published weights, a teacher.
     """
     _require_range(low=low, high=high, num_steps=num_steps)
     settings = read_section(root, f"classifiers.{cell}", Classifier)
     if settings.architecture.name == ENSEMBLE:
         key = f"{root / PARAMS_FILE}: classifiers.{cell}"
-        raise InputError(f"{key}: an ensemble is not trained; test {settings.parent}, which it averages")
+        raise InputError(f"{key}: an ensemble is not trained; test its members' experiment: {settings.parent}")
     training, augmentation = settings.training, settings.augmentation
     assert training is not None, "only an ensemble has none"
     paths = Paths(root)
     folder = paths.images(settings.dataset)
     if not (folder / MANIFEST_FILE).is_file():
-        raise InputError(f"{folder}: no prepared images; first: seesay repro prepare_images@{settings.dataset}")
+        raise InputError(f"{folder}: no prepared images; first run: seesay repro prepare_images@{settings.dataset}")
     seed = settings.seeds[0] if settings.seeds else read_section(root, "seed", int)
     compute = configure(read_section(root, "runtime", Runtime))
     images = read_packed_images(folder)
@@ -126,7 +134,7 @@ def find_rate_range(root: Path, cell: str, *, low: float, high: float, num_steps
         )
         for epoch in count(1)
     )
-    found = measure_range(
+    result = measure_range(
         classifier,
         training,
         batches=chain.from_iterable(epochs),
@@ -141,7 +149,7 @@ def find_rate_range(root: Path, cell: str, *, low: float, high: float, num_steps
         rate_scales=rate_scales,
     )
     images_per_step = min(training.batch_size, len(train)) * training.accumulate_batches
-    return CellRange(found, settings.dataset, images_per_step, size, training.optimizer.learning_rate)
+    return RangeTest(result, settings.dataset, images_per_step, size, training.optimizer.learning_rate)
 
 
 def measure_range(
@@ -157,23 +165,24 @@ def measure_range(
     compute: Compute,
     rate_scales: Mapping[str, float] | None = None,
 ) -> RateRange:
-    """Trains `model` (moved to the device, changed in place) for `num_steps` steps, at rates from `low` to `high`,
-    each the same factor above the one before (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017).
+    """Train `model` (moved to the device, changed in place) for `num_steps` steps at rates from `low` to `high`.
 
-    `batches` must not run out; arguments are those of `fit`. Ends early where the loss is no longer finite or the
-    smoothed loss is `DIVERGED` times its lowest. Raises `TrainingError` where the very first loss is not finite.
+    Each rate is the same factor above the one before (Smith, "Cyclical Learning Rates for Training Neural Networks",
+    2017). `batches` must not run out; the other arguments are those of `fit`. The test ends early when the loss is not
+    finite or the smoothed loss is `DIVERGED` times its lowest value. Raises `TrainingError` where the first loss is not
+    finite.
     """
     check_trainable(model)
     model = compute.place(model).train()
     optimizer = build_optimizer(model, training.optimizer, fused=compute.device.type == "cuda", rate_scales=rate_scales)
-    seed_torch(seed, "learning rates")  # dropout
-    supply = iter(batches)
+    seed_torch(seed, "learning rates")  # for dropout
+    remaining = iter(batches)
     rates, losses, stopped = [], [], None
     best = math.inf
-    # No bar where nobody watches; stderr, as training.
+    # `disable=None`: no bar where stderr is not a terminal.
     for rate in tqdm(_rising(low, high, num_steps), total=num_steps, leave=False, disable=None, file=sys.stderr):
         set_learning_rate(optimizer, rate)
-        loss = _learn(model, training, optimizer, supply, compute_step, compute=compute)
+        loss = _train_step(model, training, optimizer, remaining, compute_step, compute=compute)
         if not math.isfinite(loss):
             stopped = f"the loss is {loss} at {rate:.3g}"
             break
@@ -190,28 +199,27 @@ def measure_range(
 
 
 def smooth(values: list[float], *, width: float) -> list[float]:
-    """Each value averaged with those around it, weighted by a Gaussian of standard deviation `width` (in positions);
-    at the ends with those there are."""
+    """Smooth `values` by a Gaussian of standard deviation `width` (in positions), renormalised at the ends."""
     positions = np.arange(len(values))
     weights = np.exp(-0.5 * ((positions[:, None] - positions) / width) ** 2)
     smoothed: list[float] = (weights @ np.array(values) / weights.sum(axis=1)).tolist()
     return smoothed
 
 
-def _learn(
+def _train_step(
     model: nn.Module,
     training: Training,
     optimizer: torch.optim.Optimizer,
-    supply: Iterator[B],
+    batches: Iterator[B],
     compute_step: Callable[[nn.Module, B], Step],
     *,
     compute: Compute,
 ) -> float:
-    """One optimizer step, as `fit` does it; returns the loss before it."""
+    """Make one optimizer step, as `fit` does; return the loss before it."""
     total = 0.0
     for _ in range(training.accumulate_batches):
         with compute.autocast():
-            loss = compute_step(model, next(supply)).loss / training.accumulate_batches
+            loss = compute_step(model, next(batches)).loss / training.accumulate_batches
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     take_step(model, optimizer, max_gradient_norm=training.max_gradient_norm)
@@ -226,5 +234,5 @@ def _rising(low: float, high: float, num_steps: int) -> Iterator[float]:
 def _require_range(*, low: float, high: float, num_steps: int) -> None:
     if not 0.0 < low < high < math.inf:
         raise InputError(f"--low and --high: got {low:g} and {high:g}: expected 0 < low < high")
-    if num_steps < FEWEST_STEPS:
-        raise InputError(f"--steps: got {num_steps}: expected {FEWEST_STEPS} or more")
+    if num_steps < MIN_STEPS:
+        raise InputError(f"--steps: got {num_steps}: expected {MIN_STEPS} or more")

@@ -1,4 +1,4 @@
-"""What do the tables say of classifiers? Accuracy per dataset, cost, and what others have published."""
+"""Tables about classifiers: accuracy per dataset, cost, and published results."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ _HEADS = (
 _NOTE = (
     "On the test split, ranked by top-1 with its 95 % interval (bootstrap over the images). With flip: the mean of the "
     "probabilities for an image and its mirror image. Seeds: mean ± sample standard deviation of top-1 (number of "
-    "networks). Against next: images that only this classifier gets right, that only the next one of ours does, and p "
-    "of McNemar's exact test. AUC: each class against the rest, mean. ECE: expected calibration error, as trained and "
-    f"with the temperature fitted on val. The row {CHANCE} is what guessing gives; published results are not ours."
+    "networks). Against next: the number of images that only this classifier gets right, the number that only our next "
+    "one gets right, and p of McNemar's exact test. AUC: each class against the rest, mean. ECE: expected calibration "
+    f"error, as trained and with the temperature fitted on val. The row {CHANCE} is guessing at random; published "
+    "results are not ours."
 )
 
 
 def classifier_tables(rows: Sequence[Row], measured: Measured, notes: Footnotes) -> list[Table]:
-    """Tables in the order of the datasets in `rows`; columns that nothing is known of are left out."""
+    """Build the tables, in the order of the datasets in `rows`; empty columns are left out."""
     ours = [row for row in rows if not is_published(row) and row["cell"] != CHANCE]
     datasets = list(dict.fromkeys(row["dataset"] for row in ours))
     accuracy = [
@@ -47,20 +48,20 @@ def classifier_tables(rows: Sequence[Row], measured: Measured, notes: Footnotes)
 
 
 def is_published(row: Row) -> bool:
-    """Whether a row is someone else's result."""
+    """Return whether a row is a published result."""
     return "source" in row
 
 
 def _accuracy(rows: Sequence[Row], title: str, notes: Footnotes, *, note: str) -> Table:
     ranked = sorted(rows, key=lambda row: (row["cell"] == CHANCE, -(row.get("test/top1") or 0.0)))
-    of_data: Sequence[str] = min((row["substitutes"] for row in ranked if row["substitutes"]), key=len, default=[])
+    data_files: Sequence[str] = min((row["substitutes"] for row in ranked if row["substitutes"]), key=len, default=[])
     lines = []
     for row in ranked:
         interval = (row.get("test/top1_low"), row.get("test/top1_high"))
         over_seeds = (row.get("seeds/test/top1_mean"), row.get("seeds/test/top1_std"), row.get("seeds/num"))
         lines.append(
             (
-                _name(row) + (notes.mark(row["substitutes"]) if row["substitutes"] != of_data else ""),
+                _name(row) + (notes.mark(row["substitutes"]) if row["substitutes"] != data_files else ""),
                 percent_with_interval(row.get("test/top1"), *interval),
                 percent(row.get("test/top1_flipped")),
                 percent_with_spread(*over_seeds),
@@ -73,7 +74,7 @@ def _accuracy(rows: Sequence[Row], title: str, notes: Footnotes, *, note: str) -
                 percent(row.get("val/top1")),
             )
         )
-    return Table(title + notes.mark(of_data), note, _HEADS, tuple(lines), num_names=1)
+    return Table(title + notes.mark(data_files), note, _HEADS, tuple(lines), num_names=1)
 
 
 def _name(row: Row) -> str:
@@ -81,7 +82,7 @@ def _name(row: Row) -> str:
 
 
 def _against_next(row: Row) -> str:
-    """`154 : 54, p < 0.0001`."""
+    """Format McNemar's test: `154 : 54, p < 0.0001`."""
     p = row.get("mcnemar/p")
     return MISSING if p is None else f"{whole(row.get('mcnemar/b'))} : {whole(row.get('mcnemar/c'))}, {probability(p)}"
 
@@ -107,11 +108,11 @@ def _costs(rows: Sequence[Row], measured: Measured, notes: Footnotes) -> Table:
         )
     return Table(
         "Cost of the classifiers",
-        "FLOPs: two per multiply-add, one image forward. Training: one network's own; from nothing: with its teacher "
-        "or its members, but without what published ImageNet weights have cost; all seeds: all networks of the cell.",
+        "FLOPs: two per multiply-add, forward pass of one image. Training: one network. Total training cost: including "
+        "its teacher or its members, but not published ImageNet weights. All seeds: all networks of the experiment.",
         (
             *("classifier", "dataset", "parameters", "FLOPs", "training FLOPs", "training, core-min"),
-            *("from nothing, core-min", "all seeds, core-min"),
+            *("total training cost, core-min", "all seeds, core-min"),
             *(f"images/s, batch {size}" for size in batch_sizes),
         ),
         tuple(lines),
@@ -126,9 +127,9 @@ def _published(rows: Sequence[Row], *, is_context: bool) -> Table:
     )
     heads = ("network", "dataset", "source", "top-1, %", "top-5, %")
     if is_context:
-        note = "Not ours, and of another task than any cell here: not to be compared, only for a sense of scale."
+        note = "Not ours, and on other tasks than ours: not comparable, only for a sense of scale."
         return Table("Published on other tasks, for context", note, heads, lines, num_names=3)
-    note = "Not ours: as their authors report them, on the same classes, with splits that may differ from these."
+    note = "Not ours: as reported by their authors, on the same classes, but possibly with other splits."
     return Table("Published on these datasets", note, heads, lines, num_names=3)
 
 

@@ -77,7 +77,7 @@ def test_blocks_of_a_network_with_features_are_those_of_its_features():
 
 def test_weights_of_another_network_are_refused(published):
     _, path = published
-    with pytest.raises(InputError, match="not weights of torchvision's mobilenet_v2"):
+    with pytest.raises(InputError, match="not the weights of torchvision's mobilenet_v2"):
         load_pretrained(build(network="mobilenet_v2"), path, mean=MEAN, std=STD)
     with pytest.raises(InputError, match="no such file"):
         load_pretrained(build(), path.with_name("gone.pth"), mean=MEAN, std=STD)

@@ -7,7 +7,7 @@ import torch
 import torchvision
 
 from seesay.classification.networks.registry import restore_classifier
-from seesay.classification.training.experiments import make_classifiers
+from seesay.classification.training.experiments import train_classifiers
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
 from seesay.params.classification import Architecture, Augmentation, Classifier, Distillation
@@ -29,12 +29,12 @@ def settings(training):
 
 @pytest.fixture
 def make(noise, settings, compute, tmp_path):
-    """`make_classifiers` in a folder of its own; what is made is saved as the cell's, as its stage does."""
+    """`train_classifiers` in a folder of its own; what is made is saved as the cell's, as its stage does."""
     paths = Paths(tmp_path)
 
     def run(cell="x", log=lambda metrics, *, step: None, resume=None, **changes):
         wanted = settings.model_copy(update=changes)
-        made = make_classifiers(cell, wanted, noise, paths, seed=7, compute=compute, log=log, resume=resume)
+        made = train_classifiers(cell, wanted, noise, paths, seed=7, compute=compute, log=log, resume=resume)
         for index, checkpoint in enumerate(made.checkpoints):
             save_checkpoint(paths.classifier(cell, index), checkpoint)
         return made
@@ -111,7 +111,7 @@ def test_a_pretrained_network_starts_from_the_published_weights(make, tmp_path):
     arguments = {"network": "resnet18", "input_size": 32, "dropout": 0.0}
     probe = Architecture(name="pretrained", **arguments, train_backbone=False, freeze_batch_norms=True)
     write_source(folder, SourceNote("published", ()))
-    with pytest.raises(InputError, match=r"published: expected one file of weights, got \[\]"):
+    with pytest.raises(InputError, match=r"published: expected one weights file, got \[\]"):
         make(architecture=probe, start="weights/published")
     torch.save(network.state_dict(), folder / "resnet18.pth")
     file = SourceFile("resnet18.pth", "http://x/resnet18.pth", "0", 1, "", is_substitute=False)

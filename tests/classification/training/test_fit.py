@@ -196,9 +196,9 @@ def test_the_distillation_loss_is_the_weighted_sum_it_says_it_is():
 
 
 def test_labels_tied_with_larger_logits_count_as_right_within_k():
-    from seesay.classification.training.fit import _num_right
+    from seesay.classification.training.fit import _num_correct
 
     logits = torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
-    assert _num_right(logits, torch.tensor([1, 0]), k=1).item() == 0
-    assert _num_right(logits, torch.tensor([1, 0]), k=2).item() == 1
-    assert _num_right(logits, torch.tensor([1, 0]), k=3).item() == 2
+    assert _num_correct(logits, torch.tensor([1, 0]), k=1).item() == 0
+    assert _num_correct(logits, torch.tensor([1, 0]), k=2).item() == 1
+    assert _num_correct(logits, torch.tensor([1, 0]), k=3).item() == 2

@@ -11,7 +11,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
-from seesay.classification.metrics import Reliability, fit_temperature, macro_curve, one_vs_rest, reliability, scaled
+from seesay.classification.metrics import (
+    Reliability,
+    fit_temperature,
+    macro_curve,
+    one_vs_rest,
+    reliability,
+    scale_logits,
+)
 from seesay.classification.predictions import ClassPredictions, SplitPredictions
 from seesay.core.files import atomic_directory
 from seesay.core.paths import Paths
@@ -204,7 +211,7 @@ def draw_reliability(path: Path, predictions: ClassPredictions, *, title: str) -
     """Accuracy over confidence on test, and how many images have which confidence, before and after the temperature
     that val asks for."""
     temperature = fit_temperature(predictions.val)
-    before, after = reliability(predictions.test), reliability(scaled(predictions.test, temperature))
+    before, after = reliability(predictions.test), reliability(scale_logits(predictions.test, temperature))
     with drawn(path, width=5.4, height=4.6) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot([0, 100], [0, 100], color=GREY, linestyle=":", linewidth=1.2, label="confidence is accuracy")

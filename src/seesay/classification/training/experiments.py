@@ -1,4 +1,4 @@
-"""The training of one entry of `classifiers`: several seeds, published weights, a teacher, an ensemble."""
+"""Classifier experiments: networks of several seeds, published weights, a teacher, ensembles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from seesay.classification.networks.pretrained import Pretrained, load_pretrained
 from seesay.classification.networks.registry import build_classifier, ensemble_of, load_members, restore_classifier
-from seesay.classification.training.fit import evaluate_classifier, fit_classifier
+from seesay.classification.training.fit import evaluate_on_val, fit_classifier
 from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
@@ -21,14 +21,14 @@ from seesay.training.loop import Log
 
 
 @dataclass(frozen=True)
-class Made:
-    """A checkpoint for each seed, and the core-seconds it took."""
+class TrainedClassifiers:
+    """A checkpoint for each seed, and the core-seconds of its training."""
 
     checkpoints: list[Checkpoint]
     core_seconds: list[float]
 
 
-def make_classifiers(
+def train_classifiers(
     cell: str,
     settings: Classifier,
     images: PackedImages,
@@ -38,49 +38,37 @@ def make_classifiers(
     compute: Compute,
     log: Log,
     resume: Path | None,
-) -> Made:
-    """Trains a network for each of the cell's seeds (`seed` where it names none), or averages those of its `start`.
+) -> TrainedClassifiers:
+    """Train a network for each of the experiment's seeds (default: `seed`), or build an ensemble of trained ones.
 
-    `log` is told of the first network's epochs. Raises `InputError` where the published weights or the classifier
-    that this one starts from are missing or do not fit, and `TrainingError` as `fit` does.
+    `log` receives the first network's epochs. Raises `InputError` where the published weights or the classifier that
+    this one starts from are missing or do not fit, and `TrainingError` as `fit` does.
     """
     parents = load_parents(settings, images, paths)
     if settings.architecture.name == ENSEMBLE:
-        return _ensemble(settings, images, parents, compute=compute, log=log)
+        return _build_ensemble(settings, images, parents, compute=compute, log=log)
     checkpoints: list[Checkpoint] = []
     core_seconds: list[float] = []
-    for index, one_seed in enumerate(settings.seeds or (seed,)):
-        classifier, rate_scales = start_network(cell, settings, images, paths, seed=one_seed)
+    for index, network_seed in enumerate(settings.seeds or (seed,)):
+        classifier, rate_scales = start_network(cell, settings, images, paths, seed=network_seed)
         checkpoint, seconds = fit_classifier(
             classifier,
             images,
             settings,
             teacher=restore_classifier(parents[0]) if parents else None,
             rate_scales=rate_scales,
-            seed=one_seed,
+            seed=network_seed,
             compute=compute,
-            log=log if index == 0 else _silent,
+            log=log if index == 0 else _discard,
             resume=None if resume is None else resume / str(index),
         )
         checkpoints.append(checkpoint)
         core_seconds.append(seconds)
-    return Made(checkpoints, core_seconds)
-
-
-def _ensemble(
-    settings: Classifier, images: PackedImages, members: list[Checkpoint], *, compute: Compute, log: Log
-) -> Made:
-    if len(members) < 2:
-        raise InputError(f"start: got {settings.start!r}: expected a classifier of two or more seeds")
-    ensemble = ensemble_of(members)
-    found = evaluate_classifier(restore_classifier(ensemble), images, compute=compute)
-    log(found, step=0)
-    metrics = {**found, "best_epoch": 0.0, "num_epochs": 0.0, "train/flops": 0.0}
-    return Made([replace(ensemble, metrics=metrics)], core_seconds=[0.0])
+    return TrainedClassifiers(checkpoints, core_seconds)
 
 
 def load_parents(settings: Classifier, images: PackedImages, paths: Paths) -> list[Checkpoint]:
-    """The teacher's or the members' networks, none where there is neither; `InputError` for those of other classes."""
+    """Load the networks of the teacher or the members, if any; raise `InputError` where their classes differ."""
     if settings.parent is None:
         return []
     checkpoints = load_members(paths.classifiers_of(settings.parent))
@@ -92,7 +80,7 @@ def load_parents(settings: Classifier, images: PackedImages, paths: Paths) -> li
 def start_network(
     cell: str, settings: Classifier, images: PackedImages, paths: Paths, *, seed: int
 ) -> tuple[nn.Module, dict[str, float] | None]:
-    """The network before training, and its parameters' shares of the learning rate."""
+    """Build the network before training; return it with its parameters' learning-rate factors (None: all 1)."""
     classifier = build_classifier(
         settings.architecture,
         num_classes=images.num_classes,
@@ -106,11 +94,23 @@ def start_network(
     folder = paths.weights(settings.weights)
     names = [file.name for file in read_source(folder).files]
     if len(names) != 1:
-        raise InputError(f"{folder}: expected one file of weights, got {names}")
+        raise InputError(f"{folder}: expected one weights file, got {names}")
     load_pretrained(classifier, folder / names[0], mean=images.channel_mean, std=images.channel_std)
     decay = settings.layer_decay
     return classifier, None if decay is None else classifier.rate_scales(decay)
 
 
-def _silent(metrics: dict[str, float], *, step: int) -> None:
-    """Further seeds leave their end in the summary, not their course."""
+def _build_ensemble(
+    settings: Classifier, images: PackedImages, members: list[Checkpoint], *, compute: Compute, log: Log
+) -> TrainedClassifiers:
+    if len(members) < 2:
+        raise InputError(f"start: got {settings.start!r}: expected a classifier of two or more seeds")
+    ensemble = ensemble_of(members)
+    val_metrics = evaluate_on_val(restore_classifier(ensemble), images, compute=compute)
+    log(val_metrics, step=0)
+    metrics = {**val_metrics, "best_epoch": 0.0, "num_epochs": 0.0, "train/flops": 0.0}
+    return TrainedClassifiers([replace(ensemble, metrics=metrics)], core_seconds=[0.0])
+
+
+def _discard(metrics: dict[str, float], *, step: int) -> None:
+    """Log nothing: of further seeds only the final metrics are recorded."""

@@ -1,4 +1,4 @@
-"""How a classifier learns: from labels, or labels and a teacher, and is judged by cross-entropy on val."""
+"""Fitting a classifier to labels, or to labels and a teacher; the best epoch is that of the lowest val loss."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from seesay.training.loop import Log, Step, fit
 
 EVALUATION_BATCH_SIZE = 256
 
-COST_OF_LEARNING = 3
-"""A training step in forward passes: one forward, and about two for the gradients of inputs and weights."""
+TRAINING_COST = 3
+"""The cost of a training step in forward passes: one forward, and about two for the backward pass."""
 
 
 def fit_classifier(
@@ -45,14 +45,16 @@ def fit_classifier(
     log: Log,
     resume: Path | None,
 ) -> tuple[Checkpoint, float]:
-    """Trains `classifier` (changed in place) on `images.train`; returns its best epoch, by the lowest `val/loss`, and
-    the core-seconds that all took.
+    """Train `classifier` (changed in place) on `images.train`.
 
-    `teacher` is what `settings.distillation` learns from: it sees the same augmented images. Metrics: `train/loss` (as
-    minimised: label smoothing, mixed labels and the teacher included), `train/top1` (on augmented images, while
-    learning; of mixed labels the larger counts), `val/loss` (plain cross-entropy), `val/top1`, `val/top5` where there
-    are more than five classes, and `train/flops`, the floating-point operations of all epochs. Raises `InputError` for
-    a head of another width than the data's classes and `TrainingError` as `fit` does.
+    Returns its best epoch, by the lowest `val/loss`, and the core-seconds of all epochs. `teacher` is the network that
+    `settings.distillation` learns from; it gets the same augmented images.
+
+    Metrics: `train/loss` (as minimised, with label smoothing, mixed labels and the teacher), `train/top1` (on augmented
+    images during training; the larger of mixed labels counts), `val/loss` (plain cross-entropy), `val/top1`, `val/top5`
+    with more than five classes, and `train/flops`, the floating-point operations of all epochs.
+
+    Raises `InputError` where the head's width is not the number of classes, and `TrainingError` as `fit` does.
     """
     training, augmentation = settings.training, settings.augmentation
     assert training is not None, "only an ensemble has none"
@@ -86,7 +88,7 @@ def fit_classifier(
             learning_step, label_smoothing=settings.label_smoothing, teacher=teacher, distillation=settings.distillation
         ),
         evaluate=partial(_evaluate, val=val, batch_size=EVALUATION_BATCH_SIZE, ks=ks, compute=compute),
-        # A pretrained head starts small and a teacher's cross-entropy is not the labels'.
+        # A teacher's cross-entropy is not that of the labels. A pretrained network is checked: its head starts small.
         expected_first_loss=math.log(images.num_classes) if teacher is None else None,
         seed=seed,
         compute=compute,
@@ -96,8 +98,8 @@ def fit_classifier(
     )
     num_epochs = int(best.metrics["num_epochs"])
     num_images = num_batches * min(batch_size, len(train))
-    of_image = {size: _flops_of_learning(classifier, teacher, image_size=size) for size in set(sizes[:num_epochs])}
-    flops = float(sum(of_image[size] for size in sizes[:num_epochs]) * num_images)
+    per_image = {size: _training_flops(classifier, teacher, image_size=size) for size in set(sizes[:num_epochs])}
+    flops = float(sum(per_image[size] for size in sizes[:num_epochs]) * num_images)
     checkpoint = Checkpoint(
         kind="classifier",
         dataset=settings.dataset,
@@ -115,15 +117,15 @@ def fit_classifier(
 
 
 def image_size_at(epoch: int, num_epochs: int, full: int, settings: ProgressiveResizing | None) -> int:
-    """The side of the images of `epoch` (from 1): from `start_size` evenly to `full`, in multiples of 8."""
+    """Return the side of the images in `epoch` (from 1): from `start_size` linearly to `full`, in multiples of 8."""
     if settings is None:
         return full
     share = min(1.0, (epoch - 1) / max(1.0, settings.until * num_epochs))
     return full if share >= 1.0 else 8 * round((settings.start_size + share * (full - settings.start_size)) / 8)
 
 
-def evaluate_classifier(classifier: nn.Module, images: PackedImages, *, compute: Compute) -> dict[str, float]:
-    """`val/loss`, `val/top1` and `val/top5` of a classifier that is not trained here, such as an ensemble."""
+def evaluate_on_val(classifier: nn.Module, images: PackedImages, *, compute: Compute) -> dict[str, float]:
+    """Compute `val/loss`, `val/top1` and `val/top5` of a classifier that is not trained here, such as an ensemble."""
     val = load_images(images.val, mean=images.channel_mean, std=images.channel_std, device=compute.device)
     ks = (1, 5) if images.num_classes > 5 else (1,)
     with torch.no_grad():
@@ -139,32 +141,34 @@ def learning_step(
     teacher: nn.Module | None,
     distillation: Distillation | None,
 ) -> Step:
-    """What `fit` minimises for one batch, and how many of its images are right (`top1`)."""
+    """Compute the loss that `fit` minimises for one batch, and the number of correct predictions (`top1`)."""
     images, labels = batch
     logits = classifier(images)
     loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
     if teacher is not None and distillation is not None:
         with torch.no_grad():
-            taught = (teacher(images).float() / distillation.temperature).softmax(dim=1)
-        soft = F.cross_entropy(logits.float() / distillation.temperature, taught) * distillation.temperature**2
+            soft_labels = (teacher(images).float() / distillation.temperature).softmax(dim=1)
+        soft = F.cross_entropy(logits.float() / distillation.temperature, soft_labels) * distillation.temperature**2
         loss = (1.0 - distillation.weight) * loss + distillation.weight * soft
-    hard = labels if labels.ndim == 1 else labels.argmax(dim=1)
-    return Step(loss, len(labels), {"top1": _num_right(logits.detach(), hard, k=1)})
+    hard_labels = labels if labels.ndim == 1 else labels.argmax(dim=1)
+    return Step(loss, len(labels), {"top1": _num_correct(logits.detach(), hard_labels, k=1)})
 
 
-def _flops_of_learning(classifier: nn.Module, teacher: nn.Module | None, *, image_size: int) -> int:
-    """Floating-point operations that one image costs in one epoch."""
+def _training_flops(classifier: nn.Module, teacher: nn.Module | None, *, image_size: int) -> int:
+    """Return the floating-point operations that one image costs per epoch."""
     trainable = all(parameter.requires_grad for parameter in classifier.parameters())
-    of_forward = count_flops(classifier, image_size=image_size)
-    of_teacher = 0 if teacher is None else count_flops(teacher, image_size=image_size)
-    return of_forward * (COST_OF_LEARNING if trainable else 1) + of_teacher  # a frozen backbone has no gradients
+    forward = count_flops(classifier, image_size=image_size)
+    teacher_forward = 0 if teacher is None else count_flops(teacher, image_size=image_size)
+    return forward * (TRAINING_COST if trainable else 1) + teacher_forward  # a frozen backbone has no gradients
 
 
 def _evaluate(
     classifier: nn.Module, *, val: DeviceImages, batch_size: int, ks: tuple[int, ...], compute: Compute
 ) -> dict[str, float]:
-    """Under autocast, like training: in float32 this took a fifth of an epoch. What is reported is measured in float32
-    by the evaluation stage."""
+    """Compute the val metrics under autocast, like training: in float32 this took a fifth of an epoch.
+
+    The reported metrics are measured in float32 by the evaluation stage.
+    """
     sums: dict[str, list[Tensor]] = {"loss": [], **{f"top{k}": [] for k in ks}}
     for images, labels in ordered_batches(val, batch_size=batch_size):
         with compute.autocast():
@@ -172,11 +176,11 @@ def _evaluate(
         logits = logits.float()
         sums["loss"].append(F.cross_entropy(logits, labels, reduction="sum"))
         for k in ks:
-            sums[f"top{k}"].append(_num_right(logits, labels, k=k))
+            sums[f"top{k}"].append(_num_correct(logits, labels, k=k))
     return {f"val/{name}": math.fsum(torch.stack(values).tolist()) / len(val) for name, values in sums.items()}
 
 
-def _num_right(logits: Tensor, labels: Tensor, *, k: int) -> Tensor:
-    """How many labels are among the k largest logits: fewer than k logits are larger than the label's."""
-    of_label = logits.gather(1, labels[:, None])
-    return ((logits > of_label).sum(1) < k).sum()
+def _num_correct(logits: Tensor, labels: Tensor, *, k: int) -> Tensor:
+    """Count the labels among the k largest logits: fewer than k logits are larger than the label's."""
+    label_logits = logits.gather(1, labels[:, None])
+    return ((logits > label_logits).sum(1) < k).sum()
