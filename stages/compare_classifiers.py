@@ -1,4 +1,4 @@
-"""Put all classifiers side by side: accuracy, cost, chance and what others have published."""
+"""Compare all classifiers: accuracy, cost, chance level and published results."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def main(root: Path = Path()) -> None:
         comparison = compare_classifiers(classifiers, datasets, paths, settings, compute=compute)
         write_json(paths.metrics(STAGE), {"rows": comparison.rows})
         draw_comparison(paths.figures(STAGE), comparison.rows, datasets, classifiers, paths, settings=settings)
-        log.measurement(comparison.throughput)  # a time: never in the metrics file
+        log.measurement(comparison.throughput)  # varies between runs: never in the metrics file
         log.artifact(paths.metrics(STAGE))
         log.artifact(paths.figures(STAGE))
 

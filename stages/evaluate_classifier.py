@@ -1,4 +1,4 @@
-"""Measure one classifier on val and test."""
+"""Evaluate one classifier on val and test."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Show why one classifier answers as it does."""
+"""Explain one classifier's predictions by class maps, filters and activations."""
 
 from pathlib import Path
 
@@ -32,8 +32,10 @@ def main(cell: str, root: Path = Path()) -> None:
     checkpoint.require_classes(images.classes)
     test = read_class_predictions(paths.class_predictions(cell)).test
     if not np.array_equal(test.labels, images.test.labels):
-        raise InputError(f"{paths.class_predictions(cell)}: not of {images.name}'s test images; evaluate {cell} again")
-    count = min(settings.panel_images, MAX_EXAMPLES)  # of those among the examples that evaluate_classifier draws
+        raise InputError(
+            f"{paths.class_predictions(cell)}: for other images than {images.name}'s test images; evaluate {cell} again"
+        )
+    count = min(settings.panel_images, MAX_EXAMPLES)  # a subset of the examples of evaluate_classifier
     chosen = choose_examples(test.predicted == test.labels, count, seed=settings.panel_seed)
     with record_stage(root, STAGE, cell, params=settings, compute=compute) as log:
         log.dataset(checkpoint.dataset, digest=images.digest, context="explanation", source=images.source)

@@ -1,4 +1,4 @@
-"""Train one classifier, once for each of its seeds; or put the classifiers of another cell together."""
+"""Train one classifier, once for each of its seeds; or build an ensemble of another experiment's classifiers."""
 
 from pathlib import Path
 
@@ -24,16 +24,18 @@ def main(cell: str, root: Path = Path()) -> None:
     with record_stage(root, "train_classifier", cell, params=settings, seed=seed, compute=compute) as log:
         log.dataset(settings.dataset, digest=images.digest, context="training", source=images.source)
         if settings.weights is not None:
-            note = paths.weights(settings.weights) / SOURCE_FILE
-            source = read_source(note.parent)
-            log.dataset(settings.weights, digest=file_digest(note), context="initial weights", source=source)
-        made = train_classifiers(cell, settings, images, paths, seed=seed, compute=compute, log=log, resume=log.scratch)
+            source_file = paths.weights(settings.weights) / SOURCE_FILE
+            source, digest = read_source(source_file.parent), file_digest(source_file)
+            log.dataset(settings.weights, digest=digest, context="initial weights", source=source)
+        trained = train_classifiers(
+            cell, settings, images, paths, seed=seed, compute=compute, log=log, resume=log.scratch
+        )
         with atomic_directory(paths.classifiers_of(cell)) as folder:
-            for index, checkpoint in enumerate(made.checkpoints):
+            for index, checkpoint in enumerate(trained.checkpoints):
                 save_checkpoint(folder / f"{index}.pt", checkpoint)
-        log.summary(made.checkpoints[0].metrics)
-        # Times: never in the metrics file.
-        log.measurement({"core_seconds": made.core_seconds[0], "core_seconds_all_seeds": sum(made.core_seconds)})
+        log.summary(trained.checkpoints[0].metrics)
+        # Times vary between runs and never go into the metrics file.
+        log.measurement({"core_seconds": trained.core_seconds[0], "core_seconds_all_seeds": sum(trained.core_seconds)})
         log.model(paths.classifier(cell))
 
 

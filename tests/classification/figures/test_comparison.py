@@ -110,7 +110,7 @@ def test_curves_of_any_number_of_measurable_classes_can_be_drawn(tmp_path, label
     predictions = split([[2, 1, 0], [0, 3, 1], [1, 2, 0]], labels)
     draw_roc(tmp_path / "roc.svg", predictions, ("ant", "bee", "cat"), title="t")
     draw_reliability(tmp_path / "reliability.svg", ClassPredictions(predictions, predictions), title="t")
-    assert ("no class has images beside others" in (tmp_path / "roc.svg").read_text()) == (set(labels) == {0})
+    assert ("all images are of one class" in (tmp_path / "roc.svg").read_text()) == (set(labels) == {0})
 
 
 def test_samples_are_of_the_class_and_the_same_each_time():

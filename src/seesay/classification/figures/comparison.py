@@ -1,4 +1,4 @@
-"""How do the classifiers compare? All figures that show several of them, and samples of what they learn from."""
+"""Figures comparing classifiers, and samples of their training images."""
 
 from __future__ import annotations
 
@@ -26,8 +26,12 @@ from seesay.seeding import numpy_generator
 if TYPE_CHECKING:
     from seesay.images.packed import PackedImages
 
+_MIN_CLASSIFIERS_FOR_COSTS = 3
+_OVERFITTING_COLUMNS = 3
 
-MIN_FOR_COSTS = 3
+_MAX_CLASSES = 60
+_SIDE, _GAP, _MARGIN, _NAME_WIDTH, _TITLE = 64, 4, 16, 170, 20  # pixels
+_BLOCKS = 2
 
 
 def draw_comparison(
@@ -39,10 +43,11 @@ def draw_comparison(
     *,
     settings: Comparison,
 ) -> None:
-    """Fills `folder`, all or nothing: for each dataset `ranking_<dataset>.svg`, `samples_<dataset>.webp` and, where
-    it has three classifiers or more, `accuracy_cost_<dataset>.svg`; `overfitting.svg` where the study names cells.
+    """Fill `folder`, all or nothing.
 
-    Raises `InputError` where it names a cell that is none of `classifiers`.
+    For each dataset there are `ranking_<dataset>.svg`, `samples_<dataset>.webp` and, with three classifiers or more,
+    `accuracy_cost_<dataset>.svg`. `overfitting.svg` is drawn if the overfitting study names experiments. Raises
+    `InputError` where it names one that is not in `classifiers`.
     """
     for cell in settings.overfitting_study:
         if cell not in classifiers:
@@ -53,7 +58,7 @@ def draw_comparison(
     with atomic_directory(folder) as new:
         for name, images in datasets.items():
             draw_ranking(new / f"ranking_{name}.svg", rows, dataset=name)
-            if sum(one.dataset == name for one in classifiers.values()) >= MIN_FOR_COSTS:
+            if sum(one.dataset == name for one in classifiers.values()) >= _MIN_CLASSIFIERS_FOR_COSTS:
                 draw_costs(new / f"accuracy_cost_{name}.svg", rows, dataset=name)
             samples = new / f"samples_{name}.webp"
             draw_samples(samples, images, per_class=settings.samples_per_class, seed=settings.samples_seed)
@@ -61,23 +66,20 @@ def draw_comparison(
             draw_overfitting(new / "overfitting.svg", histories, classifiers)
 
 
-_COLUMNS = 3
-
-
 def draw_overfitting(path: Path, histories: Mapping[str, History], settings: Mapping[str, Classifier]) -> None:
-    """A panel per cell, all with the same axes: top-1 on train and val, what holds overfitting back, the last gap."""
-    columns = min(_COLUMNS, len(histories))
+    """Draw a panel per experiment, all with the same axes: top-1 on train and val, regularisation, the final gap."""
+    columns = min(_OVERFITTING_COLUMNS, len(histories))
     num_rows = -(-len(histories) // columns)
     with drawn(path, width=max(4.4, 2.9 * columns + 0.4), height=2.5 * num_rows + 1.0) as figure:
         panels = figure.subplots(num_rows, columns, sharex=True, sharey=True, squeeze=False)
         figure.suptitle("Overfitting: top-1 accuracy per epoch", x=0.01, ha="left", fontsize=11, fontweight="bold")
         for number, (cell, history) in enumerate(histories.items()):
             axes = panels.flat[number]
-            _draw_cell(axes, history)
+            _draw_accuracies(axes, history)
             axes.set_title(f"{cell}\n", fontsize=9)
             axes.text(0, 1.02, describe_regularisation(settings[cell]), transform=axes.transAxes, fontsize=8)
             axes.set(xlabel="epoch", ylabel="top-1, percent")
-            if number + columns < len(histories):  # another panel is below
+            if number + columns < len(histories):  # there is a panel below
                 axes.set_xlabel("")
             axes.tick_params(labelbottom=number + columns >= len(histories))
             if number % columns:
@@ -89,41 +91,18 @@ def draw_overfitting(path: Path, histories: Mapping[str, History], settings: Map
 
 
 def describe_regularisation(settings: Classifier) -> str:
-    """`dropout 0.2, flip, crop padding`: what of a cell's settings holds overfitting back."""
+    """Describe the regularisation in an experiment's settings: `dropout 0.2, flip, crop padding`."""
     dropout = settings.architecture.arguments.get("dropout")
     parts = [f"dropout {dropout:g}"] if dropout else []
     parts += [name.replace("_", " ") for name, value in settings.augmentation if value]
     return ", ".join(parts) or "no dropout, no augmentation"
 
 
-def _draw_cell(axes: Axes, history: History) -> None:
-    last = {}
-    for split, name, colour, marker in (
-        ("train", "train: mean of the epoch's batches, as augmented", VERMILION, "o"),
-        ("val", "val", BLUE, "s"),
-    ):
-        values = history.columns.get(f"{split}/top1", [])
-        known = [(step, 100 * value) for step, value in zip(history.steps, values, strict=False) if value is not None]
-        if known:
-            axes.plot(*zip(*known, strict=True), color=colour, marker=marker, markersize=3, linewidth=1.4, label=name)
-            last[split] = known[-1][1]
-    if len(last) == 2:
-        gap = f"gap {last['train'] - last['val']:+.0f} points"
-        axes.text(0.97, 0.05, gap, transform=axes.transAxes, ha="right", va="bottom", fontsize=9)
-    axes.set_ylim(0, 100)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-
-
-_MAX_CLASSES = 60
-_SIDE, _GAP, _MARGIN, _NAME_WIDTH, _TITLE = 64, 4, 16, 170, 20
-_BLOCKS = 2
-
-
 def draw_samples(path: Path, images: PackedImages, *, per_class: int, seed: int) -> None:
-    """A row of `per_class` training images for each class, in two columns of classes; of many classes the first 60."""
+    """Draw a row of `per_class` training images for each class, in two columns of classes; 60 classes at most."""
     classes = images.classes[:_MAX_CLASSES]
     which = "" if len(classes) == images.num_classes else f"the first {len(classes)} of {images.num_classes} classes, "
-    title = f"{images.name}: {which}{per_class} training images of each class drawn at random (seed {seed})"
+    title = f"{images.name}: {which}{per_class} random training images of each class (seed {seed})"
     blocks = min(_BLOCKS, len(classes))
     num_rows = -(-len(classes) // blocks)
     block_width = _NAME_WIDTH + per_class * (_SIDE + _GAP)
@@ -146,7 +125,25 @@ def draw_samples(path: Path, images: PackedImages, *, per_class: int, seed: int)
 
 
 def choose_samples(labels: np.ndarray, class_index: int, count: int, *, seed: int) -> np.ndarray:
-    """Up to `count` rows of a class, at random."""
+    """Return up to `count` random rows of a class, in ascending order."""
     rows = np.flatnonzero(labels == class_index)
     chosen: np.ndarray = np.sort(numpy_generator(seed, "samples", class_index).permutation(rows)[:count])
     return chosen
+
+
+def _draw_accuracies(axes: Axes, history: History) -> None:
+    last = {}
+    for split, name, colour, marker in (
+        ("train", "train: mean over the epoch's augmented batches", VERMILION, "o"),
+        ("val", "val", BLUE, "s"),
+    ):
+        values = history.columns.get(f"{split}/top1", [])
+        known = [(step, 100 * value) for step, value in zip(history.steps, values, strict=False) if value is not None]
+        if known:
+            axes.plot(*zip(*known, strict=True), color=colour, marker=marker, markersize=3, linewidth=1.4, label=name)
+            last[split] = known[-1][1]
+    if len(last) == 2:
+        gap = f"gap {last['train'] - last['val']:+.0f} points"
+        axes.text(0.97, 0.05, gap, transform=axes.transAxes, ha="right", va="bottom", fontsize=9)
+    axes.set_ylim(0, 100)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -1,4 +1,4 @@
-"""Which classifier is worth its cost? Accuracy against computation, size and training."""
+"""Figures of accuracy against cost: computation, size and training."""
 
 from __future__ import annotations
 
@@ -20,48 +20,99 @@ from seesay.plotting.table import CHANCE, cost_from_nothing
 _COSTS = (
     ("flops", "Against computation", "FLOPs to classify an image"),
     ("num_parameters", "Against size", "parameters"),
-    ("training_from_nothing", "Against training", "FLOPs to train, teacher or members included"),
+    ("total_training_flops", "Against training", "FLOPs to train, teacher or members included"),
 )
+
+# Offset (x, y) of a label from its point, in typographic points, and its alignment; in order of preference.
+_LABEL_POSITIONS = tuple(
+    (dx * reach, dy * reach, {-1: "right", 0: "center", 1: "left"}[dx], {-1: "top", 0: "center", 1: "bottom"}[dy])
+    for reach in (6, 14, 24, 36, 50)
+    for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+)
+_POINT_RADIUS = 6.0
 
 
 def draw_costs(path: Path, rows: Sequence[Mapping[str, Any]], *, dataset: str) -> None:
-    """A panel per cost that is known, a point per classifier of `dataset`; a line joins those trained from scratch
-    that no cheaper one equals."""
+    """Draw a panel per known cost, with a point per classifier of `dataset`.
+
+    A line joins the classifiers trained from scratch that are best for their cost.
+    """
     own = {row["cell"]: row["training_flops"] for row in rows if "training_flops" in row}
     ours = {row["cell"]: dict(row) for row in rows if row["cell"] != CHANCE and "source" not in row}
     for cell, row in ours.items():
         cost = cost_from_nothing(cell, own, ours)
-        row["training_from_nothing"] = cost or 0.0
-    shown = [row for row in ours.values() if row["dataset"] == dataset]
-    costs = [cost for cost in _COSTS if any(row.get(cost[0], 0) > 0 for row in shown)]
+        row["total_training_flops"] = cost or 0.0
+    rows_of_dataset = [row for row in ours.values() if row["dataset"] == dataset]
+    costs = [cost for cost in _COSTS if any(row.get(cost[0], 0) > 0 for row in rows_of_dataset)]
     with drawn(path, width=4.8 * max(1, len(costs)), height=6.4) as figure:
         panels = figure.subplots(1, max(1, len(costs)), sharey=True, squeeze=False)[0]
         figure.suptitle(f"{dataset}: accuracy against cost", x=0.01, ha="left", fontsize=11, fontweight="bold")
-        drawn_points = []
+        points_of_panels = []
         for axes, (key, title, label) in zip(panels, costs, strict=False):
-            known = [row for row in shown if row.get(key, 0) > 0]
+            known = [row for row in rows_of_dataset if row.get(key, 0) > 0]
             points = [(row[key], 100 * row["test/top1"], row["cell"]) for row in known]
             _draw_panel(axes, points, [row["architecture"] == PRETRAINED for row in known])
             axes.set(title=title, xlabel=f"{label} (log scale)")
-            drawn_points.append((axes, points))
+            points_of_panels.append((axes, points))
         panels[0].set_ylabel("test top-1 accuracy, percent")
-        highest = max((100 * row["test/top1"] for row in shown), default=100.0)
-        lowest = min((100 * row["test/top1"] for row in shown), default=0.0)
+        highest = max((100 * row["test/top1"] for row in rows_of_dataset), default=100.0)
+        lowest = min((100 * row["test/top1"] for row in rows_of_dataset), default=0.0)
         room = 0.12 * (highest - lowest) + 2
         panels[0].set_ylim(lowest - room, highest + room)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
-        for axes, points in drawn_points:
+        for axes, points in points_of_panels:
             label_points(figure, axes, points)
 
 
 def frontier(points: Sequence[tuple[float, float, str]]) -> list[tuple[float, float]]:
-    """The (cost, accuracy) of the points that no cheaper or equally cheap one equals in accuracy, by cost."""
-    found: list[tuple[float, float]] = []
+    """Return the (cost, accuracy) of the points more accurate than all cheaper or equally cheap ones, by cost."""
+    best: list[tuple[float, float]] = []
     for cost, accuracy, _ in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not found or accuracy > found[-1][1]:
-            found.append((cost, accuracy))
-    return found
+        if not best or accuracy > best[-1][1]:
+            best.append((cost, accuracy))
+    return best
+
+
+def label_points(
+    figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str]], *, fontsize: float = 8.0
+) -> list[Annotation]:
+    """Label each (x, y, name) beside its point, inside the axes; labels at a distance get a thin line.
+
+    Call it last: the figure's content and layout must not change afterwards. Each label takes the first free position
+    or, without one, the position with the smallest overlap.
+    """
+    figure.draw_without_rendering()  # computes the layout, which determines the points' positions
+    scale = figure.dpi / 72
+    centres = [axes.transData.transform((x, y)) for x, y, _ in points]
+    radius = _POINT_RADIUS * scale
+    occupied = [Bbox.from_extents(x - radius, y - radius, x + radius, y + radius) for x, y in centres]
+    inside = axes.get_window_extent()
+    labels = []
+    for number in sorted(range(len(points)), key=lambda index: -points[index][1]):
+        x, y, name = points[number]
+        # On white, above any lines and below the points.
+        white = {"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none"}
+        label = axes.annotate(name, (x, y), (0, 0), textcoords="offset points", fontsize=fontsize, bbox=white)
+        label.set_zorder(1.5)
+        label.set_in_layout(False)
+        others = [box for index, box in enumerate(occupied) if index != number]
+        best, smallest = _LABEL_POSITIONS[0], float("inf")
+        for position in _LABEL_POSITIONS:
+            _move(label, position)
+            overlap = _overlap(label.get_window_extent(), others, inside)
+            if overlap < smallest:
+                best, smallest = position, overlap
+            if overlap == 0:
+                break
+        _move(label, best)
+        occupied.append(label.get_window_extent())
+        if max(abs(best[0]), abs(best[1])) > _LABEL_POSITIONS[0][0]:
+            line = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+            leader = axes.annotate("", (x, y), best[:2], textcoords="offset points", arrowprops=line)
+            leader.set_in_layout(False)
+        labels.append(label)
+    return labels
 
 
 def _draw_panel(axes: Axes, points: Sequence[tuple[float, float, str]], is_pretrained: Sequence[bool]) -> None:
@@ -82,67 +133,17 @@ def _draw_panel(axes: Axes, points: Sequence[tuple[float, float, str]], is_pretr
     low, high = axes.get_xlim()
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
     axes.xaxis.set_major_formatter(lambda value, _: magnitude(value))
-    axes.xaxis.set_minor_formatter(NullFormatter())  # matplotlib's own writes its labels as formulas
+    axes.xaxis.set_minor_formatter(NullFormatter())  # matplotlib's own formats its labels as formulas
 
 
-# (x, y) of the text from its point in points, then how it is aligned there; in order of preference.
-_PLACES = tuple(
-    (dx * reach, dy * reach, {-1: "right", 0: "center", 1: "left"}[dx], {-1: "top", 0: "center", 1: "bottom"}[dy])
-    for reach in (6, 14, 24, 36, 50)
-    for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
-)
-_POINT_RADIUS = 6.0
-
-
-def label_points(
-    figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str]], *, fontsize: float = 8.0
-) -> list[Annotation]:
-    """Names each (x, y, name) beside its point, inside the axes; names that had to move away get a thin line.
-
-    Call it last: what is drawn, and the figure's layout, must not change afterwards. Each name takes the first place
-    that is free; where none is, the one that hides least.
-    """
-    figure.draw_without_rendering()  # lays the figure out: only then is it known where a point comes to lie
-    scale = figure.dpi / 72
-    centres = [axes.transData.transform((x, y)) for x, y, _ in points]
-    radius = _POINT_RADIUS * scale
-    taken = [Bbox.from_extents(x - radius, y - radius, x + radius, y + radius) for x, y in centres]
-    inside = axes.get_window_extent()
-    labels = []
-    for number in sorted(range(len(points)), key=lambda index: -points[index][1]):
-        x, y, name = points[number]
-        # On white, above lines that it may cross and below the points.
-        white = {"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none"}
-        label = axes.annotate(name, (x, y), (0, 0), textcoords="offset points", fontsize=fontsize, bbox=white)
-        label.set_zorder(1.5)
-        label.set_in_layout(False)
-        others = [box for index, box in enumerate(taken) if index != number]
-        best, least = _PLACES[0], float("inf")
-        for place in _PLACES:
-            _put(label, place)
-            hidden = _hidden(label.get_window_extent(), others, inside)
-            if hidden < least:
-                best, least = place, hidden
-            if hidden == 0:
-                break
-        _put(label, best)
-        taken.append(label.get_window_extent())
-        if max(abs(best[0]), abs(best[1])) > _PLACES[0][0]:
-            line = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
-            leader = axes.annotate("", (x, y), best[:2], textcoords="offset points", arrowprops=line)
-            leader.set_in_layout(False)
-        labels.append(label)
-    return labels
-
-
-def _put(label: Annotation, place: tuple[float, float, str, str]) -> None:
-    dx, dy, horizontal, vertical = place
+def _move(label: Annotation, position: tuple[float, float, str, str]) -> None:
+    dx, dy, horizontal, vertical = position
     label.set_position((dx, dy))
     label.set(ha=horizontal, va=vertical)
 
 
-def _hidden(box: Bbox, others: Sequence[Bbox], inside: Bbox) -> float:
-    """The area, in square pixels, that `box` shares with others or has outside of `inside`."""
+def _overlap(box: Bbox, others: Sequence[Bbox], inside: Bbox) -> float:
+    """Return the area, in square pixels, that `box` shares with others or has outside of `inside`."""
     shared = sum(_area(Bbox.intersection(box, other)) for other in others)
     return shared + box.width * box.height - _area(Bbox.intersection(box, inside))
 

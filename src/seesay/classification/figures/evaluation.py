@@ -1,4 +1,4 @@
-"""What does one classifier get right and wrong? All its figures, the confusion matrix and examples among them."""
+"""Evaluation figures of one classifier: curves, confusion matrix, ROC, reliability, examples and mistakes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from seesay.classification.metrics import (
     reliability,
     scale_logits,
 )
-from seesay.classification.predictions import ClassPredictions, SplitPredictions
 from seesay.core.files import atomic_directory
 from seesay.core.paths import Paths
 from seesay.params.results import Evaluation
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 _MAX_NAMED_CLASSES = 100
 _MAX_NUMBERED_CLASSES = 40
 _COLUMNS, _SIDE = 6, 160
+_FEW_IMAGES = 20  # bins with fewer are drawn hollow
 
 
 def draw_classification(
@@ -47,8 +47,11 @@ def draw_classification(
     cell: str,
     settings: Evaluation,
 ) -> None:
-    """Fills `folder`, all or nothing: `curves`, `confusion`, `roc`, `reliability` (`.svg` and `.webp` each),
-    `predictions.webp`, and `mistakes.webp` where there are any."""
+    """Fill `folder`, all or nothing.
+
+    `curves`, `confusion`, `roc` and `reliability` are `.svg` and `.webp` each. `predictions.webp` shows examples, and
+    `mistakes.webp` mistakes, if there are any.
+    """
     history = read_history(paths.table("train_classifier", cell, "history"))
     classes = [image_class.label for image_class in images.classes]
     name = f"{cell} on {images.name}"
@@ -63,7 +66,10 @@ def draw_classification(
 
 
 def confusion_percent(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """(true, predicted) shares of each true class's images in percent, float64 (C, C); a class without images is 0."""
+    """Return the share of each true class's images (row) per predicted class (column), in percent, float64 (C, C).
+
+    Rows of classes without images are 0.
+    """
     counts = np.zeros((num_classes, num_classes))
     np.add.at(counts, (labels, predicted), 1)
     shares: np.ndarray = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -73,7 +79,7 @@ def confusion_percent(labels: np.ndarray, predicted: np.ndarray, num_classes: in
 def draw_confusion(
     path: Path, labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str], *, title: str
 ) -> None:
-    """The confusion matrix as a heat map with a row per true class, each row adding up to 100 percent."""
+    """Draw the confusion matrix as a heat map with a row per true class; each row adds up to 100 percent."""
     num_classes = len(classes)
     shares = confusion_percent(labels, predicted, num_classes)
     side = min(max(0.27 * num_classes, 3.6), 13.0)
@@ -109,51 +115,33 @@ def draw_examples(
     title: str,
     settings: Evaluation,
 ) -> None:
-    """Test images with the class predicted, its probability and, where it is wrong, the true class."""
+    """Draw random test images with the predicted class, its probability and, for mistakes, the true class."""
     is_right = predictions.predicted == predictions.labels
     chosen = choose_examples(is_right, settings.panel_images, seed=settings.panel_seed)
     num_right = int(is_right[chosen].sum())
     heading = (
-        f"{title}: {num_right} test images it gets right, {len(chosen) - num_right} it gets wrong, "
-        f"at random (seed {settings.panel_seed})"
+        f"{title}: {num_right} correct and {len(chosen) - num_right} wrong predictions for random test images "
+        f"(seed {settings.panel_seed})"
     )
-    _draw_answers(path, chosen, predictions, split, classes, title=heading)
+    _draw_predictions(path, chosen, predictions, split, classes, title=heading)
 
 
 def draw_mistakes(
     path: Path, predictions: SplitPredictions, split: ImageSplit, classes: Sequence[str], *, title: str, count: int
 ) -> None:
-    """The wrong predictions it is surest of; no file where there are none."""
+    """Draw the wrong predictions with the highest confidence; write no file if there are none."""
     chosen = choose_mistakes(predictions, count)
     if len(chosen):
         num_wrong = int((predictions.predicted != predictions.labels).sum())
-        heading = f"{title}: of {num_wrong} mistakes on test the {len(chosen)} it is surest of"
-        _draw_answers(path, chosen, predictions, split, classes, title=heading)
-
-
-def _draw_answers(
-    path: Path,
-    chosen: np.ndarray,
-    predictions: SplitPredictions,
-    split: ImageSplit,
-    classes: Sequence[str],
-    *,
-    title: str,
-) -> None:
-    """Images with the class predicted, its probability and, where it is wrong, the true class."""
-    probabilities, predicted = predictions.probabilities, predictions.predicted
-    tiles = []
-    for index in chosen:
-        guess, truth = predicted[index], predictions.labels[index]
-        mark, colour = ("✓", BLUE) if guess == truth else ("✗", VERMILION)
-        said = f"{mark} {100 * probabilities[index, guess]:.0f} % {classes[guess]}"
-        below = f"true: {classes[truth]}" if guess != truth else ""
-        tiles.append(Tile(from_array(np.asarray(split.images[index])), ((said, colour), (below, "black"))))
-    draw_panel(path, tiles, title=title, columns=_COLUMNS, side=_SIDE, text_size=15)
+        heading = f"{title}: the {len(chosen)} most confident of {num_wrong} mistakes on test"
+        _draw_predictions(path, chosen, predictions, split, classes, title=heading)
 
 
 def choose_examples(is_right: np.ndarray, count: int, *, seed: int) -> np.ndarray:
-    """Indices of `count` examples at random, half right and half wrong as far as there are; the right ones first."""
+    """Choose `count` random examples, half correct and half wrong if there are enough of each; return their indices.
+
+    Correct ones come first; both halves are in ascending order.
+    """
     random = numpy_generator(seed, "panel")
     right, wrong = (random.permutation(np.flatnonzero(mask)) for mask in (is_right, ~is_right))
     num_right = min(len(right), max(count - count // 2, count - len(wrong)))
@@ -161,20 +149,17 @@ def choose_examples(is_right: np.ndarray, count: int, *, seed: int) -> np.ndarra
 
 
 def choose_mistakes(predictions: SplitPredictions, count: int) -> np.ndarray:
-    """Indices of up to `count` wrong predictions, the highest probabilities first; of equal ones the first image."""
+    """Return the indices of up to `count` wrong predictions, most confident first; of equal ones the first image."""
     wrong = np.flatnonzero(predictions.predicted != predictions.labels)
     confidence = predictions.probabilities[wrong].max(axis=1)
     chosen: np.ndarray = wrong[np.argsort(-confidence, kind="stable")][:count]
     return chosen
 
 
-_FEW = 20
-
-
 def draw_roc(path: Path, split: SplitPredictions, classes: Sequence[str], *, title: str) -> None:
-    """The mean curve over the classes, and the curves of the two classes with the largest and the smallest areas.
+    """Draw the mean ROC curve of the classes, and those of the two classes with the largest and the smallest areas.
 
-    Of equal areas the first class's counts as larger. Where no class can be measured the axes say so.
+    Of equal areas the first class's ranks higher. Without any curve the axes hold a note.
     """
     curves = one_vs_rest(split)
     with drawn(path, width=5.4, height=4.6) as figure:
@@ -183,11 +168,11 @@ def draw_roc(path: Path, split: SplitPredictions, classes: Sequence[str], *, tit
         if curves:
             ranked = sorted(curves, key=lambda index: -curves[index].area)
             named = [(macro_curve(list(curves.values())), f"mean of {len(curves)} classes", "black", "-", 2.0)]
-            # The outer of the two best and of the two worst drawn solid, the inner dashed.
+            # The best and the worst are solid, the second best and the second worst dashed.
             last = len(ranked) - 1
             styles = {0: (BLUE, "-"), 1: (SKY, "--"), last - 1: (ORANGE, "--"), last: (VERMILION, "-")}
-            places = sorted({0, min(1, last), max(0, last - 1), last})
-            named += [(curves[ranked[place]], classes[ranked[place]], *styles[place], 1.5) for place in places]
+            ranks = sorted({0, min(1, last), max(0, last - 1), last})
+            named += [(curves[ranked[rank]], classes[ranked[rank]], *styles[rank], 1.5) for rank in ranks]
             for curve, name, colour, line, width in named:
                 axes.plot(
                     curve.false_positives,
@@ -200,38 +185,61 @@ def draw_roc(path: Path, split: SplitPredictions, classes: Sequence[str], *, tit
             handles, labels = axes.get_legend_handles_labels()
             axes.legend([*handles[1:], handles[0]], [*labels[1:], labels[0]], loc="lower right")
         else:
-            axes.text(0.5, 0.5, "no class has images beside others", ha="center", va="center")
+            axes.text(0.5, 0.5, "all images are of one class", ha="center", va="center")
         axes.set(xlim=(-0.01, 1), ylim=(0, 1.01))
         axes.set_xlabel("false positive rate: share of the other classes' images")
         axes.set_ylabel("true positive rate: share of the class's images")
-        axes.set_title(f"{title}\nROC on test, a class against the rest")
+        axes.set_title(f"{title}\nROC on test, each class against the rest")
 
 
 def draw_reliability(path: Path, predictions: ClassPredictions, *, title: str) -> None:
-    """Accuracy over confidence on test, and how many images have which confidence, before and after the temperature
-    that val asks for."""
+    """Draw accuracy over confidence on test, and the number of images by confidence.
+
+    Both are shown as trained and with the temperature fitted on val.
+    """
     temperature = fit_temperature(predictions.val)
     before, after = reliability(predictions.test), reliability(scale_logits(predictions.test, temperature))
     with drawn(path, width=5.4, height=4.6) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        upper.plot([0, 100], [0, 100], color=GREY, linestyle=":", linewidth=1.2, label="confidence is accuracy")
-        for found, name, colour, marker in (
+        upper.plot([0, 100], [0, 100], color=GREY, linestyle=":", linewidth=1.2, label="accuracy equals confidence")
+        for result, name, colour, marker in (
             (before, "as trained", VERMILION, "o"),
             (after, f"temperature {temperature:.2f} (from val)", BLUE, "s"),
         ):
-            label = f"{name}: ECE {100 * found.error:.1f} %"
-            _draw_accuracy(upper, found, colour=colour, marker=marker, label=label)
-            edges = 100 * np.linspace(0, 1, len(found.counts) + 1)
-            lower.stairs(found.counts, edges, color=colour, linewidth=1.5)
-        upper.plot([], [], "o", color=GREY, markerfacecolor="white", label=f"hollow: fewer than {_FEW} images")
+            label = f"{name}: ECE {100 * result.error:.1f} %"
+            _draw_accuracy(upper, result, colour=colour, marker=marker, label=label)
+            edges = 100 * np.linspace(0, 1, len(result.counts) + 1)
+            lower.stairs(result.counts, edges, color=colour, linewidth=1.5)
+        upper.plot([], [], "o", color=GREY, markerfacecolor="white", label=f"hollow: fewer than {_FEW_IMAGES} images")
         upper.legend(loc="best")
         upper.set(ylim=(-3, 103), xlim=(0, 100), ylabel="accuracy, percent")
-        lower.set(ylabel="test images", xlabel="confidence: probability of the class predicted, percent")
+        lower.set(ylabel="test images", xlabel="confidence: probability of the predicted class, percent")
         upper.set_title(f"{title}\nReliability on test, {len(before.counts)} bins")
 
 
-def _draw_accuracy(axes: Axes, found: Reliability, *, colour: str, marker: str, label: str) -> None:
-    used = found.counts > 0
-    x, y, many = 100 * found.confidence[used], 100 * found.accuracy[used], found.counts[used] >= _FEW
+def _draw_predictions(
+    path: Path,
+    chosen: np.ndarray,
+    predictions: SplitPredictions,
+    split: ImageSplit,
+    classes: Sequence[str],
+    *,
+    title: str,
+) -> None:
+    """Draw images with the predicted class, its probability and, for mistakes, the true class."""
+    probabilities, predicted = predictions.probabilities, predictions.predicted
+    tiles = []
+    for index in chosen:
+        guess, truth = predicted[index], predictions.labels[index]
+        mark, colour = ("✓", BLUE) if guess == truth else ("✗", VERMILION)
+        prediction = f"{mark} {100 * probabilities[index, guess]:.0f} % {classes[guess]}"
+        correction = f"true: {classes[truth]}" if guess != truth else ""
+        tiles.append(Tile(from_array(np.asarray(split.images[index])), ((prediction, colour), (correction, "black"))))
+    draw_panel(path, tiles, title=title, columns=_COLUMNS, side=_SIDE, text_size=15)
+
+
+def _draw_accuracy(axes: Axes, result: Reliability, *, colour: str, marker: str, label: str) -> None:
+    used = result.counts > 0
+    x, y, few = 100 * result.confidence[used], 100 * result.accuracy[used], result.counts[used] < _FEW_IMAGES
     axes.plot(x, y, color=colour, linewidth=1.2, marker=marker, markersize=5, label=label)
-    axes.plot(x[~many], y[~many], color=colour, linestyle="none", marker=marker, markersize=5, markerfacecolor="white")
+    axes.plot(x[few], y[few], color=colour, linestyle="none", marker=marker, markersize=5, markerfacecolor="white")

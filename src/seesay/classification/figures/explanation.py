@@ -1,4 +1,4 @@
-"""Why does one classifier answer as it does? Class maps over test images, first-layer filters, activation maps."""
+"""Figures explaining one classifier: class maps over test images, first-layer filters, activation maps."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 _COLUMNS = 4
 _SIDE = 180
-_TEXT_SIZE = 17  # with which most words and their share fit under a picture
+_TEXT_SIZE = 17  # most labels with their percentage fit under a picture
 _FILTER_SIDE, _UNIT_SIDE, _MAP_SIDE = 72, 128, 96
-_QUALITY = 34  # of WebP: a page has these of every classifier
-_HEAT = "viridis"  # evenly bright steps, the same order for colour-blind readers and in grey
+_QUALITY = 34  # of WebP; low, because the report embeds these figures of every classifier
+_HEAT = "viridis"  # perceptually uniform, and ordered the same way for colour-blind readers and in grey
 
 
 def draw_explanation(
@@ -38,7 +38,7 @@ def draw_explanation(
     cell: str,
     settings: Evaluation,
 ) -> None:
-    """Fills `folder` with `gradcam.webp` and, as far as the network has them, `filters.webp` and `activations.webp`."""
+    """Fill `folder` with `gradcam.webp` and, if the network has such layers, `filters.webp` and `activations.webp`."""
     title = f"{cell} on {images.name}"
     with atomic_directory(folder) as new:
         draw_class_maps(new / "gradcam.webp", explanation, test, images.test, title=title, settings=settings)
@@ -46,11 +46,13 @@ def draw_explanation(
             draw_filters(new / "filters.webp", explanation.filters, title=title)
         if explanation.layers:
             first = explanation.chosen[0]
-            words = f"{test.class_labels[test.labels[first]]}, taken for {test.class_labels[test.predicted[first]]}"
-            if test.labels[first] == test.predicted[first]:
-                words = test.class_labels[test.labels[first]]
+            label, predicted = test.class_labels[test.labels[first]], test.class_labels[test.predicted[first]]
+            is_right = test.labels[first] == test.predicted[first]
+            description = label if is_right else f"{label}, predicted as {predicted}"
             picture = np.asarray(images.test.images[first])
-            draw_activations(new / "activations.webp", explanation.layers, picture, title=title, words=words)
+            draw_activations(
+                new / "activations.webp", explanation.layers, picture, title=title, description=description
+            )
 
 
 def draw_class_maps(
@@ -62,7 +64,7 @@ def draw_class_maps(
     title: str,
     settings: Evaluation,
 ) -> None:
-    """Test images, under each what speaks for the class predicted and, where that is wrong, for the true class."""
+    """Draw test images, each with its maps for the predicted class and, for mistakes, for the true class below."""
     chosen = explanation.chosen
     is_right = test.predicted[chosen] == test.labels[chosen]
     columns = max(1, min(_COLUMNS, max(int(is_right.sum()), int((~is_right).sum()))))
@@ -70,18 +72,18 @@ def draw_class_maps(
     shares = 100 * test.probabilities[chosen]
 
     def tile(number: int, maps: ClassMaps, classes: np.ndarray, mark: str, colour: str) -> Tile:
-        wanted = classes[chosen[number]]
-        said = f"{mark}{shares[number, wanted]:.0f} % {test.class_labels[wanted]}"
-        return Tile(overlaid(pictures[number], maps.maps[number]), ((said, colour),))
+        class_index = classes[chosen[number]]
+        text = f"{mark}{shares[number, class_index]:.0f} % {test.class_labels[class_index]}"
+        return Tile(overlaid(pictures[number], maps.maps[number]), ((text, colour),))
 
     tiles: list[Tile] = []
     names: list[str] = []
     for right in (True, False):
         mark, colour = ("✓ ", BLUE) if right else ("✗ ", VERMILION)
         for numbers in _chunks(np.flatnonzero(is_right == right), columns):
-            truth = [test.class_labels[test.labels[chosen[n]]] for n in numbers]
+            labels = [test.class_labels[test.labels[chosen[n]]] for n in numbers]
             rows = {
-                "image": [Tile(pictures[n], ((word, "black"),)) for n, word in zip(numbers, truth, strict=True)],
+                "image": [Tile(pictures[n], ((label, "black"),)) for n, label in zip(numbers, labels, strict=True)],
                 "predicted": [tile(n, explanation.predicted, test.predicted, mark, colour) for n in numbers],
             }
             if not right:
@@ -90,38 +92,40 @@ def draw_class_maps(
                 tiles += [*row, *[_blank()] * (columns - len(row))]
                 names.append(name)
     heading = (
-        f"{title}: {explained_by(explanation.predicted)} the class named below, dark blue least; each map has its own "
-        f"scale. Test images drawn at random (seed {settings.panel_seed}), first those it gets right."
+        f"{title}: {explained_by(explanation.predicted)} the class named below, dark blue the least; each map has its "
+        f"own scale. Random test images (seed {settings.panel_seed}), correct predictions first."
     )
     draw_panel(path, tiles, title=heading, columns=columns, side=_SIDE, row_names=names, text_size=_TEXT_SIZE)
     _compress(path)
 
 
 def explained_by(maps: ClassMaps) -> str:
-    """The method, and what its yellow says, for titles."""
+    """Return the method and the meaning of its yellow, for titles."""
     means = "" if maps.num_networks == 1 else f", mean of {maps.num_networks} networks"
     if maps.is_grad_cam:
-        return f"Grad-CAM{means}. Yellow speaks most for"
-    return f"gradient at the input (no convolution, no Grad-CAM){means}. Yellow matters most to"
+        return f"Grad-CAM{means}. Yellow is the strongest evidence for"
+    return f"gradient at the input (no convolution, no Grad-CAM){means}. Yellow has the strongest effect on"
 
 
 def draw_filters(path: Path, filters: Filters, *, title: str) -> None:
-    """The first layer's weights as colours: grey is no weight."""
+    """Draw the first layer's weights as colours; a weight of zero is grey."""
     count = len(filters.pictures)
     if filters.is_convolution:
         size = "×".join(map(str, filters.pictures.shape[1:3]))
         what, side, columns = f"filters of the first convolution, {size} pixels", _FILTER_SIDE, 8
     else:
-        what, side, columns = "units of the first layer, which see the whole image", _UNIT_SIDE, 6
+        what, side, columns = "units of the first layer, which take the whole image", _UNIT_SIDE, 6
     which = f"all {count}" if count == filters.num_filters else f"the first {count} of {filters.num_filters}"
     tiles = [Tile(_enlarged((255 * picture).round().astype(np.uint8), side), ()) for picture in filters.pictures]
-    heading = f"{title}: {which} {what}. Grey is no weight, each on its own scale."
+    heading = f"{title}: {which} {what}. Grey is a weight of zero; each has its own scale."
     draw_panel(path, tiles, title=heading, columns=min(columns, count), side=side)
     _compress(path)
 
 
-def draw_activations(path: Path, layers: Sequence[LayerMaps], picture: np.ndarray, *, title: str, words: str) -> None:
-    """The maps of some layers for one image (H, W, 3), uint8: a row per layer, the image before each."""
+def draw_activations(
+    path: Path, layers: Sequence[LayerMaps], picture: np.ndarray, *, title: str, description: str
+) -> None:
+    """Draw the maps of some layers for one image (H, W, 3), uint8: a row per layer, with the image in front."""
     columns = 1 + max(len(layer.maps) for layer in layers)
     tiles: list[Tile] = []
     names = []
@@ -133,33 +137,33 @@ def draw_activations(path: Path, layers: Sequence[LayerMaps], picture: np.ndarra
         size = "×".join(map(str, layer.maps.shape[1:]))
         names.append(f"{layer.number} of {layer.num_layers}: {size}")
     heading = (
-        f"{title}: what becomes of a test image ({words}). The maps of most contrast behind {len(layers)} of "
-        "its convolutions; yellow is each map's largest value, dark blue zero."
+        f"{title}: activations for a test image ({description}). The maps with the highest contrast after "
+        f"{len(layers)} of its convolutions; yellow is each map's largest value, dark blue zero."
     )
     draw_panel(path, tiles, title=heading, columns=columns, side=_MAP_SIDE, row_names=names)
     _compress(path)
 
 
 def heat(values: np.ndarray) -> np.ndarray:
-    """Colours, uint8 (H, W, 3), of values in [0, 1]."""
+    """Return the colours, uint8 (H, W, 3), of values in [0, 1]."""
     colours: np.ndarray = matplotlib.colormaps[_HEAT](values, bytes=True)[..., :3]
     return colours
 
 
 def overlaid(picture: Image.Image, values: np.ndarray) -> Image.Image:
-    """Values in [0, 1] (H, W) as colours over the picture, grey and blurred so that it does not outshine them."""
+    """Blend values in [0, 1] (H, W), as colours, with the picture, which is made grey and blurred to stay behind."""
     grey = fitted(picture, _SIDE // 4).convert("L").convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     colours = from_array(heat(values)).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     return Image.blend(grey, colours, 0.6)
 
 
 def _enlarged(pixels: np.ndarray, side: int) -> Image.Image:
-    """Without smoothing: each weight or position stays a visible square."""
+    """Enlarge without smoothing, so that each weight or position stays a visible square."""
     return from_array(pixels).resize((side, side), Image.Resampling.NEAREST)
 
 
 def _compress(path: Path) -> None:
-    """Writes a picture again, smaller."""
+    """Rewrite a picture with stronger compression."""
     with Image.open(path) as picture:
         pixels = picture.convert("RGB")
     pixels.save(path, format="WEBP", quality=_QUALITY, method=6)

@@ -1,4 +1,4 @@
-"""Which classifier is most accurate, how sure is that, and what have others published?"""
+"""The ranking of classifiers by accuracy, with intervals and published results."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ _PRETRAINED = ("from ImageNet weights", GREEN, "^")
 
 
 def draw_ranking(path: Path, rows: Sequence[Mapping[str, Any]], *, dataset: str) -> None:
-    """A line per classifier of `dataset` from the best down: test top-1 with its 95 % interval; mean and spread over
-    seeds where there are several; published results as hollow marks; a line at chance."""
+    """Draw a line per classifier of `dataset`, from the best down: test top-1 with its 95 % interval.
+
+    Classifiers with several seeds also get mean and standard deviation. Published results are hollow marks, and
+    chance is a vertical line.
+    """
     of_dataset = [row for row in rows if row["dataset"] == dataset]
     ranked = sorted((row for row in of_dataset if row["cell"] != CHANCE), key=lambda row: -row["test/top1"])
     chance = next((row["test/top1"] for row in of_dataset if row["cell"] == CHANCE), None)
@@ -29,21 +32,21 @@ def draw_ranking(path: Path, rows: Sequence[Mapping[str, Any]], *, dataset: str)
             labelled.add(label)
             return label if is_new else "_" + label
 
-        for place, row in enumerate(ranked):
+        for rank, row in enumerate(ranked):
             top1 = 100 * row["test/top1"]
             low, high = (100 * row.get(key, row["test/top1"]) for key in ("test/top1_low", "test/top1_high"))
             if "source" in row:
                 axes.plot(
-                    *(top1, place, "D"), color=GREY, markerfacecolor="white", markersize=6, label=once("published")
+                    *(top1, rank, "D"), color=GREY, markerfacecolor="white", markersize=6, label=once("published")
                 )
             else:
-                axes.plot([low, high], [place, place], color=SKY, linewidth=3, label=once("95 % interval"))
+                axes.plot([low, high], [rank, rank], color=SKY, linewidth=3, label=once("95 % interval"))
                 is_pretrained = row["architecture"] == PRETRAINED
                 name, colour, marker = _PRETRAINED if is_pretrained else _FROM_SCRATCH
-                axes.plot(*(top1, place, marker), color=colour, markersize=7, label=once(name))
+                axes.plot(*(top1, rank, marker), color=colour, markersize=7, label=once(name))
             if "seeds/test/top1_mean" in row:
                 axes.errorbar(
-                    *(100 * row["seeds/test/top1_mean"], place + 0.3),
+                    *(100 * row["seeds/test/top1_mean"], rank + 0.3),
                     xerr=100 * row["seeds/test/top1_std"],
                     color=ORANGE,
                     marker="s",
@@ -53,7 +56,7 @@ def draw_ranking(path: Path, rows: Sequence[Mapping[str, Any]], *, dataset: str)
                     label=once("mean and standard deviation over seeds"),
                 )
             axes.annotate(
-                f"{top1:.1f}", (high, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8
+                f"{top1:.1f}", (high, rank), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8
             )
         if chance is not None:
             label = f"chance ({100 * chance:.1f} %)"

@@ -69,7 +69,7 @@ def draw_rate_range(path: Path, result: RateRange, *, peak: float, title: str) -
         axes.set(xlabel="learning rate (log scale)", ylabel="training loss")
         axes.xaxis.set_major_locator(LogLocator())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())  # matplotlib's own writes its labels as formulas
+        axes.xaxis.set_minor_formatter(NullFormatter())  # matplotlib's own formats its labels as formulas
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
