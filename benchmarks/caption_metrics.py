@@ -1,4 +1,4 @@
-"""How much faster are our tokenizer, BLEU, ROUGE-L and CIDEr-D than pycocoevalcap's, and do they give the same?
+"""Speed and agreement of our tokenizer, BLEU, ROUGE-L and CIDEr-D, compared with pycocoevalcap's.
 
 Both score the same files, in turns, in one process: see benchmarks/README.md.
 """
@@ -30,8 +30,8 @@ from seesay.core.stage import guarded
 
 OURS, THEIRS = "seesay", "pycocoevalcap"
 STEPS = ("tokenizer", "bleu", "rouge_l", "cider_d")
-ALLOWED = 1e-9
-"""How far values may lie apart, for each image and the corpus."""
+TOLERANCE = 1e-9
+"""The largest allowed difference of any score, for each image and the corpus."""
 
 References = Mapping[int, Sequence[str]]
 Results = Mapping[int, str]
@@ -39,8 +39,10 @@ Results = Mapping[int, str]
 
 @dataclass
 class Turn:
-    """One side's scores of one round, and the seconds of each step. `corpus`: bleu1..4, rouge_l, cider_d; `images`:
-    the same by image, (N, 6)."""
+    """One side's scores of one round, and the seconds of each step.
+
+    `corpus` holds bleu1..4, rouge_l and cider_d; `images` holds the same by image, (N, 6).
+    """
 
     seconds: dict[str, float]
     corpus: np.ndarray
@@ -52,18 +54,18 @@ class Turn:
 
 
 def score_with_ours(references: References, results: Results) -> Turn:
-    tokenizer.forget()  # what it knows of the words it has seen: each turn begins like the first
+    tokenizer.forget()  # clears its cache of words, so that each turn begins like the first
     clock = _Clock()
-    of_images = [[tokenizer.tokenize(text) for text in references[image_id]] for image_id in references]
+    reference_tokens = [[tokenizer.tokenize(text) for text in references[image_id]] for image_id in references]
     tokens = [tokenizer.tokenize(results[image_id]) for image_id in references]
     clock.lap("tokenizer")
-    counts = bleu_statistics(tokens, of_images)
+    counts = bleu_statistics(tokens, reference_tokens)
     bleu = bleu_of(counts.sum(axis=0)[None])[0]
     image_bleu = bleu_of(counts)
     clock.lap("bleu")
-    rouge = image_rouge_l(tokens, of_images)
+    rouge = image_rouge_l(tokens, reference_tokens)
     clock.lap("rouge_l")
-    cider = image_cider_d(tokens, of_images)
+    cider = image_cider_d(tokens, reference_tokens)
     clock.lap("cider_d")
     corpus = np.array([*bleu, rouge.mean(), cider.mean()])
     return Turn(clock.seconds, corpus, np.column_stack([image_bleu, rouge, cider]))
@@ -75,17 +77,17 @@ def score_with_theirs(references: References, results: Results) -> Turn:
     from pycocoevalcap.rouge.rouge import Rouge
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    said = {image_id: [{"caption": text} for text in texts] for image_id, texts in references.items()}
+    captions = {image_id: [{"caption": text} for text in texts] for image_id, texts in references.items()}
     predicted = {image_id: [{"caption": results[image_id]}] for image_id in references}
     with contextlib.redirect_stdout(io.StringIO()):
         clock = _Clock()
-        of_images, tokens = PTBTokenizer().tokenize(said), PTBTokenizer().tokenize(predicted)
+        reference_tokens, tokens = PTBTokenizer().tokenize(captions), PTBTokenizer().tokenize(predicted)
         clock.lap("tokenizer")
-        bleu, image_bleu = Bleu(4).compute_score(of_images, tokens, verbose=0)
+        bleu, image_bleu = Bleu(4).compute_score(reference_tokens, tokens, verbose=0)
         clock.lap("bleu")
-        rouge, image_rouge = Rouge().compute_score(of_images, tokens)
+        rouge, image_rouge = Rouge().compute_score(reference_tokens, tokens)
         clock.lap("rouge_l")
-        cider, image_cider = Cider().compute_score(of_images, tokens)
+        cider, image_cider = Cider().compute_score(reference_tokens, tokens)
         clock.lap("cider_d")
     return Turn(
         clock.seconds,
@@ -95,7 +97,7 @@ def score_with_theirs(references: References, results: Results) -> Turn:
 
 
 def differences(ours: Turn, theirs: Turn) -> dict[str, float]:
-    """The largest difference of any metric, over the images and of the corpus."""
+    """Return the largest difference of any metric, over the images and for the corpus."""
     return {
         "images": float(np.abs(ours.images - theirs.images).max()),
         "corpus": float(np.abs(ours.corpus - theirs.corpus).max()),
@@ -103,50 +105,50 @@ def differences(ours: Turn, theirs: Turn) -> dict[str, float]:
 
 
 def compare(references: References, results: Results, *, rounds: int, with_theirs: bool) -> dict[str, Any]:
-    """Medians of the rounds' seconds by side and step; the ratio is the median of the rounds' ratios."""
+    """Measure the median seconds by side and step; the ratio is the median of the rounds' ratios."""
     sides = {OURS: score_with_ours, **({THEIRS: score_with_theirs} if with_theirs else {})}
     turns: dict[str, list[Turn]] = {name: [] for name in sides}
     if with_theirs:
-        import pycocoevalcap.bleu.bleu  # importing is nobody's turn
+        import pycocoevalcap.bleu.bleu  # import time is not measured
         import pycocoevalcap.cider.cider
         import pycocoevalcap.rouge.rouge
         import pycocoevalcap.tokenizer.ptbtokenizer  # noqa: F401
     for _ in range(rounds):
         for name, score in sides.items():
             turns[name].append(score(references, results))
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "num_images": len(references),
         "num_captions": len(references) + sum(map(len, references.values())),
         "seconds": {
             name: {
-                "total": statistics.median(turn.total for turn in of_side),
-                **{step: statistics.median(turn.seconds[step] for turn in of_side) for step in STEPS},
+                "total": statistics.median(turn.total for turn in side),
+                **{step: statistics.median(turn.seconds[step] for turn in side) for step in STEPS},
             }
-            for name, of_side in turns.items()
+            for name, side in turns.items()
         },
         "ratio": None,
     }
     if with_theirs:
         pairs = list(zip(turns[OURS], turns[THEIRS], strict=True))
         ratios = [theirs.total / ours.total for ours, theirs in pairs]
-        found |= {"ratio": statistics.median(ratios), "ratios": ratios, "differences": differences(*pairs[0])}
-    return found
+        report |= {"ratio": statistics.median(ratios), "ratios": ratios, "differences": differences(*pairs[0])}
+    return report
 
 
-def describe(found: Mapping[str, Any]) -> str:
-    lines = [f"{found['num_images']} images, {found['num_captions']} captions; median seconds"]
+def describe(report: Mapping[str, Any]) -> str:
+    lines = [f"{report['num_images']} images, {report['num_captions']} captions; median seconds"]
     lines.append(f"  {'':14}" + "".join(f"{step:>11}" for step in ("total", *STEPS)))
-    for name, seconds in found["seconds"].items():
+    for name, seconds in report["seconds"].items():
         lines.append(f"  {name:14}" + "".join(f"{seconds[step]:11.3f}" for step in ("total", *STEPS)))
-    if found["ratio"] is None:
-        lines.append(f"  {THEIRS} and Java are not both here: `pip install pycocoevalcap`, and a java on PATH")
+    if report["ratio"] is None:
+        lines.append(f"  {THEIRS} needs its package and Java: `pip install pycocoevalcap`, and a java on PATH")
         return "\n".join(lines)
-    rounds = ", ".join(f"{ratio:.1f}" for ratio in found["ratios"])
-    lines.append(f"  ratio: {found['ratio']:.1f} (median of the rounds: {rounds})")
-    apart = found["differences"]
-    lines.append(f"  largest difference: {apart['images']:.1e} for an image, {apart['corpus']:.1e} for all of them")
-    if max(apart.values()) > ALLOWED:
-        lines.append(f"  NOT EQUAL: more than {ALLOWED:g} apart")
+    rounds = ", ".join(f"{ratio:.1f}" for ratio in report["ratios"])
+    lines.append(f"  ratio: {report['ratio']:.1f} (median of the rounds: {rounds})")
+    largest = report["differences"]
+    lines.append(f"  largest difference: {largest['images']:.1e} for an image, {largest['corpus']:.1e} for the corpus")
+    if max(largest.values()) > TOLERANCE:
+        lines.append(f"  NOT EQUAL: the difference is larger than {TOLERANCE:g}")
     return "\n".join(lines)
 
 
@@ -156,16 +158,16 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"--rounds: got {options.rounds}: expected 1 or more")
     references = read_references(options.references)
     results = read_results(options.predictions, references, references=options.references)
-    found = compare(references, results, rounds=options.rounds, with_theirs=_have_theirs())
-    print(describe(found))
+    report = compare(references, results, rounds=options.rounds, with_theirs=_have_theirs())
+    print(describe(report))
     if options.out is not None:
-        about = {"machine": platform.machine(), "python": platform.python_version(), "numpy": np.__version__}
-        asked = {
+        environment = {"machine": platform.machine(), "python": platform.python_version(), "numpy": np.__version__}
+        chosen = {
             "rounds": options.rounds,
             "references": options.references.name,
             "predictions": options.predictions.name,
         }
-        write_json(root / options.out, {"options": asked, "environment": about, **found})
+        write_json(root / options.out, {"options": chosen, "environment": environment, **report})
         print(f"written: {options.out}")
 
 
@@ -190,10 +192,10 @@ def _have_theirs() -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="See benchmarks/README.md.")
-    parser.add_argument("references", metavar="REFS.json", type=Path, help="captions as in COCO's annotations")
+    parser.add_argument("references", metavar="REFS.json", type=Path, help="references in COCO's annotations format")
     parser.add_argument("predictions", metavar="RESULTS.json", type=Path, help="captions in COCO's results format")
     parser.add_argument("--rounds", metavar="N", type=int, default=5, help="turns of each side (default: 5)")
-    parser.add_argument("--out", metavar="FILE", type=Path, help="where the figures go, as JSON")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write the results to this JSON file")
     return parser
 
 

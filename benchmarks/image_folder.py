@@ -1,4 +1,4 @@
-"""What most people would write: JPEG files in folders, torchvision's ImageFolder and transforms, a DataLoader."""
+"""The usual data path: JPEG files in folders, torchvision's ImageFolder and transforms, a DataLoader."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ ENCODED_AGAIN = f"encoded again from packed pixels, JPEG quality {JPEG_QUALITY}"
 
 
 def write_image_folder(folder: Path, images: PackedImages, raw_folder: Path) -> str:
-    """Writes each training image as a file, a folder per class in the classes' order; returns where the bytes are from.
+    """Write each training image as a file, with a folder per class in the classes' order; return the files' origin.
 
-    They are the archive's own where `raw_folder` holds it and its images have the packed size.
+    The files are the archive's own if `raw_folder` holds it and its images have the packed size.
     """
     contents = _from_archive(images, raw_folder) if (raw_folder / SOURCE_FILE).is_file() else None
     origin = ENCODED_AGAIN if contents is None else FROM_ARCHIVE
@@ -45,7 +45,7 @@ def write_image_folder(folder: Path, images: PackedImages, raw_folder: Path) -> 
 def usual_transforms(
     augmentation: Augmentation, *, image_size: int, mean: Sequence[float], std: Sequence[float]
 ) -> v2.Compose:
-    """Crop and flip on PIL images, then a normalised tensor with a square blanked: `augmentation`, image by image."""
+    """Build `augmentation` image by image: crop and flip on PIL images, then normalisation and a blanked square."""
     steps: list[torch.nn.Module] = []
     if augmentation.crop_padding:
         steps.append(v2.RandomCrop(image_size, padding=augmentation.crop_padding, padding_mode="reflect"))
@@ -60,7 +60,7 @@ def usual_transforms(
 
 
 class UsualPath:
-    """Batches as a DataLoader gives them, moved to the device; its worker processes live on between epochs."""
+    """Batches of a DataLoader, moved to the device; its worker processes persist between epochs."""
 
     def __init__(
         self, folder: Path, transforms: v2.Compose, *, batch_size: int, num_workers: int, seed: int, compute: Compute
@@ -81,8 +81,8 @@ class UsualPath:
         )
 
     def batches(self, num_batches: int) -> Iterator[Batch]:
-        """`num_batches` batches, in a new order; the workers load these and no more: they rest while others train."""
-        self._sampler.num_wanted = num_batches * self._batch_size
+        """Yield `num_batches` batches in a new order; the workers load no more than these and idle in other turns."""
+        self._sampler.num_samples = num_batches * self._batch_size
         layout = torch.channels_last if self._compute.channels_last else torch.contiguous_format
         for images, labels in self._loader:
             yield (
@@ -92,26 +92,26 @@ class UsualPath:
 
 
 class _Shuffled(Sampler[int]):
-    """The first `num_wanted` positions of a new random order, or of several one after the other."""
+    """The first `num_samples` positions of a new random order, or of several in sequence."""
 
     def __init__(self, num_images: int, *, generator: torch.Generator) -> None:
-        self.num_images, self.num_wanted, self._generator = num_images, num_images, generator
+        self.num_images, self.num_samples, self._generator = num_images, num_images, generator
 
     def __iter__(self) -> Iterator[int]:
-        for start in range(0, self.num_wanted, self.num_images):
+        for start in range(0, self.num_samples, self.num_images):
             order = torch.randperm(self.num_images, generator=self._generator)
-            yield from order[: self.num_wanted - start].tolist()
+            yield from order[: self.num_samples - start].tolist()
 
 
 def _from_archive(images: PackedImages, raw_folder: Path) -> list[bytes] | None:
-    """The training images' files, or None where they have another size than the packed ones."""
+    """Return the training images' files, or None if their size differs from that of the packed ones."""
     path = find_archive(raw_folder, read_source(raw_folder))
     with open_archive(path) as archive:
         top = read_index(archive, path).top
         try:
             contents = [archive.read(top + member) for member in images.train.ids]
         except KeyError as error:
-            raise InputError(f"{path}: lacks an image of {images.name}: {error}; prepare it again") from None
+            raise InputError(f"{path}: an image of {images.name} is missing: {error}; prepare it again") from None
     with Image.open(io.BytesIO(contents[0])) as first:
         fits = first.size == (images.image_size, images.image_size)
     return contents if fits else None

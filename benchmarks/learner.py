@@ -1,4 +1,4 @@
-"""A cell's network that learns from whatever batches it is given, and what that took."""
+"""An experiment's network that trains on any batches and measures the time it takes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ from seesay.training.optim import MovingAverage, build_optimizer, learning_rate_
 
 
 @dataclass
-class Stretch:
-    """Some batches of training, and what they took. Waiting is the time from asking for a batch to having it;
-    core-seconds are the processor time of this process and its workers, whatever else the machine does."""
+class Measurement:
+    """The time taken by some batches of training.
+
+    Waiting is the time between requesting and receiving a batch. Core-seconds are the processor time of this process
+    and its workers, which depends little on other load on the machine.
+    """
 
     num_images: int = 0
     seconds: float = 0.0
@@ -41,7 +44,7 @@ class Stretch:
     def core_milliseconds_per_image(self) -> float:
         return 1000.0 * self.core_seconds / self.num_images
 
-    def add(self, other: Stretch) -> None:
+    def add(self, other: Measurement) -> None:
         self.num_images += other.num_images
         self.seconds += other.seconds
         self.waiting_seconds += other.waiting_seconds
@@ -49,8 +52,10 @@ class Stretch:
 
 
 class Learner:
-    """A fresh network and all that a step of `seesay.training.loop.fit` does: schedule, mixed precision, gradient
-    clipping, moving average."""
+    """A new network trained by the steps of `seesay.training.loop.fit`.
+
+    This includes the schedule, mixed precision, gradient clipping and the moving average.
+    """
 
     def __init__(
         self, cell: str, settings: Classifier, images: PackedImages, *, num_steps: int, seed: int, compute: Compute
@@ -73,29 +78,29 @@ class Learner:
         self._num_steps, self._step = num_steps, 0
 
     @property
-    def judged(self) -> nn.Module:
-        """What validation sees: the averaged weights where the cell averages."""
+    def evaluated_network(self) -> nn.Module:
+        """The network for validation: that of the moving average, if the experiment has one."""
         return self._network if self._average is None else self._average.model
 
-    def train(self, batches: Iterator[Batch]) -> Stretch:
-        """Learns from all of `batches`; the clock runs from asking for the first to the end of the last step."""
+    def train(self, batches: Iterator[Batch]) -> Measurement:
+        """Train on all of `batches`, timed from the request for the first batch to the end of the last step."""
         self._network.train()
-        stretch, cores, started = Stretch(), _core_seconds(), time.perf_counter()
+        measurement, cores, started = Measurement(), _core_seconds(), time.perf_counter()
         while True:
-            asked = time.perf_counter()
+            requested = time.perf_counter()
             batch = next(batches, None)
-            stretch.waiting_seconds += time.perf_counter() - asked
+            measurement.waiting_seconds += time.perf_counter() - requested
             if batch is None:
                 break
-            self._learn(*batch)
-            stretch.num_images += len(batch[1])
+            self._train_step(*batch)
+            measurement.num_images += len(batch[1])
         if self._compute.device.type == "cuda":
             torch.cuda.synchronize(self._compute.device)
-        stretch.seconds = time.perf_counter() - started
-        stretch.core_seconds = _core_seconds() - cores
-        return stretch
+        measurement.seconds = time.perf_counter() - started
+        measurement.core_seconds = _core_seconds() - cores
+        return measurement
 
-    def _learn(self, images: Tensor, labels: Tensor) -> None:
+    def _train_step(self, images: Tensor, labels: Tensor) -> None:
         rate = learning_rate_at(
             self._step,
             num_steps=self._num_steps,
@@ -113,6 +118,6 @@ class Learner:
 
 
 def _core_seconds() -> float:
-    """Processor time so far, of all threads, and of worker processes that are still there."""
-    of_workers = [process.cpu_times() for process in psutil.Process().children()]
-    return time.process_time() + sum(times.user + times.system for times in of_workers)
+    """Return the processor time so far of all threads and of the running worker processes."""
+    worker_times = [process.cpu_times() for process in psutil.Process().children()]
+    return time.process_time() + sum(times.user + times.system for times in worker_times)

@@ -1,4 +1,4 @@
-"""Captions as textbooks search for them: one image at a time, with lists and sorting in Python."""
+"""Textbook decoding of captions: one image at a time, with lists and sorting in Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Words = tuple[int, ...]
 
 @torch.inference_mode()
 def textbook_greedy(captioner: Captioner, features: Tensor, *, max_length: int) -> Words:
-    """The greedy caption of one image's `features` (1, ...), word by word."""
+    """Return the greedy caption for one image's `features` (1, ...)."""
     memory = captioner.memory(features)
     state, token, words = captioner.initial_state(memory), BOS, []
     for _ in range(max_length):
@@ -30,9 +30,9 @@ def textbook_greedy(captioner: Captioner, features: Tensor, *, max_length: int) 
 def textbook_beam(
     captioner: Captioner, features: Tensor, *, beam_size: int, length_penalty: float, max_length: int
 ) -> Words:
-    """The best caption that a beam finds for one image's `features` (1, ...); its beams go as a batch.
+    """Return the best caption of a beam search for one image's `features` (1, ...); its beams form a batch.
 
-    The same search as seesay's: two times `beam_size` extensions, ended ones among the best half are finished.
+    The search is the same as seesay's: of 2 * `beam_size` extensions, those of the best half that end are finished.
     """
     memory = captioner.memory(features)
     state = captioner.initial_state(memory)
@@ -44,19 +44,19 @@ def textbook_beam(
         candidates: list[tuple[float, int, int]] = []
         for beam, (total, _) in enumerate(beams):
             values, tokens = allowed_log_probabilities(logits[0, beam]).topk(min(2 * beam_size, logits.shape[2]))
-            found = zip(values.tolist(), tokens.tolist(), strict=True)
-            candidates += [(total + value, beam, token) for value, token in found if value > -torch.inf]
+            extensions = zip(values.tolist(), tokens.tolist(), strict=True)
+            candidates += [(total + value, beam, token) for value, token in extensions if value > -torch.inf]
         candidates.sort(key=lambda candidate: -candidate[0])
         candidates = candidates[: 2 * beam_size]
         for total, beam, token in candidates[:beam_size]:
             if token == EOS and len(finished) < beam_size:
                 finished.append((total / length**length_penalty, beams[beam][1]))
-        going_on = [candidate for candidate in candidates if candidate[2] != EOS][:beam_size]
-        if len(finished) == beam_size or not going_on:
+        unfinished = [candidate for candidate in candidates if candidate[2] != EOS][:beam_size]
+        if len(finished) == beam_size or not unfinished:
             break
-        chosen = torch.tensor([beam for _, beam, _ in going_on], device=features.device)
+        chosen = torch.tensor([beam for _, beam, _ in unfinished], device=features.device)
         state = tuple(part[:, chosen] for part in state)
-        beams = [(total, (*beams[beam][1], token)) for total, beam, token in going_on]
+        beams = [(total, (*beams[beam][1], token)) for total, beam, token in unfinished]
     else:
         finished += [(total / max_length**length_penalty, words) for total, words in beams]
     return max(finished, key=lambda scored: scored[0])[1]

@@ -88,7 +88,7 @@ def test_equal_explanations_give_equal_bytes(tmp_path, images):
 
 def test_the_title_says_when_it_is_no_grad_cam_and_of_how_many_networks():
     maps = np.zeros((1, 2, 2), dtype=np.float32)
-    assert explained_by(ClassMaps(True, 1, maps)) == "Grad-CAM. Yellow speaks most for"
+    assert explained_by(ClassMaps(True, 1, maps)) == "Grad-CAM. Yellow is the strongest evidence for"
     assert "mean of 3 networks" in explained_by(ClassMaps(True, 3, maps))
     assert explained_by(ClassMaps(False, 1, maps)).startswith("gradient at the input (no convolution, no Grad-CAM)")
 
