@@ -96,7 +96,7 @@ def time_to_accuracy(
     num_batches: int,
     compute: Compute,
 ) -> dict[str, Any]:
-    """Measure the seconds of training until val top-1 is `top1`; both paths in turn, an epoch each, `epochs` at most."""
+    """Measure the seconds of training until val top-1 is `top1`: an epoch of each path in turn, `epochs` at most."""
     for name, supply in supplies.items():
         learners[name].train(supply(WARM_UP))
     runs = {name: AccuracyRun() for name in supplies}

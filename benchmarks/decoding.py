@@ -1,6 +1,6 @@
-"""How much faster are captions searched for in batches than one by one?
+"""Speed of decoding captions in batches, compared with one image at a time.
 
-The same captioner and features, each way in turn, in one process: see benchmarks/README.md.
+Each way decodes with the same captioner and features, in turn, in one process: see benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from seesay.params.training import Runtime
 from seesay.training.checkpoint import load_checkpoint
 
 BATCHED, ALONE, TEXTBOOK = "batched", "one by one", "textbook"
-"""seesay's engine with a batch; the same with a batch of one image; and a plain search for one image."""
+"""seesay's engine with a batch of images, the same with a batch of one, and a plain search for one image."""
 
 GOALS = {"greedy": 20.0, "beam": 12.0}
-"""How many times faster than one by one is wanted."""
+"""The target speed-up of batches over one image at a time."""
 
 SIZES = {
     "embedding_size": 512,
@@ -50,56 +50,55 @@ SIZES = {
     "image_enters": "initial_state",
 }
 VOCABULARY_SIZE, FEATURE_SIZE, NUM_PLACES = 2700, 1280, 49
-"""Of a captioner that has learned nothing; about Flickr8k's, with MobileNetV2's features."""
+"""Sizes of an untrained captioner: about those for Flickr8k with MobileNetV2's features."""
 
-LONGEST = 24
-LONGEST_UNTRAINED = 12
-"""A captioner that has learned nothing hardly ends: all its captions have this length, which is that of usual ones."""
+MAX_LENGTH = 24
+MAX_LENGTH_UNTRAINED = 12
+"""An untrained captioner rarely ends a caption: all have this length, which is typical of trained ones."""
 
 Way = Callable[[Tensor], list[Words]]
+"""A way of decoding: features of n images to n captions."""
 
 
-def compare_ways(ways: Mapping[str, Way], shown: Mapping[str, Tensor], *, rounds: int) -> dict[str, Any]:
-    """Images a second of each of `ways` on what it is shown; in each round each of them, in turn.
+def compare_ways(ways: Mapping[str, Way], features: Mapping[str, Tensor], *, rounds: int) -> dict[str, Any]:
+    """Measure images per second of each of `ways` on its `features`; each round runs all of them, in turn.
 
-    `core_ratio` is the ratio of processor times: what counts where the cores are shared.
+    `core_ratio` is the ratio of processor times, which is what matters on shared cores.
     """
-    said = {name: way(shown[name]) for name, way in ways.items()}  # the first time is no measurement
+    captions = {name: way(features[name]) for name, way in ways.items()}  # a warm-up, not measured
     speeds: dict[str, list[float]] = {name: [] for name in ways}
-    of_cores: dict[str, list[float]] = {name: [] for name in ways}
+    core_speeds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            started, used = time.perf_counter(), time.process_time()
-            way(shown[name])
-            of_cores[name].append(len(shown[name]) / (time.process_time() - used))
-            speeds[name].append(len(shown[name]) / (time.perf_counter() - started))
+            started, cores = time.perf_counter(), time.process_time()
+            way(features[name])
+            core_speeds[name].append(len(features[name]) / (time.process_time() - cores))
+            speeds[name].append(len(features[name]) / (time.perf_counter() - started))
     return {
         "ways": {
             name: {
-                "images_per_second": statistics.median(of_way),
-                "rounds": of_way,
-                "ratio": _median_ratio(speeds[BATCHED], of_way),
-                "core_ratio": _median_ratio(of_cores[BATCHED], of_cores[name]),
+                "images_per_second": statistics.median(rounds_of_way),
+                "rounds": rounds_of_way,
+                "ratio": _median_ratio(speeds[BATCHED], rounds_of_way),
+                "core_ratio": _median_ratio(core_speeds[BATCHED], core_speeds[name]),
                 "same_captions": statistics.mean(
-                    ours == theirs for ours, theirs in zip(said[BATCHED], said[name], strict=False)
+                    ours == theirs for ours, theirs in zip(captions[BATCHED], captions[name], strict=False)
                 ),
             }
-            for name, of_way in speeds.items()
+            for name, rounds_of_way in speeds.items()
         }
     }
 
 
-def _median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
-
-
 def ways_of(captioner: Captioner, decoding: Greedy | Beam, *, compute: Compute) -> dict[str, Way]:
-    def engine(how: Decoding) -> Way:
-        def say(features: Tensor) -> list[Words]:
-            with compute.autocast():
-                return [candidates[0].token_ids for candidates in decode(captioner, features, how, seed=0)]
+    """Return the three ways of decoding with `captioner`."""
 
-        return say
+    def engine(settings: Decoding) -> Way:
+        def caption(features: Tensor) -> list[Words]:
+            with compute.autocast():
+                return [candidates[0].token_ids for candidates in decode(captioner, features, settings, seed=0)]
+
+        return caption
 
     def textbook(features: Tensor) -> list[Words]:
         with compute.autocast():
@@ -112,8 +111,8 @@ def ways_of(captioner: Captioner, decoding: Greedy | Beam, *, compute: Compute) 
     return {BATCHED: engine(decoding), ALONE: engine(alone), TEXTBOOK: textbook}
 
 
-def trained(cell: str, root: Path, *, num_images: int) -> tuple[Captioner, Tensor]:
-    """The captioner of a cell and features of its dataset's first test images."""
+def load_trained(cell: str, root: Path, *, num_images: int) -> tuple[Captioner, Tensor]:
+    """Load an experiment's captioner, and features of its dataset's first test images."""
     paths = Paths(root)
     checkpoint = load_checkpoint(paths.captioner(cell), kind="captioner")
     captions = read_caption_records(paths.captions(checkpoint.dataset))
@@ -121,14 +120,14 @@ def trained(cell: str, root: Path, *, num_images: int) -> tuple[Captioner, Tenso
     captioner = restore_captioner(checkpoint)
     rows = captions.rows("test")[:num_images]
     if len(rows) < num_images:
-        raise InputError(f"{captions.name}: {len(rows)} test images: expected {num_images}, or a smaller --images")
+        raise InputError(f"{captions.name}: {len(rows)} test images: expected {num_images}; use a smaller --images")
     return captioner, torch.from_numpy(features.seen(captioner.looks_at)[rows].astype(np.float32))
 
 
-def untrained(name: str, *, num_images: int) -> tuple[Captioner, Tensor]:
-    """A new captioner of a usual size, and features at random."""
-    takes = inspect.signature(CAPTIONERS[name]).parameters
-    architecture = Architecture(name=name, **{key: size for key, size in SIZES.items() if key in takes})
+def build_untrained(name: str, *, num_images: int) -> tuple[Captioner, Tensor]:
+    """Build a new captioner of a usual size, and random features."""
+    parameters = inspect.signature(CAPTIONERS[name]).parameters
+    architecture = Architecture(name=name, **{key: size for key, size in SIZES.items() if key in parameters})
     captioner = build_captioner(
         architecture, vocabulary_size=VOCABULARY_SIZE, feature_size=FEATURE_SIZE, seed=0, key="architecture"
     )
@@ -137,9 +136,9 @@ def untrained(name: str, *, num_images: int) -> tuple[Captioner, Tensor]:
 
 
 def measure(name: str, captioner: Captioner, features: Tensor, options: argparse.Namespace, compute: Compute) -> Any:
-    """What was found of one captioner."""
+    """Measure greedy and beam search of one captioner, in each way."""
     captioner, features = compute.place(captioner).eval(), features.to(compute.device)
-    max_length = LONGEST if options.cells else LONGEST_UNTRAINED
+    max_length = MAX_LENGTH if options.cells else MAX_LENGTH_UNTRAINED
     batch_size = options.batch_size
     decodings: dict[str, Greedy | Beam] = {
         "greedy": Greedy(method="greedy", max_length=max_length, batch_size=batch_size),
@@ -148,30 +147,32 @@ def measure(name: str, captioner: Captioner, features: Tensor, options: argparse
         ),
     }
     few = features[: options.images_alone]
-    shown = {BATCHED: features, ALONE: few, TEXTBOOK: few}
-    found = {
+    features_of_ways = {BATCHED: features, ALONE: few, TEXTBOOK: few}
+    methods = {
         method: {
             "goal": GOALS[method],
-            **compare_ways(ways_of(captioner, how, compute=compute), shown, rounds=options.rounds),
+            **compare_ways(ways_of(captioner, decoding, compute=compute), features_of_ways, rounds=options.rounds),
         }
-        for method, how in decodings.items()
+        for method, decoding in decodings.items()
     }
-    return {"captioner": name, "looks_at": captioner.looks_at, "max_length": max_length, "methods": found}
+    return {"captioner": name, "looks_at": captioner.looks_at, "max_length": max_length, "methods": methods}
 
 
 def describe(result: Mapping[str, Any], *, beam_size: int) -> str:
-    """A captioner's figures as a small table."""
+    """Format the result of one captioner as a small table."""
     lines = [
-        f"{result['captioner']}, {result['looks_at']} features, captions of {result['max_length']} words or fewer",
+        f"{result['captioner']}, {result['looks_at']} features, captions of {result['max_length']} words at most",
         f"  {'':20}{'images/s':>9}{'batched is faster':>19}{'in core-seconds':>17}{'same captions':>15}",
     ]
-    for method, found in result["methods"].items():
+    for method, comparison in result["methods"].items():
         name = method if method == "greedy" else f"beam {beam_size}"
-        for way, figures in found["ways"].items():
-            times, of_cores = ("" if way == BATCHED else f"{figures[key]:.1f} times" for key in ("ratio", "core_ratio"))
-            speed, same = f"{figures['images_per_second']:9.1f}", f"{figures['same_captions']:15.0%}"
-            lines.append(f"  {name:8}{way:12}{speed}{times:>19}{of_cores:>17}{same}")
-        lines.append(f"  {name:8}wanted: {found['goal']:.0f} times")
+        for way, numbers in comparison["ways"].items():
+            ratio, core_ratio = (
+                "" if way == BATCHED else f"{numbers[key]:.1f} times" for key in ("ratio", "core_ratio")
+            )
+            speed, same = f"{numbers['images_per_second']:9.1f}", f"{numbers['same_captions']:15.0%}"
+            lines.append(f"  {name:8}{way:12}{speed}{ratio:>19}{core_ratio:>17}{same}")
+        lines.append(f"  {name:8}goal: {comparison['goal']:.0f} times")
     return "\n".join(lines)
 
 
@@ -184,36 +185,42 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> None:
         )
     )  # fmt: skip
     if options.cells:
-        chosen = {cell: trained(cell, root, num_images=options.images) for cell in options.cells}
+        captioners = {cell: load_trained(cell, root, num_images=options.images) for cell in options.cells}
     else:
         names = [name for name in options.untrained if name in CAPTIONERS]
-        chosen = {f"untrained {name}": untrained(name, num_images=options.images) for name in names}
+        captioners = {f"untrained {name}": build_untrained(name, num_images=options.images) for name in names}
     results = []
-    for name, (captioner, features) in chosen.items():
+    for name, (captioner, features) in captioners.items():
         results.append(measure(name, captioner, features, options, compute))
         print(describe(results[-1], beam_size=options.beam_size))
     if options.out is not None:
-        about = {**compute.describe(), "torch": torch.__version__, "python": platform.python_version()}
-        asked = {name: value for name, value in vars(options).items() if name != "out"}
-        write_json(root / options.out, {"options": asked, "environment": about, "results": results})
+        environment = {**compute.describe(), "torch": torch.__version__, "python": platform.python_version()}
+        chosen = {name: value for name, value in vars(options).items() if name != "out"}
+        write_json(root / options.out, {"options": chosen, "environment": environment, "results": results})
         print(f"written: {options.out}")
+
+
+def _median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Run it in the repository's root; see benchmarks/README.md.")
-    parser.add_argument("--cells", nargs="+", metavar="CELL", default=[], help="of captioners, trained")
+    parser.add_argument("--cells", nargs="+", metavar="CELL", default=[], help="entries of captioners, trained")
     parser.add_argument("--untrained", nargs="+", metavar="NAME", default=["lstm", "soft_attention"],
-                        help="without --cells: new ones (default: lstm soft_attention)")  # fmt: skip
-    parser.add_argument("--images", metavar="N", type=_positive, default=100, help="in batches (default: 100)")
-    parser.add_argument("--images-alone", metavar="N", type=_positive, default=10, help="one by one (default: 10)")
+                        help="without --cells: untrained ones (default: lstm soft_attention)")  # fmt: skip
+    parser.add_argument("--images", metavar="N", type=_positive, default=100,
+                        help="images decoded in batches (default: 100)")  # fmt: skip
+    parser.add_argument("--images-alone", metavar="N", type=_positive, default=10,
+                        help="images decoded one by one (default: 10)")  # fmt: skip
     parser.add_argument("--batch-size", metavar="N", type=_positive, default=100, help="(default: 100)")
     parser.add_argument("--beam-size", metavar="N", type=_positive, default=5, help="(default: 5)")
     parser.add_argument("--rounds", metavar="N", type=_positive, default=7, help="turns of each way (default: 7)")
-    parser.add_argument("--threads", metavar="N", type=_positive, default=1, help="of torch (default: 1)")
+    parser.add_argument("--threads", metavar="N", type=_positive, default=1, help="torch threads (default: 1)")
     parser.add_argument("--device", default="cpu", help="(default: cpu)")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32",
-                        help="of every way (default: float32, as captions are made)")  # fmt: skip
-    parser.add_argument("--out", metavar="FILE", type=Path, help="where the figures go, as JSON")
+                        help="of every way (default: float32, as in the pipeline)")  # fmt: skip
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write the results to this JSON file")
     return parser
 
 

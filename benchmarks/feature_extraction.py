@@ -1,6 +1,6 @@
-"""How much faster are features extracted than by a plain loop, and what of it is due to what?
+"""Speed of feature extraction compared with a plain loop, and the contribution of each optimisation.
 
-Each variant sees the same images in turn, round by round, in one process: see benchmarks/README.md.
+Each variant processes the same images in turn, round by round, in one process: see benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -44,9 +44,13 @@ OURS, USUAL = "seesay", "plain loop"
 USUAL_BATCH_SIZE = 32
 
 
+Variant = Callable[[Images], np.ndarray]
+"""A function from images to their pooled features."""
+
+
 @dataclass
-class KeptRows:
-    """Features in memory instead of on disk: the disk's part is small and depends on the disk."""
+class RowsInMemory:
+    """Features in memory instead of on disk: writing takes little time, which depends on the disk."""
 
     num_done: int = 0
     batches: list[Mapping[str, np.ndarray]] = field(default_factory=list)
@@ -58,12 +62,8 @@ class KeptRows:
         return np.concatenate([batch["pooled"] for batch in self.batches]).astype(np.float32)
 
 
-Variant = Callable[[Images], np.ndarray]
-"""Pooled features of all of the images."""
-
-
 class Contiguous(nn.Module):
-    """A network that gets its images in the default memory layout."""
+    """A network whose images are converted to the default memory layout."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Contiguous(nn.Module):
 
 
 class DefaultLayout(Compute):
-    """Leaves the weights as they are."""
+    """A `Compute` that does not change the memory layout of weights."""
 
     @property
     def channels_last(self) -> bool:
@@ -82,35 +82,35 @@ class DefaultLayout(Compute):
 
 
 class DecodedByThread:
-    """Images by row in order, decoded ahead by a thread of the same process."""
+    """Images in row order, decoded in advance by a thread of the same process."""
 
     def __init__(self, images: Images, *, image_size: int, resize_size: int, ahead: int) -> None:
         self._images = images
         self._size = {"image_size": image_size, "resize_size": resize_size}
         self._ahead = ahead
         self._pool = ThreadPoolExecutor(1)
-        self._waiting: deque[Future[Image.Image]] = deque()
+        self._pending: deque[Future[Image.Image]] = deque()
         self._next = 0
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, _row: int) -> Image.Image:
-        while self._next < len(self) and len(self._waiting) < self._ahead:
-            self._waiting.append(self._pool.submit(self._decode, self._next))
+        while self._next < len(self) and len(self._pending) < self._ahead:
+            self._pending.append(self._pool.submit(self._decode, self._next))
             self._next += 1
-        return self._waiting.popleft().result()
+        return self._pending.popleft().result()
 
     def _decode(self, row: int) -> Image.Image:
         return Image.fromarray(prepare(self._images[row], **self._size))
 
 
 def plain_loop(network: str, weights: Path, settings: Features, compute: Compute) -> Variant:
-    """PIL, torchvision's transforms image by image, batches of 32, float32, the network as it is."""
-    built = torchvision.models.get_model(network, weights=None).eval()
-    read_torchvision_weights(built, weights, network)
-    name, _head, linear = feature_encoders.find_head(built, network)
-    setattr(built, name, nn.Identity())
+    """Return the plain loop: PIL, torchvision's transforms per image, batches of 32, float32, the network unchanged."""
+    model = torchvision.models.get_model(network, weights=None).eval()
+    read_torchvision_weights(model, weights, network)
+    name, _head, linear = feature_encoders.find_head(model, network)
+    setattr(model, name, nn.Identity())
     assert isinstance(linear, nn.Linear)
     transform = v2.Compose(
         [
@@ -124,43 +124,44 @@ def plain_loop(network: str, weights: Path, settings: Features, compute: Compute
 
     def extract(images: Images) -> np.ndarray:
         torch.set_num_threads(compute.num_threads)
-        found = []
+        batches = []
         with torch.no_grad():
             for start in range(0, len(images), USUAL_BATCH_SIZE):
                 rows = range(start, min(start + USUAL_BATCH_SIZE, len(images)))
-                found.append(built(torch.stack([transform(images[row]) for row in rows])).numpy())
-        return np.concatenate(found)
+                batches.append(model(torch.stack([transform(images[row]) for row in rows])).numpy())
+        return np.concatenate(batches)
 
     return extract
 
 
 def all_threads_on_one_batch(encoder: FeatureEncoder, settings: Features, compute: Compute) -> Variant:
-    """Ours but for its threads: they share each batch, decoded before in the same process."""
+    """Return our extraction with all threads on each batch, which is decoded in the same process before."""
     encoder = compute.place(encoder)
 
     def extract(images: Images) -> np.ndarray:
         torch.set_num_threads(compute.num_threads)
-        found = []
+        batches = []
         size = {"image_size": settings.image_size, "resize_size": settings.resize_size}
         with torch.inference_mode():
             for start in range(0, len(images), settings.batch_size):
                 rows = range(start, min(start + settings.batch_size, len(images)))
                 pixels = torch.from_numpy(np.stack([prepare(images[row], **size) for row in rows]))
-                found.append(encoder(pixels.permute(0, 3, 1, 2))["pooled"].numpy())
-        return np.concatenate(found)
+                batches.append(encoder(pixels.permute(0, 3, 1, 2))["pooled"].numpy())
+        return np.concatenate(batches)
 
     return extract
 
 
 def ours(encoder: FeatureEncoder, settings: Features, compute: Compute, *, by_thread: bool = False) -> Variant:
+    """Return our extraction, as the stage runs it; with `by_thread`, a thread decodes instead of worker processes."""
     size = {"image_size": settings.image_size, "resize_size": settings.resize_size}
 
     def extract(images: Images) -> np.ndarray:
-        rows = KeptRows()
-        shown = DecodedByThread(images, **size, ahead=3 * settings.batch_size) if by_thread else images
+        rows = RowsInMemory()
+        source = DecodedByThread(images, **size, ahead=3 * settings.batch_size) if by_thread else images
         extract_features(
             encoder,
-            shown,
+            source,
             rows,
             **size,
             batch_size=settings.batch_size,
@@ -174,7 +175,7 @@ def ours(encoder: FeatureEncoder, settings: Features, compute: Compute, *, by_th
 
 @contextmanager
 def unfused() -> Iterator[None]:
-    """Encoders loaded inside keep their batch norms."""
+    """Keep the batch norms of encoders that are loaded in the block."""
     fuse = feature_encoders.fuse_batch_norms
     feature_encoders.fuse_batch_norms = fx.symbolic_trace
     try:
@@ -183,8 +184,8 @@ def unfused() -> Iterator[None]:
         feature_encoders.fuse_batch_norms = fuse
 
 
-def variants(network: str, weights: Path, settings: Features, compute: Compute) -> dict[str, Variant]:
-    """Ours, the plain loop, and ours with one thing changed each."""
+def build_variants(network: str, weights: Path, settings: Features, compute: Compute) -> dict[str, Variant]:
+    """Return ours, the plain loop, and variants of ours with one change each."""
 
     def encoder() -> FeatureEncoder:
         return load_feature_encoder(network, weights, grid_size=settings.grid_size)
@@ -197,7 +198,7 @@ def variants(network: str, weights: Path, settings: Features, compute: Compute) 
     contiguous = encoder()
     contiguous.network = Contiguous(contiguous.network)
     default_layout = DefaultLayout(**vars(compute))
-    found = {
+    named = {
         OURS: ours(encoder(), settings, compute),
         USUAL: plain_loop(network, weights, settings, compute),
         "batch norms not fused": ours(with_norms, settings, compute),
@@ -209,25 +210,25 @@ def variants(network: str, weights: Path, settings: Features, compute: Compute) 
         "one thread": ours(encoder(), settings, replace(compute, num_threads=1)),
     }
     if compute.num_threads == 1:
-        del found["all threads on one batch"], found["one thread"]
+        del named["all threads on one batch"], named["one thread"]
     for batch_size in (4, 8, 16, 32, 64):
         if batch_size != settings.batch_size:
-            found[f"batches of {batch_size}"] = ours(encoder(), changed(batch_size=batch_size), compute)
-    return found
+            named[f"batches of {batch_size}"] = ours(encoder(), changed(batch_size=batch_size), compute)
+    return named
 
 
 def core_seconds() -> float:
-    """Processor time of this process and of its workers that have ended."""
-    uses = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(use.ru_utime + use.ru_stime for use in uses)
+    """Return the processor time of this process and of its workers that have ended."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def compare(found: Mapping[str, Variant], images: Images, *, rounds: int) -> dict[str, Any]:
-    """Images per second, and how far its features are from the plain loop's; the first turn is not measured."""
-    features = {name: extract(images) for name, extract in found.items()}
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
+def compare(variants: Mapping[str, Variant], images: Images, *, rounds: int) -> dict[str, Any]:
+    """Measure images per second, and the distance of features from the plain loop's; the first turn is a warm-up."""
+    features = {name: extract(images) for name, extract in variants.items()}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
     for _ in range(rounds):
-        for name, extract in found.items():
+        for name, extract in variants.items():
             wall, cores = time.perf_counter(), core_seconds()
             extract(images)
             seconds[name].append((time.perf_counter() - wall, core_seconds() - cores))
@@ -235,14 +236,14 @@ def compare(found: Mapping[str, Variant], images: Images, *, rounds: int) -> dic
     spread = np.linalg.norm(exact - exact.mean(axis=0))
     result: dict[str, Any] = {}
     for name, turns in seconds.items():
-        ratios = [usual[0] / one[0] for one, usual in zip(turns, seconds[USUAL], strict=True)]
-        of_ours = [mine[0] / one[0] for one, mine in zip(turns, seconds[OURS], strict=True)]
+        ratios = [usual[0] / turn[0] for turn, usual in zip(turns, seconds[USUAL], strict=True)]
+        ratios_to_ours = [our_turn[0] / turn[0] for turn, our_turn in zip(turns, seconds[OURS], strict=True)]
         result[name] = {
             "images_per_second": len(images) / statistics.median(wall for wall, _ in turns),
             "core_milliseconds_per_image": 1e3 * statistics.median(cores for _, cores in turns) / len(images),
             "times_plain_loop": statistics.median(ratios),
             "times_plain_loop_rounds": ratios,
-            "times_ours": statistics.median(of_ours),
+            "times_ours": statistics.median(ratios_to_ours),
             "error": float(np.linalg.norm(features[name] - exact) / spread),
         }
     return result
@@ -260,11 +261,11 @@ def describe(result: Mapping[str, Mapping[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cell", default="flickr8k_mobilenet_v2", help="of `features` in params.yaml")
-    parser.add_argument("--images", type=int, default=256, help="the first of the dataset's")
+    parser.add_argument("--cell", default="flickr8k_mobilenet_v2", help="an entry of features in params.yaml")
+    parser.add_argument("--images", type=int, default=256, help="the number of the dataset's first images to use")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--num-threads", type=int, help="instead of runtime's: 1 on a machine that is busy")
-    parser.add_argument("--only", nargs="*", default=[], help="variants beside seesay and the plain loop; all if empty")
+    parser.add_argument("--num-threads", type=int, help="instead of runtime's; use 1 on a busy machine")
+    parser.add_argument("--only", nargs="*", default=[], help="variants besides seesay and the plain loop; empty: all")
     parser.add_argument("--root", type=Path, default=Path())
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -282,11 +283,16 @@ def main() -> None:
     origin = fetched_origin(paths.weights(encoder))
     if origin.path is None:
         raise InputError(f"features.{options.cell}: expected an encoder with weights")
-    found = variants(origin.network, origin.path, settings, compute)
-    kept = {name: one for name, one in found.items() if not options.only or name in (OURS, USUAL, *options.only)}
-    result = compare(kept, images, rounds=options.rounds)
-    about = f"{origin.network} at {settings.image_size} pixels, batches of {settings.batch_size}"
-    print(f"{options.cell}: {len(images)} images, {about}, {compute.num_threads} threads, {options.rounds} rounds")
+    selected = {
+        name: variant
+        for name, variant in build_variants(origin.network, origin.path, settings, compute).items()
+        if not options.only or name in (OURS, USUAL, *options.only)
+    }
+    result = compare(selected, images, rounds=options.rounds)
+    description = f"{origin.network} at {settings.image_size} pixels, batches of {settings.batch_size}"
+    print(
+        f"{options.cell}: {len(images)} images, {description}, {compute.num_threads} threads, {options.rounds} rounds"
+    )
     print(describe(result))
     if options.out is not None:
         write_json(options.out, {"cell": options.cell, "num_images": len(images), "variants": result})
