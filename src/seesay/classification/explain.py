@@ -23,7 +23,7 @@ MAX_EXAMPLES = 8
 
 @dataclass(frozen=True)
 class Explanation:
-    """Class maps of the test images with the indices `chosen`, and the inner workings of the network.
+    """Class maps of the test images with the indices `chosen`, and the network's filters and activations.
 
     `predicted` and `true` are the maps of the predicted and of the true class, equal where the prediction is correct.
     `layers` are maps of the first of these images; the list is empty for a network without convolutions.

@@ -250,7 +250,7 @@ class _Means:
 
 
 class _Stepper(Generic[B]):
-    """Runs steps through the compiled model if asked for, and through the plain one if compiling fails."""
+    """A runner of steps, through the compiled model if asked for, or through the plain one if compiling fails."""
 
     def __init__(self, model: nn.Module, compute_step: Callable[[nn.Module, B], Step], *, compile_model: bool) -> None:
         self._model, self._compute_step = model, compute_step

@@ -151,7 +151,7 @@ def heat(values: np.ndarray) -> np.ndarray:
 
 
 def overlaid(picture: Image.Image, values: np.ndarray) -> Image.Image:
-    """Blend values in [0, 1] (H, W), as colours, with the picture, which is made grey and blurred to stay behind."""
+    """Blend values in [0, 1] (H, W), as colours, with a grey, blurred copy of the picture."""
     grey = fitted(picture, _SIDE // 4).convert("L").convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     colours = from_array(heat(values)).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     return Image.blend(grey, colours, 0.6)
