@@ -1,8 +1,8 @@
-"""Measure one autoencoder on test: what it draws, what it completes, what its latents say."""
+"""Evaluate an autoencoder on test: reconstructions, completed patches and latents."""
 
 from pathlib import Path
 
-from seesay.autoencoding.evaluate import load_backbone_classifier, measure_autoencoder
+from seesay.autoencoding.evaluate import evaluate_autoencoder, load_backbone_classifier
 from seesay.autoencoding.figures.latents import (
     NUM_STEPS,
     choose_pairs,
@@ -31,26 +31,26 @@ def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, "evaluation", Evaluation)
     paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime).in_float32())
     checkpoint = load_checkpoint(paths.autoencoder(cell), kind="autoencoder")
-    learned = autoencoder_settings(checkpoint)
+    training_settings = autoencoder_settings(checkpoint)
     images = read_packed_images(paths.images(checkpoint.dataset))
     autoencoder = restore_autoencoder(checkpoint)
-    parent = learned.parent
+    parent = training_settings.parent
     classifier = None if parent is None else load_backbone_classifier(paths.classifier(parent), images)
     with record_stage(root, STAGE, cell, params=settings, compute=compute) as log:
         log.dataset(checkpoint.dataset, digest=images.digest, context="evaluation", source=images.source)
-        measured = measure_autoencoder(
-            autoencoder, learned.masking, images, settings, classifier=classifier, compute=compute
+        evaluation = evaluate_autoencoder(
+            autoencoder, training_settings.masking, images, settings, classifier=classifier, compute=compute
         )
         pairs = choose_pairs(images.test.labels, settings)
         strips = interpolate(autoencoder, images.test, pairs, steps=NUM_STEPS, compute=compute)
         with atomic_directory(paths.figures(STAGE, cell)) as new:
             draw_reconstructions(
-                new, measured.reconstructions, measured.completion, images.test, paths, cell=cell, settings=settings
+                new, evaluation.reconstructions, evaluation.completion, images.test, paths, cell=cell, settings=settings
             )
-            draw_neighbours(new / "neighbours.webp", measured.neighbours, images, cell=cell, settings=settings)
+            draw_neighbours(new / "neighbours.webp", evaluation.neighbours, images, cell=cell, settings=settings)
             draw_interpolations(new / "interpolations.webp", strips, pairs, images, cell=cell)
-            draw_latents(new / "latents.svg", measured.latents.test, images, cell=cell)
-        log.summary(measured.metrics)
+            draw_latents(new / "latents.svg", evaluation.latents.test, images, cell=cell)
+        log.summary(evaluation.metrics)
         log.artifact(paths.figures(STAGE, cell))
 
 

@@ -1,4 +1,4 @@
-"""Show what one autoencoder's encoder looks at beside what is drawn, and whether the two agree."""
+"""Explain an autoencoder: its encoder's maps, and their correlation with low reconstruction error."""
 
 from pathlib import Path
 
@@ -26,20 +26,20 @@ def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, "encoder_maps", EncoderMaps)
     paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime).in_float32())
     checkpoint = load_checkpoint(paths.autoencoder(cell), kind="autoencoder")
-    learned, autoencoder = autoencoder_settings(checkpoint), restore_autoencoder(checkpoint)
+    training_settings, autoencoder = autoencoder_settings(checkpoint), restore_autoencoder(checkpoint)
     images = read_packed_images(paths.images(checkpoint.dataset))
-    parent, masking, hidden = learned.parent, learned.masking, None
+    parent, masking, hidden = training_settings.parent, training_settings.masking, None
     classifier = None if parent is None else load_backbone_classifier(paths.classifier(parent), images)
     if masking is not None:
         hidden = evaluation_masks(masking, "test", len(images.test), image_size=images.image_size)
     with record_stage(root, STAGE, cell, params=settings, compute=compute) as log:
         log.dataset(checkpoint.dataset, digest=images.digest, context="explanation", source=images.source)
-        drawn = reconstruct(autoencoder, images.test, batch_size=batch_size, compute=compute, hidden=hidden)
+        reconstructions = reconstruct(autoencoder, images.test, batch_size=batch_size, compute=compute, hidden=hidden)
         explanation = explain_autoencoder(
             autoencoder,
             None if classifier is None else restore_classifier(classifier),
             images,
-            drawn.squared_errors,
+            reconstructions.squared_errors,
             settings,
             hidden=hidden,
             masking=masking,
@@ -47,7 +47,7 @@ def main(cell: str, root: Path = Path()) -> None:
             compute=compute,
         )
         folder = paths.figures(STAGE, cell)
-        draw_encoder_maps(folder, explanation, drawn, images, hidden=hidden, cell=cell, settings=settings)
+        draw_encoder_maps(folder, explanation, reconstructions, images, hidden=hidden, cell=cell, settings=settings)
         log.summary(explanation.metrics())
         log.artifact(folder)
 

@@ -1,4 +1,4 @@
-"""Render the results: a file of tables, and pages that open offline."""
+"""Render the results: a Markdown file of tables, and pages that open offline."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
-"""Train one autoencoder, on its own or on the backbone of a classifier."""
+"""Train an autoencoder, from scratch or on the backbone of a classifier."""
 
 from pathlib import Path
 
-from seesay.autoencoding.training.experiments import make_autoencoder
+from seesay.autoencoding.training.experiments import train_autoencoder
 from seesay.compute import configure
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
@@ -21,10 +21,12 @@ def main(cell: str, root: Path = Path()) -> None:
     images = read_packed_images(paths.images(settings.dataset))
     with record_stage(root, "train_autoencoder", cell, params=settings, seed=seed, compute=compute) as log:
         log.dataset(settings.dataset, digest=images.digest, context="training", source=images.source)
-        made = make_autoencoder(cell, settings, images, paths, seed=seed, compute=compute, log=log, resume=log.scratch)
-        save_checkpoint(paths.autoencoder(cell), made.checkpoint)
-        log.summary(made.checkpoint.metrics)
-        log.measurement({"core_seconds": made.core_seconds})  # a time: never in the metrics file
+        trained = train_autoencoder(
+            cell, settings, images, paths, seed=seed, compute=compute, log=log, resume=log.scratch
+        )
+        save_checkpoint(paths.autoencoder(cell), trained.checkpoint)
+        log.summary(trained.checkpoint.metrics)
+        log.measurement({"core_seconds": trained.core_seconds})  # a time, so never in the metrics file
         log.model(paths.autoencoder(cell))
 
 

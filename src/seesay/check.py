@@ -34,7 +34,7 @@ def check_architectures(params: Params) -> None:
     import torch
 
     from seesay.autoencoding.networks.registry import build_autoencoder
-    from seesay.autoencoding.training.masks import num_hidden
+    from seesay.autoencoding.training.masks import num_hidden_patches
     from seesay.captioning.networks.registry import build_captioner
     from seesay.classification.networks.registry import build_classifier
 
@@ -51,7 +51,7 @@ def check_architectures(params: Params) -> None:
             build_autoencoder(autoencoder.architecture, image_size=size, seed=0, key=key)
             if autoencoder.masking is not None:
                 try:
-                    num_hidden(autoencoder.masking, image_size=size)
+                    num_hidden_patches(autoencoder.masking, image_size=size)
                 except InputError as error:
                     raise InputError(f"{PARAMS_FILE}: autoencoders.{name}.{error}") from None
         for name, captioner in params.captioners.items():

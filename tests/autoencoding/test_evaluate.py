@@ -9,8 +9,8 @@ from seesay.autoencoding.evaluate import (
     NUM_NEIGHBOURS,
     complete,
     completion_metrics,
+    evaluate_autoencoder,
     load_backbone_classifier,
-    measure_autoencoder,
 )
 from seesay.autoencoding.latents import (
     INVERSE_STRENGTHS,
@@ -18,11 +18,11 @@ from seesay.autoencoding.latents import (
     encode,
     linear_probe,
     nearest_neighbours,
-    share_of_same_class,
+    same_class_shares,
     standardised_latents,
 )
 from seesay.autoencoding.networks.registry import build_autoencoder
-from seesay.autoencoding.reconstruct import inpaint, interpolate, mean_image_mse, mse_where, patch_similarity, psnr_of
+from seesay.autoencoding.reconstruct import inpaint, interpolate, masked_mse, mean_image_mse, patch_ssim, psnr_from_mse
 from seesay.core.errors import InputError
 from seesay.params.autoencoding import Masking
 from seesay.params.classification import Architecture
@@ -60,8 +60,8 @@ class TestCompletion:
         images = make_images()
         completion = complete(autoencoder, MASKING, images, batch_size=5, compute=compute)
         ours, theirs = (
-            psnr_of(mse_where(one.squared_errors, completion.hidden))
-            for one in (completion.drawn, completion.inpainted)
+            psnr_from_mse(masked_mse(one.squared_errors, completion.hidden))
+            for one in (completion.completed, completion.inpainted)
         )
         metrics = completion_metrics(completion, MASKING, images, SETTINGS)
         assert metrics["test/hidden_psnr"] == pytest.approx(ours.mean())
@@ -76,9 +76,9 @@ class TestCompletion:
         metrics = completion_metrics(completion, MASKING, images, SETTINGS)
         # a quarter of every image is hidden
         whole = 0.25 * metrics["test/hidden_mse"] + 0.75 * metrics["test/visible_mse"]
-        assert whole == pytest.approx(completion.drawn.mse.mean(), rel=1e-5)
+        assert whole == pytest.approx(completion.completed.mse.mean(), rel=1e-5)
         everywhere = np.ones_like(completion.hidden)
-        assert mean_image_mse(images, chosen=everywhere) == pytest.approx(mean_image_mse(images))
+        assert mean_image_mse(images, mask=everywhere) == pytest.approx(mean_image_mse(images))
 
     def test_structure_is_compared_where_patches_are_large_enough(self, autoencoder, make_images, compute):
         images = make_images()
@@ -95,7 +95,7 @@ class TestCompletion:
         }
 
     def test_every_measurement_has_its_place(self, autoencoder, make_images, compute):
-        found = measure_autoencoder(autoencoder, MASKING, make_images(), SETTINGS, classifier=None, compute=compute)
+        found = evaluate_autoencoder(autoencoder, MASKING, make_images(), SETTINGS, classifier=None, compute=compute)
         assert found.neighbours.shape == (12, NUM_NEIGHBOURS)
         assert found.metrics["latent_size"] == 16.0
         for key in ("test/psnr", "test/probe_top1", "test/hidden_psnr", "test/psnr_over_inpainting"):
@@ -108,7 +108,7 @@ class TestCompletion:
         images = make_images()
         save_checkpoint(tmp_path / "0.pt", new_checkpoint(images, Architecture(name="resnet9", width=2)))
         classifier = load_backbone_classifier(tmp_path / "0.pt", images)
-        found = measure_autoencoder(autoencoder, None, images, SETTINGS, classifier=classifier, compute=compute)
+        found = evaluate_autoencoder(autoencoder, None, images, SETTINGS, classifier=classifier, compute=compute)
         assert 0.0 <= found.metrics["test/classifier_top1"] <= 1.0
         assert "test/hidden_psnr" not in found.metrics
         with pytest.raises(InputError, match="trained on 3 classes, got 2"):
@@ -133,14 +133,14 @@ class TestPatchSimilarity:
             np.mean([structural_similarity_index_measure(cut(a, *at), cut(b, *at), data_range=1.0) for at in of_image])
             for a, b, of_image in zip(drawn, images, places, strict=True)
         ]
-        assert patch_similarity(drawn, images, patches, batch_size=2) == pytest.approx(expected, abs=1e-5)
+        assert patch_ssim(drawn, images, patches, batch_size=2) == pytest.approx(expected, abs=1e-5)
 
     def test_does_not_see_the_patches_that_are_not_chosen(self, pixels):
         patches = np.zeros((3, 2, 2), dtype=bool)
         patches[:, 0, 1] = True
         drawn = pixels[0].copy()
         drawn[:, :8, 8:] = pixels[1][:, :8, 8:]
-        assert patch_similarity(drawn, pixels[1], patches, batch_size=3) == pytest.approx(np.ones(3))
+        assert patch_ssim(drawn, pixels[1], patches, batch_size=3) == pytest.approx(np.ones(3))
 
 
 class TestIntervals:
@@ -192,15 +192,15 @@ class TestLinearProbe:
         labels = {name: random.integers(0, 3, 300) for name in ("train", "val", "test")}
         points = {name: np.eye(3)[of] * 3 + random.normal(size=(300, 3)) for name, of in labels.items()}
         probe = linear_probe(Latents(**{name: one.astype(np.float32) for name, one in points.items()}), **labels)
-        assert probe.top1 > 0.9
+        assert probe.is_correct.mean() > 0.9
         assert probe.inverse_strength in INVERSE_STRENGTHS
-        assert probe.is_right.shape == (300,)
+        assert probe.is_correct.shape == (300,)
 
     def test_of_noise_knows_nothing(self):
         random = np.random.default_rng(0)
         labels = {name: random.integers(0, 4, 400) for name in ("train", "val", "test")}
         latents = Latents(*(random.normal(size=(400, 8)).astype(np.float32) for _ in range(3)))
-        assert linear_probe(latents, **labels).top1 == pytest.approx(0.25, abs=0.08)
+        assert linear_probe(latents, **labels).is_correct.mean() == pytest.approx(0.25, abs=0.08)
 
 
 class TestNeighbours:
@@ -211,5 +211,5 @@ class TestNeighbours:
 
     def test_share_counts_those_of_the_same_class(self):
         neighbours = np.array([[0, 1], [2, 3]])
-        shares = share_of_same_class(neighbours, labels=np.array([5, 6]), of_train=np.array([5, 7, 6, 6]))
+        shares = same_class_shares(neighbours, labels=np.array([5, 6]), train_labels=np.array([5, 7, 6, 6]))
         assert shares.tolist() == [0.5, 1.0]

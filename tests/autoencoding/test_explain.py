@@ -6,12 +6,12 @@ import torch
 from scipy.stats import spearmanr
 
 from seesay.autoencoding.explain import (
-    agreement,
+    correlate_with_error,
     encoder_maps,
     explain_autoencoder,
+    grid_means,
+    grid_size,
     layer_at,
-    num_cells,
-    per_cell,
     rank_correlation,
 )
 from seesay.autoencoding.networks.registry import build_autoencoder
@@ -94,13 +94,15 @@ class TestAgreement:
 
     def test_is_one_where_the_map_is_highest_exactly_where_the_error_is_least(self):
         errors = np.random.default_rng(0).random((5, 16, 16))
-        found = agreement("x", -errors, errors, patches=None, seed=0)
+        found = correlate_with_error("x", -errors, errors, patches=None, seed=0)
         assert found.correlations == pytest.approx(np.ones(5))
-        assert agreement("x", errors, errors, patches=None, seed=0).correlations == pytest.approx(-np.ones(5))
+        assert correlate_with_error("x", errors, errors, patches=None, seed=0).correlations == pytest.approx(
+            -np.ones(5)
+        )
 
     def test_the_control_takes_another_image_s_map_and_finds_nothing(self):
         errors = np.random.default_rng(0).random((200, 16, 16))
-        found = agreement("x", -errors, errors, patches=None, seed=0)
+        found = correlate_with_error("x", -errors, errors, patches=None, seed=0)
         assert abs(found.shuffled.mean()) < 0.05
         assert found.shuffled.max() < 1.0  # nobody's own
         assert found.metrics() == {
@@ -113,16 +115,16 @@ class TestAgreement:
         maps = -errors.copy()
         maps[1] = 0.5
         # neither the second nor the one that borrows its map: two of four are left
-        assert len(agreement("x", maps, errors, patches=None, seed=0).correlations) == 2
-        assert agreement("x", np.zeros_like(maps), errors, patches=None, seed=0) is None
+        assert len(correlate_with_error("x", maps, errors, patches=None, seed=0).correlations) == 2
+        assert correlate_with_error("x", np.zeros_like(maps), errors, patches=None, seed=0) is None
 
     def test_cells_are_means_of_squares(self):
         values = np.arange(16 * 16, dtype=float).reshape(1, 16, 16)
-        cells = per_cell(values, num_cells(16))
+        cells = grid_means(values, grid_size(16))
         assert cells.shape == (1, 64)
         # the first square holds 0, 1, 16, 17
         assert cells[0, 0] == pytest.approx(8.5)
-        assert [num_cells(size) for size in (64, 12, 5)] == [8, 6, 5]  # 8 does not divide 12, 6 does
+        assert [grid_size(size) for size in (64, 12, 5)] == [8, 6, 5]  # 8 does not divide 12, 6 does
 
     def test_where_patches_were_hidden_only_they_are_compared(self):
         random = np.random.default_rng(0)
@@ -131,8 +133,10 @@ class TestAgreement:
             patches[row].flat[random.permutation(16)[:5]] = True
         hidden = np.kron(patches, np.ones((4, 4))) > 0
         maps = np.where(hidden, -errors, random.random((6, 16, 16)))
-        assert agreement("x", maps, errors, patches=patches, seed=0).correlations == pytest.approx(np.ones(6))
-        assert agreement("x", maps, errors, patches=None, seed=0).correlations.max() < 1.0
+        assert correlate_with_error("x", maps, errors, patches=patches, seed=0).correlations == pytest.approx(
+            np.ones(6)
+        )
+        assert correlate_with_error("x", maps, errors, patches=None, seed=0).correlations.max() < 1.0
 
 
 def test_an_explanation_has_grad_cam_only_with_a_classifier(autoencoder, images, compute):
@@ -140,7 +144,7 @@ def test_an_explanation_has_grad_cam_only_with_a_classifier(autoencoder, images,
     arguments = {"hidden": None, "masking": None, "batch_size": 3, "compute": compute}
     alone = explain_autoencoder(autoencoder, None, images, errors, SHOWN, **arguments)
     assert alone.class_maps is None
-    assert [one.name for one in alone.agreements] == ["layer1", "layer3", "layer4"]
+    assert [one.name for one in alone.correlations] == ["layer1", "layer3", "layer4"]
     architecture = Architecture(name="plain_cnn", widths=[4, 6], dropout=0.0)
     torch.manual_seed(0)
     classifier = build_classifier(architecture, num_classes=2, image_size=32, seed=0, key="x").eval()

@@ -7,13 +7,13 @@ from torch import nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from seesay.autoencoding.reconstruct import (
-    compare_drawn,
     evaluation_masks,
+    masked_mse,
     mean_image_mse,
     mean_psnr,
-    mse_where,
-    psnr_of,
+    psnr_from_mse,
     reconstruct,
+    score_reconstructions,
 )
 from seesay.images.packed import ImageSplit
 from seesay.params.autoencoding import Masking
@@ -43,7 +43,7 @@ def hand_made():
 def test_psnr_is_the_mean_over_images_not_of_the_mean_error():
     # 0.01 is 20 dB, 0.0001 is 40 dB: 30 dB; the mean error, 0.00505, would be 22.97 dB
     assert mean_psnr(np.array([0.01, 0.0001])) == pytest.approx(30.0)
-    assert psnr_of(np.array([0.0])).tolist() == pytest.approx([100.0])
+    assert psnr_from_mse(np.array([0.0])).tolist() == pytest.approx([100.0])
 
 
 def test_errors_are_those_of_unit_range_pixels_before_rounding(make_images, compute):
@@ -80,21 +80,21 @@ def test_the_mean_image_is_of_train(make_images):
 
 def test_metrics_of_hand_made_images_are_torchmetrics_own(hand_made):
     split, drawn = hand_made
-    ours = compare_drawn(drawn, split, batch_size=2)
+    ours = score_reconstructions(drawn, split, batch_size=2)
     first, second = (torch.from_numpy(one).permute(0, 3, 1, 2).double() / 255 for one in (drawn, split.images))
     psnr = peak_signal_noise_ratio(first, second, data_range=1.0, reduction="none", dim=(1, 2, 3))
     ssim = structural_similarity_index_measure(first, second, data_range=1.0, reduction="none")
-    assert psnr_of(ours.mse) == pytest.approx(psnr.numpy(), abs=1e-4)
+    assert psnr_from_mse(ours.mse) == pytest.approx(psnr.numpy(), abs=1e-4)
     assert ours.ssim == pytest.approx(ssim.numpy(), abs=1e-4)
     # by hand: the first is wrong by 25 / 255, the second by 51 / 255 = 0.2, that is 13.979 dB
     assert ours.mse[:2] == pytest.approx([(25 / 255) ** 2, 0.04], rel=1e-5)
-    assert psnr_of(ours.mse)[1] == pytest.approx(-10 * math.log10(0.04))
+    assert psnr_from_mse(ours.mse)[1] == pytest.approx(-10 * math.log10(0.04))
 
 
 def test_errors_of_hidden_pixels_are_those_of_torchmetrics(hand_made):
     split, drawn = hand_made
     hidden = evaluation_masks(Masking(patch_size=4, share=0.25, evaluation_seed=1), "test", 3, image_size=16)
-    ours = psnr_of(mse_where(compare_drawn(drawn, split, batch_size=2).squared_errors, hidden))
+    ours = psnr_from_mse(masked_mse(score_reconstructions(drawn, split, batch_size=2).squared_errors, hidden))
     for row in range(3):
         first, second = (torch.from_numpy(one[row][hidden[row]]).double() / 255 for one in (drawn, split.images))
         if not torch.equal(first, second):
@@ -105,10 +105,10 @@ def test_hidden_and_visible_pixels_are_told_apart(make_images, compute):
     images = make_images()
     hidden = evaluation_masks(Masking(patch_size=4, share=0.25, evaluation_seed=0), "test", 12, image_size=16)
     result = reconstruct(Dimmed(), images.test, batch_size=5, compute=compute, hidden=hidden)
-    assert (mse_where(result.squared_errors, ~hidden) == 0.0).all()
+    assert (masked_mse(result.squared_errors, ~hidden) == 0.0).all()
     black = np.square(images.test.images / 255.0).mean(axis=3)
     expected = [black[row][hidden[row]].mean() for row in range(12)]
-    assert mse_where(result.squared_errors, hidden) == pytest.approx(expected, rel=1e-5)
+    assert masked_mse(result.squared_errors, hidden) == pytest.approx(expected, rel=1e-5)
 
 
 def test_masks_of_val_and_test_are_their_own_and_always_the_same():

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from seesay.autoencoding.tables import autoencoder_tables, decimal_with_interval, starts_from
+from seesay.autoencoding.tables import autoencoder_tables, describe_start
 from seesay.params.autoencoding import Autoencoder
 from seesay.params.cross_checks import load_params
+from seesay.plotting.numbers import decimal_with_interval
 from seesay.plotting.table import Footnotes
 
 REPOSITORY = Path(__file__).parents[2]
@@ -51,7 +52,7 @@ def test_an_autoencoder_is_compared_with_pca_of_equal_code_size_only():
     table = autoencoder_tables(rows, Footnotes())[0]
     assert column(table, "above PCA, dB") == ["–", "+1.10", "–"]
     assert column(table, "PSNR, dB")[1] == "23.50 (23.40 to 23.60)"
-    assert column(table, "latent numbers") == ["1,024", "1,024", "256"]
+    assert column(table, "latent size") == ["1,024", "1,024", "256"]
 
 
 def test_completion_stands_beside_inpainting_with_intervals():
@@ -94,7 +95,7 @@ def test_without_autoencoders_no_table_has_rows():
 )
 def test_what_an_encoder_starts_from_is_said_in_words(cell, says):
     settings: Autoencoder = load_params(REPOSITORY).autoencoders[cell]
-    assert starts_from(settings) == says
+    assert describe_start(settings) == says
 
 
 def test_a_number_without_an_interval_stands_alone():

@@ -138,4 +138,4 @@ def test_without_a_comparison_the_page_says_so(full_workspace):
     write_results(paths.results_data, collect_results(params, paths))
     subprocess.run(["rm", "-r", str(paths.figures("compare_captioners"))], check=True)
     refresh_views(paths.root)
-    assert "No comparison of captioners has been drawn" in paths.captions_page.read_text()
+    assert "There is no comparison of captioners" in paths.captions_page.read_text()

@@ -12,7 +12,7 @@ from seesay.classification.figures.evaluation import choose_examples, confusion_
 from seesay.core.errors import InputError
 from seesay.core.files import write_text
 from seesay.plotting.curves import draw_curves, read_history
-from seesay.plotting.panels import fitted
+from seesay.plotting.panels import letterbox
 
 HISTORY = "step,train/loss,val/loss,val/top1\n1,3.0,2.5,0.2\n2,2.0,1.5,0.4\n3,1.0,1.5,0.5\n"
 
@@ -154,7 +154,7 @@ def test_the_error_image_is_the_distance_times_the_gain():
 
 
 def test_pictures_keep_their_aspect():
-    square = fitted(Image.new("RGB", (200, 100), "black"), 50)
+    square = letterbox(Image.new("RGB", (200, 100), "black"), 50)
     pixels = np.asarray(square)
     assert square.size == (50, 50)
     assert pixels[25, 25].tolist() == [0, 0, 0]

@@ -190,7 +190,7 @@ def test_an_unknown_ref_cannot_be_judged_and_exits_with_2(repository):
     verdict = judge_workspace(repository, baseline="no_such_ref")
     assert verdict.exit_code == 2
     assert not verdict.passed
-    assert "git knows no 'no_such_ref' here" in verdict.summary()
+    assert "git has no ref 'no_such_ref' here" in verdict.summary()
 
 
 def test_outside_a_git_repository_a_baseline_cannot_be_judged(workspace, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seesay.autoencoding.page import DRAWN, LATENTS, MAPS, collect_autoencoders
+from seesay.autoencoding.page import LATENTS, MAPS, RECONSTRUCTIONS, collect_autoencoder_figures
 from seesay.core.files import read_json, write_json, write_text
 from seesay.core.paths import Paths
 from seesay.params.cross_checks import load_params
@@ -16,7 +16,7 @@ from seesay.report.experiments_section import collect_figures
 from seesay.report.gate import judge_workspace, write_verdict
 from seesay.report.page import autoencoders_page, refresh_views
 from seesay.report.results import collect_results, write_results
-from seesay.report.runs import read_runs, stage_instances
+from seesay.report.runs import StageRun, kept_trainings_note, read_runs, stage_instances
 
 PAGES = ("index.html", "autoencoders.html", "captions.html")
 """What lies beside each other, and may be linked."""
@@ -115,7 +115,7 @@ def test_every_experiment_has_curves_and_the_best_ones_have_details(page, built_
     cells = [*params.classifiers, *params.autoencoders, *params.captioners]
     assert sum(alt.startswith("Training and validation curves") for alt in alts) == len(cells)
     datasets = {classifier.dataset for classifier in params.classifiers.values()}
-    assert sum(alt.startswith("The mistakes on test") for alt in alts) >= len(datasets)
+    assert sum(alt.startswith("The most confident mistakes on test") for alt in alts) >= len(datasets)
     assert sum(alt.startswith("Test image: ") for alt in alts) == 12  # two captioners' cases
     assert sum(alt.startswith("Classifiers of") for alt in alts) == len(datasets)
     captioned = {captioner.learning.datasets[0] for captioner in params.captioners.values()}
@@ -130,8 +130,8 @@ def test_the_autoencoders_page_has_drawings_and_maps_and_opens_offline(page, bui
     pictures = [attributes for tag, attributes in elements.found if tag == "img"]
     assert all(attributes["src"].startswith("data:") for attributes in pictures)
     kinds = Counter(attributes["alt"] for attributes in pictures)
-    assert all(kinds[description] == len(params.autoencoders) for _, description in (DRAWN[0], *MAPS))
-    assert kinds[DRAWN[1][1]] == sum(one.masking is not None for one in params.autoencoders.values())
+    assert all(kinds[description] == len(params.autoencoders) for _, description in (RECONSTRUCTIONS[0], *MAPS))
+    assert kinds[RECONSTRUCTIONS[1][1]] == sum(one.masking is not None for one in params.autoencoders.values())
     for cell in params.autoencoders:
         assert ("section", {"id": cell}) in elements.found
         assert f'href="autoencoders.html#{cell}"' in page
@@ -139,12 +139,12 @@ def test_the_autoencoders_page_has_drawings_and_maps_and_opens_offline(page, bui
 
 def test_what_autoencoders_draw_comes_before_what_their_latents_say(built_once):
     params, paths = load_params(built_once), Paths(built_once)
-    whole = collect_autoencoders(params, paths, max_bytes=10**9)
+    whole = collect_autoencoder_figures(params, paths, max_bytes=10**9)
     assert all(not one.left_out for one in whole)
     assert all(len(one.details) >= 1 + len(MAPS) + len(LATENTS) for one in whole)
-    of_drawing = {text for _, text in DRAWN}
+    of_drawing = {text for _, text in RECONSTRUCTIONS}
     drawn = [picture for one in whole for picture in one.details if picture.description in of_drawing]
-    tight = collect_autoencoders(params, paths, max_bytes=sum(len(picture.source) for picture in drawn))
+    tight = collect_autoencoder_figures(params, paths, max_bytes=sum(len(picture.source) for picture in drawn))
     assert [picture for one in tight for picture in one.details] == drawn
     assert all(one.left_out[0] == f"reports/figures/explain_autoencoder/{one.cell}" for one in tight)
 
@@ -161,15 +161,15 @@ def test_what_there_is_no_room_for_is_named_and_the_best_come_first(full_workspa
     ]
     results = replace(collect_results(params, paths), classification=rows)
     whole = collect_figures(params, paths, results, max_bytes=10**9)
-    assert all(len(cell.details) == 5 and not cell.left_out for cell in whole.cells if cell.task == "classifier")
-    assert next(cell.cell for cell in whole.cells if cell.is_open) == "plain_cnn"
-    of_best = sum(len(p.source) for cell in whole.cells if cell.cell == "plain_cnn" for p in cell.details)
+    assert all(len(cell.details) == 5 and not cell.left_out for cell in whole.experiments if cell.task == "classifier")
+    assert next(cell.cell for cell in whole.experiments if cell.is_open) == "plain_cnn"
+    of_best = sum(len(p.source) for cell in whole.experiments if cell.cell == "plain_cnn" for p in cell.details)
     shown = sum(len(p.source) for p in (*whole.comparison, *whole.captioners)) + sum(
-        len(p.source) for c in whole.cells for p in c.pictures
+        len(p.source) for c in whole.experiments for p in c.pictures
     )
-    shown += sum(len(example.picture or "") for cell in whole.cells for example in cell.examples)
+    shown += sum(len(example.picture or "") for cell in whole.experiments for example in cell.examples)
     tight = collect_figures(params, paths, results, max_bytes=shown + of_best)
-    by_cell = {cell.cell: cell for cell in tight.cells}
+    by_cell = {cell.cell: cell for cell in tight.experiments}
     assert len(by_cell["plain_cnn"].details) == 5
     assert by_cell["mlp"].left_out == ["reports/figures/evaluate_classifier/mlp"]
     assert by_cell["mlp"].details == []
@@ -224,6 +224,15 @@ def test_a_damaged_run_record_only_loses_its_facts(full_workspace):
     assert runs["train_classifier@resnet9"].started == "2026-09-21 14:13"  # 1,790,000,000 s after 1970, in UTC
 
 
+def test_trainings_at_an_earlier_commit_are_explained_once():
+    old = StageRun("train_classifier", "mlp", started="2026-09-21 14:13", commit="a" * 40)
+    evaluated = StageRun("evaluate_classifier", "mlp", started="2026-09-21 14:14", commit="b" * 40)
+    assert kept_trainings_note([]) == ""
+    assert kept_trainings_note([old]) == ""
+    assert "earlier commit (aaaaaaaaaa) than the latest run (bbbbbbbbbb)" in kept_trainings_note([old, evaluated])
+    assert kept_trainings_note([evaluated, StageRun("report", None, started="2026-09-22 00:00", commit="c" * 40)]) == ""
+
+
 def test_every_stage_of_the_pipeline_is_listed(full_workspace):
     params, _ = full_workspace
     params = params.model_copy(update={"finetuned": {"tuned": None}})  # only the names count here
@@ -248,13 +257,13 @@ def test_the_templates_are_part_of_the_package():
     assert re.search(r"seesay = \[.*reporting/templates/\*", text)
 
 
-def test_rounding_a_drawing_cannot_be_seen_and_leaves_scales_alone(tmp_path):
-    from seesay.plotting.embed import embedded
+def test_a_drawing_is_rounded_where_it_cannot_be_seen_and_scales_stay_whole(tmp_path):
+    from seesay.plotting.embed import data_uri
 
     path = tmp_path / "x.svg"
     path.write_text(
         '<svg xmlns="http://www.w3.org/2000/svg"><g transform="translate(100.51234 657.7) scale(0.015625)"/></svg>'
     )
-    drawn = embedded(path)
+    drawn = data_uri(path)
     assert drawn is not None
     assert "translate(100.51 657.7) scale(0.015625)" in drawn

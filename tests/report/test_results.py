@@ -7,20 +7,20 @@ import pytest
 from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_json
 from seesay.plotting.numbers import (
+    format_change,
+    format_value,
     magnitude,
     percent,
     percent_with_interval,
     percent_with_spread,
     probability,
-    show_change,
-    show_value,
     whole,
 )
-from seesay.plotting.table import Measured
+from seesay.plotting.table import Timings
 from seesay.report.results import Results, collect_results, read_results, write_results
 from seesay.report.tables import results_markdown, results_tables
 
-NOTHING_MEASURED = Measured()
+NOTHING_MEASURED = Timings()
 
 
 def test_rows_come_for_each_cell_of_params_in_their_order(full_workspace):
@@ -194,10 +194,10 @@ RESULTS = Results(
 
 
 def test_tables_show_percent_decimals_and_marks():
-    measured = Measured(
+    measured = Timings(
         {"resnet9": {1: 56.7, 256: 437.2}}, {"resnet9": 600.0}, {"resnet9": 1830.0}, {"lstm": 930.0, "better": 600.0}
     )
-    text = results_markdown(RESULTS, title="Results", note="A note.", provenance="Run today.", measured=measured)
+    text = results_markdown(RESULTS, title="Results", note="A note.", provenance="Run today.", timings=measured)
     assert "## Classification on tiny30¹\n" in text
     assert (
         "| resnet9 | 68.8 (66.5 to 71.1) | 69.0 ± 0.6 (3) | 154 : 54, p < 0.0001 | 90.0 | 68.1 | 8.0 | 2.1 | 70.0 |"
@@ -210,7 +210,7 @@ def test_tables_show_percent_decimals_and_marks():
         "| 60.0 | 41.0 | 28.0 | 19.5 | 44.4 | 9.3 | 1,234 | 0.26 | 80.0 | 2.5 M | 15.5 | 15.5 |" in text
     )
     assert "| tiny30¹ | images | 13,476 | 1,500 | 1,500 | – | – | – |" in text
-    assert "\n\n¹ Substitutes: made from files of a mirror that differ from the official ones: tiny.zip.\n" in text
+    assert "\n\n¹ Substitutes: computed from files of a mirror that differ from the official ones: tiny.zip.\n" in text
     assert "official ones: images.zip, weights.pth." in text
     assert text.startswith("# Results\n\nA note. Run today.\n\n## Classification on tiny30")
     assert "Autoencoders" not in text
@@ -239,7 +239,7 @@ def test_captioners_are_ranked_and_floors_and_people_are_said_once():
 
 
 def test_a_captioner_built_on_another_costs_both_from_nothing():
-    table = captions_table(Measured(captioner_core_seconds={"lstm": 930.0, "better": 600.0}))
+    table = captions_table(Timings(captioner_core_seconds={"lstm": 930.0, "better": 600.0}))
     # 600 s are 10 minutes; 600 s + 930 s are 25.5
     assert [row[-2:] for row in table.rows[:2]] == [("10.0", "25.5"), ("15.5", "15.5")]
 
@@ -266,7 +266,7 @@ def test_published_results_are_listed_with_their_sources():
 
 
 def test_columns_that_nothing_is_known_of_are_left_out():
-    text = results_markdown(RESULTS, title="t", note="", provenance="", measured=NOTHING_MEASURED)
+    text = results_markdown(RESULTS, title="t", note="", provenance="", timings=NOTHING_MEASURED)
     assert "images/s" not in text
     assert "core-min" not in text
     assert "with flip" not in text.split("| classifier |")[1]
@@ -287,13 +287,13 @@ def test_columns_that_nothing_is_known_of_are_left_out():
     ],
 )
 def test_values_are_shown_in_their_unit(metric, value, shown):
-    assert show_value(metric, value) == shown
+    assert format_value(metric, value) == shown
 
 
 def test_differences_are_shown_in_points_or_decibels():
-    assert show_change("a:test/top1", 0.02) == "2 points"
-    assert show_change("a:test/psnr", 0.5) == "0.5 dB"
-    assert show_change("a:test/cider_d", 0.03) == "0.03"
+    assert format_change("a:test/top1", 0.02) == "2 points"
+    assert format_change("a:test/psnr", 0.5) == "0.5 dB"
+    assert format_change("a:test/cider_d", 0.03) == "0.03"
 
 
 def test_counts_and_shares_are_rounded_for_people():

@@ -258,7 +258,7 @@ def draw_autoencoder(images, paths, cell):
     random = np.random.default_rng(2)
     made, heights = Reconstructed(pixels), random.random(pixels.shape[:3])
     hidden, of_image = heights < 0.25, heights[:, 0, 0]
-    completion = SimpleNamespace(hidden=hidden, drawn=made, inpainted=made)
+    completion = SimpleNamespace(hidden=hidden, completed=made, inpainted=made)
     folder = paths.figures("evaluate_autoencoder", cell)
     folder.mkdir(parents=True)
     draw_reconstructions(folder, made, completion, images.test, paths, cell=cell, settings=SETTINGS)
@@ -269,10 +269,10 @@ def draw_autoencoder(images, paths, cell):
     draw_interpolations(folder / "interpolations.webp", strips, pairs, images, cell=cell)
     draw_latents(folder / "latents.svg", random.normal(size=(len(pixels), 10)), images, cell=cell)
     layers = [SimpleNamespace(number=number, num_layers=3, strongest=heights) for number in (1, 2, 3)]
-    agreements = [
+    correlations = [
         SimpleNamespace(name=name, correlations=of_image, shuffled=-of_image) for name in ("grad_cam", "layer1")
     ]
-    explanation = SimpleNamespace(layers=layers, class_maps=heights, agreements=agreements)
+    explanation = SimpleNamespace(layers=layers, class_maps=heights, correlations=correlations)
     folder = paths.figures("explain_autoencoder", cell)
     draw_encoder_maps(
         folder,

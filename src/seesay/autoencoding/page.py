@@ -1,45 +1,48 @@
-"""What do autoencoders draw, look at and know? What reports/autoencoders.html shows."""
+"""The figures of reports/autoencoders.html: reconstructions, encoder maps and latents."""
 
 from __future__ import annotations
 
 from seesay.core.paths import Paths
 from seesay.params.project import Params
-from seesay.plotting.embed import CellFigures, Room
+from seesay.plotting.embed import ExperimentFigures, SizeBudget
 
 MAX_PAGE_BYTES = 1_850_000
-"""Of pictures, as on the other pages."""
+"""Limit on the size of the page's figures, as on the other pages."""
 
-DRAWN = (
+RECONSTRUCTIONS = (
     ("reconstructions.webp", "Test images, their reconstructions and the error"),
-    ("completions.webp", "Test images of which patches were hidden, completed by the autoencoder and by inpainting"),
+    ("completions.webp", "Test images with hidden patches, completed by the autoencoder and by inpainting"),
 )
 LATENTS = (
     (
         "latents.svg",
-        "Latents of test images along their two strongest components, each class in a colour, its mean named",
+        "Latents of test images along their first two principal components, coloured by class, and the class means",
     ),
-    ("interpolations.webp", "What is drawn on the way from one test image's latents to another's"),
-    ("neighbours.webp", "Test images and the training images nearest to them among the latents"),
+    ("interpolations.webp", "Interpolations between the latents of two test images, decoded"),
+    ("neighbours.webp", "Test images and their nearest training images by latents"),
 )
 MAPS = (
-    ("maps.webp", "Test images, what was drawn and where it is wrong, beside Grad-CAM and the encoder's maps"),
-    ("agreement.svg", "How a map's height goes with a small error of reconstruction, beside maps of other images"),
+    ("maps.webp", "Test images, their reconstructions and the error, beside Grad-CAM and the encoder's feature maps"),
+    ("agreement.svg", "Rank correlation of each map with low reconstruction error, beside that of other images' maps"),
 )
-
 ORDER = (
-    ("evaluate_autoencoder", DRAWN),
+    ("evaluate_autoencoder", RECONSTRUCTIONS),
     ("explain_autoencoder", MAPS),
-    *(("evaluate_autoencoder", (one,)) for one in LATENTS),
+    *(("evaluate_autoencoder", (figure,)) for figure in LATENTS),
 )
-"""What comes first where there is no room for all."""
+"""Stages and their figures, by priority where the page cannot hold all of them."""
 
 
-def collect_autoencoders(params: Params, paths: Paths, *, max_bytes: int = MAX_PAGE_BYTES) -> list[CellFigures]:
-    """The figures of each autoencoder that the workspace has: of all of them what they draw, then what they look at,
-    then what their latents say, as far as `max_bytes` go."""
-    cells = [CellFigures(cell, "autoencoder", []) for cell in params.autoencoders]
-    room = Room(max_bytes)
+def collect_autoencoder_figures(
+    params: Params, paths: Paths, *, max_bytes: int = MAX_PAGE_BYTES
+) -> list[ExperimentFigures]:
+    """Collect each autoencoder's figures from the workspace, up to `max_bytes` in all.
+
+    Reconstructions of all autoencoders come first, then encoder maps, then latents.
+    """
+    experiments = [ExperimentFigures(cell, "autoencoder", []) for cell in params.autoencoders]
+    budget = SizeBudget(max_bytes)
     for stage, names in ORDER:
-        for one in cells:
-            room.add(one, paths.figures(stage, one.cell), names, paths)
-    return cells
+        for experiment in experiments:
+            budget.add(experiment, paths.figures(stage, experiment.cell), names, paths)
+    return experiments

@@ -1,4 +1,4 @@
-"""How well an autoencoder draws images again, and what was hidden from it."""
+"""Reconstructions of a split and their errors, inpainting, and interpolations between latents."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import torch
 from torch import Tensor
 
 from seesay.autoencoding.networks.base import LatentAutoencoder
-from seesay.autoencoding.training.fit import WINDOW, structural_similarity
-from seesay.autoencoding.training.masks import draw_hidden, hidden_pixels
+from seesay.autoencoding.training.fit import MIN_MSE, WINDOW, structural_similarity
+from seesay.autoencoding.training.masks import hidden_pixels, sample_hidden_patches
 from seesay.compute import Compute
 from seesay.images.batches import load_images, ordered_batches
 from seesay.images.packed import ImageSplit, PackedImages
 from seesay.params.autoencoding import Masking
 from seesay.seeding import torch_generator
 
-SMALLEST_MSE = 1e-10
-"""Caps the PSNR of a perfect image at 100 dB."""
+SMALLEST_PATCH = WINDOW // 2 + 1
+"""Side, in pixels, of the smallest patch that can be reflected as far as SSIM's window reaches."""
 
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """Of n images in the split's order: uint8 (n, S, S, 3) to look at, each one's mean squared error and SSIM, float64
-    (n,), and the squared error of each pixel, the mean of its channels, float32 (n, S, S).
+    """Reconstructions of n images in the split's order, and their errors.
 
-    Errors are of [0, 1] pixels, measured before rounding to uint8.
+    `images` are uint8 (n, S, S, 3). `mse` and `ssim` are of each image, float64 (n,). `squared_errors` are of each
+    pixel, means over its channels, float32 (n, S, S). Errors are of [0, 1] pixels, measured before rounding to uint8.
     """
 
     images: np.ndarray
@@ -44,81 +44,70 @@ def reconstruct(
     compute: Compute,
     hidden: np.ndarray | None = None,
 ) -> Reconstructions:
-    """Every image of `split` drawn again, in float32; pixels where `hidden`, bool (n, S, S), are not shown."""
+    """Reconstruct every image of `split` in float32, hiding the pixels where `hidden`, bool (n, S, S), is true."""
     autoencoder = compute.place(autoencoder).eval()
     loaded = load_images(split, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), device=compute.device)
     masks = None if hidden is None else torch.from_numpy(hidden)[:, None].to(compute.device)
-    parts = []
+    batches = []
     with torch.inference_mode():
         for number, (images, _) in enumerate(ordered_batches(loaded, batch_size=batch_size)):
             rows = None if masks is None else masks[number * batch_size :][: len(images)]
-            parts.append(_compared(autoencoder(images, rows).float(), images))
-    drawn, ssim, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Reconstructions(drawn, errors.mean(axis=(1, 2), dtype=np.float64), ssim.astype(np.float64), errors)
+            batches.append(_score_batch(autoencoder(images, rows).float(), images))
+    return _join(batches)
 
 
-def compare_drawn(drawn: np.ndarray, split: ImageSplit, *, batch_size: int) -> Reconstructions:
-    """The same of images that something else has drawn, uint8 (n, S, S, 3)."""
-    parts = []
+def score_reconstructions(reconstructions: np.ndarray, split: ImageSplit, *, batch_size: int) -> Reconstructions:
+    """Score reconstructions of `split` that come from elsewhere, uint8 (n, S, S, 3)."""
+    batches = []
     for start in range(0, len(split), batch_size):
-        chosen = slice(start, start + batch_size)
-        parts.append(_compared(*(_as_floats(one[chosen]) for one in (drawn, split.images))))
-    shown, ssim, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Reconstructions(shown, errors.mean(axis=(1, 2), dtype=np.float64), ssim.astype(np.float64), errors)
-
-
-def _compared(drawn: Tensor, images: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures, SSIM and squared errors of one batch."""
-    errors = (drawn - images).square().mean(dim=1)
-    pixels = drawn.clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    return pixels.cpu().numpy(), structural_similarity(drawn, images).cpu().numpy(), errors.cpu().numpy()
-
-
-def _as_floats(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255.0
+        rows = slice(start, start + batch_size)
+        batches.append(_score_batch(*(_to_floats(pixels[rows]) for pixels in (reconstructions, split.images))))
+    return _join(batches)
 
 
 def evaluation_masks(masking: Masking, split_name: str, num_images: int, *, image_size: int) -> np.ndarray:
-    """bool (num_images, image_size, image_size): which pixels of the images of `split_name` are hidden."""
+    """Return the hidden pixels of the images of `split_name`: bool (num_images, image_size, image_size)."""
     generator = torch_generator(masking.evaluation_seed, "hidden", split_name)
-    patches = draw_hidden(num_images, masking, image_size=image_size, generator=generator)
+    patches = sample_hidden_patches(num_images, masking, image_size=image_size, generator=generator)
     return hidden_pixels(patches, patch_size=masking.patch_size)[:, 0].numpy()
 
 
-def mse_where(squared_errors: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Each image's mean squared error, float64 (n,), over the pixels `chosen`, bool (n, S, S)."""
-    sums: np.ndarray = np.where(chosen, squared_errors, 0.0).sum(axis=(1, 2), dtype=np.float64)
-    means: np.ndarray = sums / chosen.sum(axis=(1, 2))
+def masked_mse(squared_errors: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return each image's mean squared error, float64 (n,), over the pixels where `mask`, bool (n, S, S), is true."""
+    sums: np.ndarray = np.where(mask, squared_errors, 0.0).sum(axis=(1, 2), dtype=np.float64)
+    means: np.ndarray = sums / mask.sum(axis=(1, 2))
     return means
 
 
-def mean_image_mse(images: PackedImages, *, chosen: np.ndarray | None = None) -> np.ndarray:
-    """What always drawing the mean training image would get on each test image, float64 (n,), over all pixels or over
-    those `chosen`, bool (n, S, S)."""
+def mean_image_mse(images: PackedImages, *, mask: np.ndarray | None = None) -> np.ndarray:
+    """Return the error of predicting the mean training image, for each test image, float64 (n,).
+
+    It is over all pixels, or over those where `mask`, bool (n, S, S), is true.
+    """
     mean_image = images.train.images.mean(axis=0, dtype=np.float64) / 255.0
     errors = (np.square(image / 255.0 - mean_image).mean(axis=2) for image in images.test.images)
-    if chosen is None:
+    if mask is None:
         return np.array([error.mean() for error in errors])
-    return np.array([error[pixels].mean() for error, pixels in zip(errors, chosen, strict=True)])
+    return np.array([error[pixels].mean() for error, pixels in zip(errors, mask, strict=True)])
 
 
-def psnr_of(mse: np.ndarray) -> np.ndarray:
-    """The peak signal-to-noise ratio in dB of images with these mean squared errors of [0, 1] pixels, (n,)."""
-    values: np.ndarray = -10.0 * np.log10(np.maximum(mse, SMALLEST_MSE))
+def psnr_from_mse(mse: np.ndarray) -> np.ndarray:
+    """Return the peak signal-to-noise ratio in dB for mean squared errors of [0, 1] pixels, (n,)."""
+    values: np.ndarray = -10.0 * np.log10(np.maximum(mse, MIN_MSE))
     return values
 
 
 def mean_psnr(mse: np.ndarray) -> float:
-    """The mean over images of their PSNR in dB, which is not the PSNR of their mean error."""
-    return float(np.mean(psnr_of(mse)))
+    """Return the mean over images of their PSNR in dB, which is not the PSNR of their mean error."""
+    return float(np.mean(psnr_from_mse(mse)))
 
 
 def interpolate(
     autoencoder: LatentAutoencoder, split: ImageSplit, pairs: np.ndarray, *, steps: int, compute: Compute
 ) -> np.ndarray:
-    """uint8 (n, steps, S, S, 3): from each pair's first image of `split`, drawn again, to its second, evenly.
+    """Decode evenly spaced latents between the two images of each pair, both ends included.
 
-    `pairs` is int (n, 2).
+    `pairs`, int (n, 2), are rows of `split`. Returns uint8 (n, steps, S, S, 3).
     """
     autoencoder = compute.place(autoencoder).eval()
     with torch.inference_mode():
@@ -126,52 +115,64 @@ def interpolate(
         for column in pairs.T:
             pixels = torch.from_numpy(np.array(split.images[column])).to(compute.device)
             ends.append(autoencoder.encode(pixels.permute(0, 3, 1, 2).float() / 255.0))
-        rows = []
+        columns = []
         for share in np.linspace(0.0, 1.0, steps):
-            drawn = autoencoder.decode(torch.lerp(ends[0], ends[1], float(share)))
-            rows.append(drawn.float().mul(255.0).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
-    return np.stack(rows, axis=1)
+            images = autoencoder.decode(torch.lerp(ends[0], ends[1], float(share)))
+            columns.append(images.float().mul(255.0).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+    return np.stack(columns, axis=1)
 
 
 def inpaint(images: np.ndarray, hidden: np.ndarray, *, radius: int) -> np.ndarray:
-    """`images`, uint8 (n, S, S, 3), with the pixels where `hidden`, bool (n, S, S), filled from what is around them.
+    """Fill the hidden pixels of `images`, uint8 (n, S, S, 3), from those around them.
 
-    OpenCV's Navier-Stokes inpainting (Bertalmio et al., 2001) with a neighbourhood of `radius` pixels. Hidden pixels
-    are blackened first, so that nothing of them can count.
+    `hidden` is bool (n, S, S). Uses OpenCV's Navier-Stokes inpainting (Bertalmio et al., 2001) with a neighbourhood of
+    `radius` pixels. Hidden pixels are set to black first, so that none of their content can be used.
     """
-    shown = np.where(hidden[..., None], np.uint8(0), images)
+    visible = np.where(hidden[..., None], np.uint8(0), images)
     filled = [
         cv2.inpaint(np.ascontiguousarray(image), mask.astype(np.uint8), radius, cv2.INPAINT_NS)
-        for image, mask in zip(shown, hidden, strict=True)
+        for image, mask in zip(visible, hidden, strict=True)
     ]
     return np.stack(filled)
 
 
-SMALLEST_PATCH = WINDOW // 2 + 1
-"""Pixels a side below which a patch cannot be reflected as far as SSIM's window reaches."""
+def patch_ssim(reconstructions: np.ndarray, images: np.ndarray, patches: np.ndarray, *, batch_size: int) -> np.ndarray:
+    """Return the mean SSIM of each image's selected patches, float64 (n,).
 
-
-def patch_similarity(drawn: np.ndarray, images: np.ndarray, patches: np.ndarray, *, batch_size: int) -> np.ndarray:
-    """The mean SSIM of each image's patches that are chosen, float64 (n,), each patch taken as an image of its own, so
-    that nothing around it counts.
-
-    `drawn` and `images` are uint8 (n, S, S, 3); `patches`, bool (n, P, P), are chosen in each image, S / P pixels a
-    side. Raises `InputError` for patches of fewer than 6 pixels a side.
+    Each patch is scored as an image of its own, so that nothing around it counts. `reconstructions` and `images` are
+    uint8 (n, S, S, 3). `patches`, bool (n, P, P), selects patches of S / P pixels a side, at least one in each image.
+    Raises `InputError` for patches of fewer than 6 pixels a side.
     """
     means = []
     for start in range(0, len(images), batch_size):
         rows = slice(start, start + batch_size)
-        chosen = patches[rows]
-        first, second = (_cut(one[rows], chosen) for one in (drawn, images))
+        selected = patches[rows]
+        first, second = (_cut_patches(pixels[rows], selected) for pixels in (reconstructions, images))
         values = structural_similarity(first, second).numpy().astype(np.float64)
-        counts = chosen.sum(axis=(1, 2))
+        counts = selected.sum(axis=(1, 2))
         ends = np.cumsum(counts)
         means.append(np.add.reduceat(values, ends - counts) / counts)
     return np.concatenate(means)
 
 
-def _cut(pixels: np.ndarray, patches: np.ndarray) -> torch.Tensor:
-    """The chosen patches of uint8 (n, S, S, 3), image by image: floats (m, 3, side, side) in [0, 1]."""
+def _score_batch(outputs: Tensor, images: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the uint8 images, SSIM and squared errors of one batch of `outputs`."""
+    errors = (outputs - images).square().mean(dim=1)
+    pixels = outputs.clamp(0.0, 1.0).mul(255.0).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return pixels.cpu().numpy(), structural_similarity(outputs, images).cpu().numpy(), errors.cpu().numpy()
+
+
+def _join(batches: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Reconstructions:
+    images, ssim, errors = (np.concatenate(column) for column in zip(*batches, strict=True))
+    return Reconstructions(images, errors.mean(axis=(1, 2), dtype=np.float64), ssim.astype(np.float64), errors)
+
+
+def _to_floats(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255.0
+
+
+def _cut_patches(pixels: np.ndarray, patches: np.ndarray) -> Tensor:
+    """Cut the selected patches from uint8 (n, S, S, 3), image by image: floats (m, 3, side, side) in [0, 1]."""
     count, per_side = len(pixels), patches.shape[1]
     side = pixels.shape[1] // per_side
     squares = np.asarray(pixels).reshape(count, per_side, side, per_side, side, 3).transpose(0, 1, 3, 5, 2, 4)

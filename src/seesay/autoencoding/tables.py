@@ -1,36 +1,43 @@
-"""What do the tables of autoencoders say? How well each draws and completes, and what its latents know of classes."""
+"""Tables of autoencoders: reconstruction, completion, latents, and encoder maps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from seesay.params.autoencoding import PCA, Autoencoder
-from seesay.plotting.numbers import decimal, percent, percent_with_interval, whole
-from seesay.plotting.table import Footnotes, Table
+from seesay.plotting.numbers import decimal, decimal_with_interval, percent, percent_with_interval, whole
+from seesay.plotting.table import Footnotes, Row, Table
 
 _AGREEMENT, _SHUFFLED = "agreement/", "_shuffled"
 
-Row = dict[str, Any]
-
 
 def autoencoder_tables(rows: Sequence[Row], notes: Footnotes) -> list[Table]:
-    """One of drawing, one of completing, one of latents, one of maps; rows in the order of params."""
+    """Return the tables of reconstruction, completion, latents and encoder maps, with rows in the order of params."""
     return [
-        _drawing(rows, notes),
-        _completing([row for row in rows if row.get("test/hidden_psnr") is not None], notes),
+        _reconstruction(rows, notes),
+        _completion([row for row in rows if row.get("test/hidden_psnr") is not None], notes),
         _latents([row for row in rows if row.get("test/probe_top1") is not None], notes),
-        _agreements(rows, notes),
+        _error_correlations(rows, notes),
     ]
 
 
-def _drawing(rows: Sequence[Row], notes: Footnotes) -> Table:
-    linear = {row["dataset"]: row for row in rows if row["architecture"] == PCA}
+def describe_start(settings: Autoencoder) -> str:
+    """Describe an autoencoder's encoder before training: `random weights`, `resnet9, frozen`."""
+    if settings.architecture.name == PCA:
+        return "computed"
+    if settings.parent is None:
+        return "random weights"
+    is_frozen = settings.architecture.arguments.get("train_backbone") is False
+    return f"{settings.parent}, {'frozen' if is_frozen else 'fine-tuned'}"
+
+
+def _reconstruction(rows: Sequence[Row], notes: Footnotes) -> Table:
+    pca_rows = {row["dataset"]: row for row in rows if row["architecture"] == PCA}
     lines = []
     for row in rows:
-        floor = linear.get(row["dataset"])
-        comparable = floor is not None and floor is not row and floor.get("latent_size") == row.get("latent_size")
-        above = row["test/psnr"] - floor["test/psnr"] if comparable and floor is not None else None
+        pca, gain = pca_rows.get(row["dataset"]), None
+        if pca is not None and pca is not row and pca.get("latent_size") == row.get("latent_size"):
+            gain = row["test/psnr"] - pca["test/psnr"]
         lines.append(
             (
                 row["cell"],
@@ -39,35 +46,35 @@ def _drawing(rows: Sequence[Row], notes: Footnotes) -> Table:
                 whole(row.get("latent_size")),
                 decimal(row.get("test/mse"), decimals=5),
                 decimal_with_interval(row.get("test/psnr"), row.get("test/psnr_low"), row.get("test/psnr_high")),
-                "–" if above is None else f"{above:+.2f}",
+                "–" if gain is None else f"{gain:+.2f}",
                 decimal(row.get("test/ssim"), decimals=3),
                 decimal(row.get("test/mean_image_psnr"), decimals=2),
             )
         )
     return Table(
         "Autoencoders",
-        "On the test split, pixels in 0 to 1; PSNR is the mean over images, with its 95 % bootstrap interval. "
-        "Principal components are the best linear autoencoder of as many numbers, the mean image is what a network "
-        "that ignores its input could give. Nothing is hidden here, not from those either that "
-        "learned to complete.",
+        "Reconstruction of the test split, with nothing hidden, even for autoencoders trained to complete images. "
+        "Pixels are in [0, 1]; PSNR is the mean over images, with its 95 % bootstrap interval. Principal components "
+        "(PCA) are the best linear autoencoder of the same latent size. The mean image is what a network that ignores "
+        "its input could return.",
         (
             *("autoencoder", "dataset", "encoder starts from"),
-            *("latent numbers", "MSE", "PSNR, dB", "above PCA, dB", "SSIM", "mean image's PSNR, dB"),
+            *("latent size", "MSE", "PSNR, dB", "above PCA, dB", "SSIM", "mean image's PSNR, dB"),
         ),
         tuple(lines),
         num_names=3,
     ).without_empty_columns()
 
 
-def _completing(rows: Sequence[Row], notes: Footnotes) -> Table:
+def _completion(rows: Sequence[Row], notes: Footnotes) -> Table:
     def interval(row: Row, key: str) -> str:
         return decimal_with_interval(row.get(key), row.get(f"{key}_low"), row.get(f"{key}_high"))
 
     return Table(
         "Hidden patches",
-        "PSNR in dB of the pixels that were hidden, the mean over test images with its 95 % bootstrap interval; the "
-        "same patches for all. Inpainting is OpenCV's (Navier-Stokes), which has learned nothing; the difference is "
-        "paired. SSIM is of patches, each by itself.",
+        "PSNR in dB over the hidden pixels, the mean over test images, with its 95 % bootstrap interval. The same "
+        "patches are hidden for all. Inpainting is OpenCV's (Navier-Stokes), which is not trained. The difference is "
+        "paired. SSIM is computed on each patch separately.",
         (
             *("autoencoder", "dataset", "hidden"),
             *("hidden, dB", "inpainting, dB", "difference, dB", "mean image, dB", "visible pixels, dB"),
@@ -92,10 +99,10 @@ def _completing(rows: Sequence[Row], notes: Footnotes) -> Table:
 
 def _latents(rows: Sequence[Row], notes: Footnotes) -> Table:
     return Table(
-        "What latents know of classes",
-        "Top-1 on test of a logistic regression on standardised latents (fitted on train, its regularisation chosen on "
-        "val), beside the classifier that the encoder was taken from; and the share of the five nearest training "
-        "images, by cosine, that are of the test image's class.",
+        "Class information in latents",
+        "Top-1 on test of a linear probe: a logistic regression on standardised latents, fitted on train, with its "
+        "regularisation chosen on val. Beside it the top-1 of the classifier that the encoder was taken from, and the "
+        "share of the five nearest training images, by cosine, that have the test image's class.",
         (
             *("autoencoder", "dataset", "encoder starts from"),
             *("linear probe, %", "its classifier, %", "neighbours of the same class, %"),
@@ -115,16 +122,16 @@ def _latents(rows: Sequence[Row], notes: Footnotes) -> Table:
     ).without_empty_columns()
 
 
-def _agreements(rows: Sequence[Row], notes: Footnotes) -> Table:
+def _error_correlations(rows: Sequence[Row], notes: Footnotes) -> Table:
     names = dict.fromkeys(
         key for row in rows for key in row if key.startswith(_AGREEMENT) and not key.endswith(_SHUFFLED)
     )
     return Table(
-        "Where encoders look and what is drawn well",
-        "Rank correlation (Spearman), the mean over test images, of a map's height and a small error of "
-        "reconstruction, over the squares of an image, or over the patches that were hidden; beside it that with the "
-        "map of another image. Grad-CAM is of the classifier that the encoder was taken from, layers are its own, "
-        "counted from the image.",
+        "Encoder maps and reconstruction error",
+        "Spearman's rank correlation of a map with low reconstruction error, over the squares of an image or, with "
+        "masking, over its hidden patches; the mean over test images. The control uses the map of another image. "
+        "Grad-CAM is of the classifier that the encoder was taken from; layers are the encoder's, counted from the "
+        "image.",
         ("autoencoder", "dataset", "map", "own map", "another image's map"),
         tuple(
             (
@@ -140,20 +147,3 @@ def _agreements(rows: Sequence[Row], notes: Footnotes) -> Table:
         ),
         num_names=3,
     )
-
-
-def decimal_with_interval(value: float | None, low: float | None, high: float | None) -> str:
-    """A number with the interval it lies in: `23.41 (23.29 to 23.53)`."""
-    if value is None or low is None or high is None:
-        return decimal(value, decimals=2)
-    return f"{decimal(value, decimals=2)} ({decimal(low, decimals=2)} to {decimal(high, decimals=2)})"
-
-
-def starts_from(settings: Autoencoder) -> str:
-    """An autoencoder's encoder before it learns, in words."""
-    if settings.architecture.name == PCA:
-        return "computed"
-    if settings.parent is None:
-        return "random weights"
-    stays = settings.architecture.arguments.get("train_backbone") is False
-    return f"{settings.parent}, {'frozen' if stays else 'fine-tuned'}"

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from seesay.core.paths import Paths
 from seesay.core.stage import read_stage_json
-from seesay.plotting.embed import embedded
+from seesay.plotting.embed import data_uri
 
 MAX_PAGE_BYTES = 1_850_000
 """Limit of pictures and text together: the page stays below 1.9 megabytes, small enough to mail."""
@@ -100,7 +100,7 @@ def case_size(case: SharedCase) -> int:
 
 def _embed_strip(caption: CaseCaption, paths: Paths, room: int, left_out: list[str]) -> int:
     """Embed a strip where it fits and return the room that remains; where it does not, add to `left_out`."""
-    strip = embedded(paths.root / caption.strip_path)
+    strip = data_uri(paths.root / caption.strip_path)
     if strip is not None and len(strip) <= room:
         caption.strip = strip
         return room - len(strip)
@@ -114,7 +114,7 @@ def _dataset(name: str, content: Mapping[str, Any], folder: Path, paths: Paths) 
         SharedCase(
             kind=str(case["kind"]),
             image_id=int(case["image_id"]),
-            picture=embedded(folder / Path(str(case["image"])).name),
+            picture=data_uri(folder / Path(str(case["image"])).name),
             references=[str(reference) for reference in case["references"]],
             captions=[_caption(entry, folder, paths) for entry in case["captions"]],
         )

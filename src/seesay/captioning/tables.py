@@ -8,7 +8,7 @@ from seesay.params.captioning import Beam, CaptionerTraining, Decoding, DiverseB
 from seesay.params.datasets import Features
 from seesay.params.references import CLASSIFIERS, FINETUNED
 from seesay.plotting.numbers import decimal, magnitude, percent, probability, whole
-from seesay.plotting.table import MISSING, Footnotes, Measured, Row, Table, cost_from_nothing
+from seesay.plotting.table import MISSING, Footnotes, Row, Table, Timings, total_training_cost
 
 Costs = Mapping[str, tuple[float | None, float | None]]
 """Core-seconds by cell: of its own training, and in total, with the captioners that it is built on."""
@@ -42,7 +42,7 @@ _LATER_NOTE = (
 _VAL_NOTE = "On the validation images, which chose the best epoch: not comparable with test."
 
 
-def caption_tables(rows: Sequence[Row], measured: Measured, notes: Footnotes) -> list[Table]:
+def caption_tables(rows: Sequence[Row], measured: Timings, notes: Footnotes) -> list[Table]:
     """Return a table per dataset in the order of `rows`, then one of the scores on val, without empty columns."""
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     costs = _costs(rows, measured)
@@ -109,12 +109,12 @@ def describe_training(learning: CaptionerTraining) -> str:
     return "".join([description, *(f", also {dataset}" for dataset in learning.datasets[1:])])
 
 
-def _costs(rows: Sequence[Row], measured: Measured) -> Costs:
+def _costs(rows: Sequence[Row], measured: Timings) -> Costs:
     """Return each captioner's costs; the total only where any captioner is built on another."""
     own = measured.captioner_core_seconds
     by_cell = {row["cell"]: row for row in rows if row["set"] == "test"}
     are_built = any("built_on" in row for row in by_cell.values())
-    return {cell: (own.get(cell), cost_from_nothing(cell, own, by_cell) if are_built else None) for cell in by_cell}
+    return {cell: (own.get(cell), total_training_cost(cell, own, by_cell) if are_built else None) for cell in by_cell}
 
 
 def _ranking(rows: Sequence[Row], dataset: str, costs: Costs, notes: Footnotes, *, note: str) -> Table:

@@ -13,7 +13,7 @@ from seesay.plotting.numbers import (
     probability,
     whole,
 )
-from seesay.plotting.table import CHANCE, MISSING, Footnotes, Measured, Row, Table, cost_from_nothing
+from seesay.plotting.table import CHANCE, MISSING, Footnotes, Row, Table, Timings, total_training_cost
 
 _HEADS = (
     *("classifier", "top-1, %", "with flip, %", "seeds, %", "against next", "top-5, %", "macro F1, %", "AUC"),
@@ -29,7 +29,7 @@ _NOTE = (
 )
 
 
-def classifier_tables(rows: Sequence[Row], measured: Measured, notes: Footnotes) -> list[Table]:
+def classifier_tables(rows: Sequence[Row], measured: Timings, notes: Footnotes) -> list[Table]:
     """Build the tables, in the order of the datasets in `rows`; empty columns are left out."""
     ours = [row for row in rows if not is_published(row) and row["cell"] != CHANCE]
     datasets = list(dict.fromkeys(row["dataset"] for row in ours))
@@ -87,7 +87,7 @@ def _against_next(row: Row) -> str:
     return MISSING if p is None else f"{whole(row.get('mcnemar/b'))} : {whole(row.get('mcnemar/c'))}, {probability(p)}"
 
 
-def _costs(rows: Sequence[Row], measured: Measured, notes: Footnotes) -> Table:
+def _costs(rows: Sequence[Row], measured: Timings, notes: Footnotes) -> Table:
     by_cell = {row["cell"]: row for row in rows}
     batch_sizes = sorted({size for speeds in measured.throughput.values() for size in speeds})
     lines = []
@@ -101,7 +101,7 @@ def _costs(rows: Sequence[Row], measured: Measured, notes: Footnotes) -> Table:
                 magnitude(row.get("flops")),
                 magnitude(row.get("training_flops")),
                 _minutes(measured.core_seconds.get(cell)),
-                _minutes(cost_from_nothing(cell, measured.core_seconds, by_cell)),
+                _minutes(total_training_cost(cell, measured.core_seconds, by_cell)),
                 _minutes(measured.core_seconds_all_seeds.get(cell)),
                 *(whole(speeds.get(size)) for size in batch_sizes),
             )

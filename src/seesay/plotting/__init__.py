@@ -1,1 +1,1 @@
-"""The look of figures and tables, and pictures embedded in pages."""
+"""Style of figures, formats of numbers and tables, and pictures embedded in pages."""

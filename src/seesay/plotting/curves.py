@@ -1,4 +1,4 @@
-"""How did training go? A stage's history table as curves: train and val on one graph, the best epoch marked."""
+"""Training curves from a stage's history table: train and val in one panel, with the best epoch marked."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from matplotlib.ticker import MaxNLocator
 
 from seesay.core.errors import InputError
 from seesay.core.files import read_text
-from seesay.plotting.numbers import is_share
-from seesay.plotting.style import BLUE, GREY, VERMILION, drawn
+from seesay.plotting.numbers import is_fraction
+from seesay.plotting.style import BLUE, GREY, VERMILION, new_figure
 
 _NAMES = {"loss": "Loss", "top1": "Top-1 accuracy", "psnr": "PSNR, dB", "perplexity": "Perplexity"}
-_NOT_DRAWN = ("mse", "top5")  # the loss again; what top-1 already tells
+_OMITTED = ("mse", "top5")  # redundant beside the loss and top-1
 _MAX_PANELS = 3
 
 
 @dataclass(frozen=True)
 class History:
-    """Steps (epochs) and each column's numbers, None where a step has none."""
+    """A history table: steps (epochs), and the values of each column, None where a step has none."""
 
     steps: list[int]
     columns: dict[str, list[float | None]]
 
     @property
     def best_step(self) -> int:
-        """The step whose weights were kept: the lowest val/loss, the first of equals."""
+        """The step of the checkpoint: that of the lowest val/loss, the first of equals."""
         losses = self.columns["val/loss"]
         known = [(loss, step) for loss, step in zip(losses, self.steps, strict=True) if loss is not None]
         return min(known)[1] if known else self.steps[-1]
 
 
 def read_history(path: Path) -> History:
-    """The history table in a CSV whose first column is `step`; raises `InputError` where it is not one."""
+    """Read a history table, a CSV with the columns `step` (first) and `val/loss`; raises `InputError` for others."""
     rows = list(csv.reader(read_text(path).splitlines()))
     if len(rows) < 2 or rows[0][0] != "step" or "val/loss" not in rows[0]:
         raise InputError(f"{path}: expected a table with the columns step and val/loss and at least one row")
@@ -55,17 +55,17 @@ def read_history(path: Path) -> History:
 
 
 def draw_curves(path: Path, history: History, *, title: str) -> None:
-    """One panel per quantity that has a `val/` column: loss first, shares in percent.
+    """Draw one panel per quantity with a `val/` column: loss first, fractions in percent.
 
-    A history of one step, such as an ensemble's, gives the values in words: there is no course to draw.
+    For a history of one step, such as an ensemble's, the values are written as text instead of curves.
     """
     quantities = [name.removeprefix("val/") for name in history.columns if name.startswith("val/")]
-    quantities = [name for name in quantities if name not in _NOT_DRAWN]
+    quantities = [name for name in quantities if name not in _OMITTED]
     quantities = sorted(quantities, key=lambda name: name != "loss")[:_MAX_PANELS]
     if len(history.steps) == 1:
         _draw_single(path, history, quantities, title=title)
         return
-    with drawn(path, width=4.2 * len(quantities), height=3.2) as figure:
+    with new_figure(path, width=4.2 * len(quantities), height=3.2) as figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         for axes, quantity in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
             _draw_quantity(axes, history, quantity)
@@ -73,13 +73,13 @@ def draw_curves(path: Path, history: History, *, title: str) -> None:
 
 def _draw_single(path: Path, history: History, quantities: list[str], *, title: str) -> None:
     step = history.steps[0]
-    lines = ["Not trained: measured once." if step == 0 else f"Trained for one epoch ({step})."]
+    lines = ["Not trained: evaluated once." if step == 0 else f"Trained for one epoch ({step})."]
     for name, (value,) in history.columns.items():
         split, _, quantity = name.partition("/")
         if quantity in quantities and value is not None:
-            shown = f"{100 * value:.1f} %" if is_share(quantity) else f"{value:.3g}"
-            lines.append(f"{split} {_NAMES.get(quantity, quantity).lower()}: {shown}")
-    with drawn(path, width=4.2, height=0.4 + 0.22 * len(lines)) as figure:
+            text = f"{100 * value:.1f} %" if is_fraction(quantity) else f"{value:.3g}"
+            lines.append(f"{split} {_NAMES.get(quantity, quantity).lower()}: {text}")
+    with new_figure(path, width=4.2, height=0.4 + 0.22 * len(lines)) as figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         axes = figure.subplots()
         axes.axis("off")
@@ -87,7 +87,7 @@ def _draw_single(path: Path, history: History, quantities: list[str], *, title: 
 
 
 def _draw_quantity(axes: Axes, history: History, quantity: str) -> None:
-    scale = 100 if is_share(quantity) else 1
+    scale = 100 if is_fraction(quantity) else 1
     for split, colour, marker in (("train", VERMILION, "o"), ("val", BLUE, "s")):
         values = history.columns.get(f"{split}/{quantity}")
         if values is None or not any(value is not None for value in values):
@@ -95,7 +95,7 @@ def _draw_quantity(axes: Axes, history: History, quantity: str) -> None:
         known = [(step, scale * value) for step, value in zip(history.steps, values, strict=True) if value is not None]
         axes.plot(*zip(*known, strict=True), color=colour, marker=marker, markersize=3.5, linewidth=1.4, label=split)
     best = history.best_step
-    if best > 0:  # what is not trained is measured once, before any epoch
+    if best > 0:  # 0: not trained, but evaluated once
         axes.axvline(best, color=GREY, linestyle="--", linewidth=1, label=f"best epoch ({best})")
     name = _NAMES.get(quantity, quantity.replace("_", " "))
     axes.set_title(name)

@@ -1,4 +1,4 @@
-"""How a picture gets into the page itself, so that the page opens without any other file."""
+"""Pictures embedded in a page, so that the page opens without any other file."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from PIL import Image
 from seesay.core.paths import Paths
 
 PANEL_WIDTH = 800
-"""Pixels: wider panels of photographs are made smaller for the page; the files keep their size."""
+"""Largest width in pixels of panels of photographs on a page; the files keep their size."""
 
 _PANEL_QUALITY = 42
-_NOT_DRAWN = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", re.DOTALL)
+_INVISIBLE = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", re.DOTALL)
 _PLAIN = " /:=;,'()?@!$*+.-_~|[]{}"
 _WIDTH = re.compile(r'<svg[^>]*\swidth="([\d.]+)pt"')
 
 
 @dataclass(frozen=True)
 class Picture:
-    """`source` is a data URI; a plot's colours may be inverted in the dark, a photograph's may not; `width` is what it
-    is shown at, in a browser's pixels, 0 where the picture itself says it."""
+    """A picture on a page.
+
+    `source` is a data URI. Colours of a plot (`is_plot`) may be inverted in dark mode, those of a photograph may not.
+    `width` is the displayed width in CSS pixels, 0 for the picture's own.
+    """
 
     source: Markup
     description: str
@@ -35,59 +38,9 @@ class Picture:
     width: int
 
 
-def read_picture(path: Path, description: str) -> Picture | None:
-    """The figure at `path` for the page, None where there is none.
-
-    A plot (`.svg`) comes as the WebP beside it where there is one, which takes a fourth of the room; a panel of
-    photographs at most PANEL_WIDTH wide.
-    """
-    if not path.is_file():
-        return None
-    if path.suffix == ".svg":
-        width = _WIDTH.search(path.read_text(encoding="utf-8")[:1000])
-        raster = path.with_suffix(".webp")
-        source = embedded(raster if raster.is_file() else path)
-        assert source is not None
-        return Picture(source, description, True, round(float(width[1]) * 96 / 72) if width else 0)
-    with Image.open(path) as image:
-        if image.width <= PANEL_WIDTH:
-            return Picture(_data_uri("webp", path.read_bytes()), description, False, image.width)
-        size = (PANEL_WIDTH, round(image.height * PANEL_WIDTH / image.width))
-        smaller = io.BytesIO()
-        shrunk = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-        shrunk.save(smaller, format="WEBP", quality=_PANEL_QUALITY, method=6)
-    return Picture(_data_uri("webp", smaller.getvalue()), description, False, PANEL_WIDTH)
-
-
-def embedded(path: Path) -> Markup | None:
-    """The picture as a data URI, safe inside double quotes; None where there is no such file.
-
-    SVG is percent-encoded without what is not drawn, which takes a quarter less room than base64; as an image, not as
-    part of the page, it can neither run scripts nor share ids with other figures.
-    """
-    if not path.is_file():
-        return None
-    if path.suffix == ".svg":
-        text = _NOT_DRAWN.sub("", path.read_text(encoding="utf-8")).replace('"', "'")
-        text = re.sub(r"\s*\n\s*", " ", text).replace("> <", "><").strip()
-        # A hundredth of a point is finer than any screen; numbers below one are left alone, scales are among them.
-        text = re.sub(r"(?<![\d.])([1-9]\d*\.\d\d)\d+", r"\1", text)
-        return Markup("data:image/svg+xml," + quote(text, safe=_PLAIN))
-    return _data_uri({".png": "png", ".webp": "webp"}[path.suffix], path.read_bytes())
-
-
-def _data_uri(kind: str, content: bytes) -> Markup:
-    return Markup(f"data:image/{kind};base64," + base64.b64encode(content).decode())
-
-
-def pictures_of(folder: Path, names: Sequence[tuple[str, str]]) -> list[Picture]:
-    found = (read_picture(folder / name, description) for name, description in names)
-    return [picture for picture in found if picture is not None]
-
-
 @dataclass(frozen=True)
 class Example:
-    """One case of a caption panel."""
+    """One example of a caption panel: an image, its predicted caption and its references."""
 
     kind: str
     picture: Markup | None
@@ -97,10 +50,12 @@ class Example:
 
 
 @dataclass
-class CellFigures:
-    """One experiment's figures. `details` may be folded away, and are open where `is_open`; `left_out` names the
-    folders of others, for which the page has no room; a dataset's best captioner has examples and the rule they were
-    chosen by."""
+class ExperimentFigures:
+    """The figures of one experiment.
+
+    `details` are in a section that can be folded, and is open where `is_open`. `left_out` names the folders of figures
+    that do not fit on the page. A dataset's best captioner has `examples`, and the `rule` they were chosen by.
+    """
 
     cell: str
     task: str
@@ -113,23 +68,75 @@ class CellFigures:
 
 
 @dataclass
-class Room:
-    """How many bytes are left."""
+class SizeBudget:
+    """The bytes that are left for pictures on a page."""
 
     num_bytes: int
 
     def take(self, pictures: Sequence[Picture]) -> bool:
+        """Reserve the bytes of `pictures`; returns false, and reserves none, where they do not fit."""
         needed = sum(len(picture.source) for picture in pictures)
         fits = needed <= self.num_bytes
         self.num_bytes -= needed if fits else 0
         return fits
 
-    def add(self, of: CellFigures, folder: Path, names: Sequence[tuple[str, str]], paths: Paths) -> None:
-        """Adds all the pictures of one kind to a cell's details, or none of them."""
-        pictures = pictures_of(folder, names)
+    def add(self, figures: ExperimentFigures, folder: Path, names: Sequence[tuple[str, str]], paths: Paths) -> None:
+        """Add all the pictures of one kind to an experiment's details, or none of them."""
+        pictures = read_pictures(folder, names)
         if not pictures:
             return
-        if not of.left_out and self.take(pictures):
-            of.details += pictures
-        elif (where := folder.relative_to(paths.root).as_posix()) not in of.left_out:
-            of.left_out.append(where)
+        if not figures.left_out and self.take(pictures):
+            figures.details += pictures
+        elif (name := folder.relative_to(paths.root).as_posix()) not in figures.left_out:
+            figures.left_out.append(name)
+
+
+def read_picture(path: Path, description: str) -> Picture | None:
+    """Read the figure at `path` for a page; None where there is none.
+
+    For a plot (`.svg`) the WebP beside it is used where there is one, as it takes a quarter of the bytes. A panel of
+    photographs is reduced to at most PANEL_WIDTH pixels.
+    """
+    if not path.is_file():
+        return None
+    if path.suffix == ".svg":
+        width = _WIDTH.search(path.read_text(encoding="utf-8")[:1000])
+        raster = path.with_suffix(".webp")
+        source = data_uri(raster if raster.is_file() else path)
+        assert source is not None
+        return Picture(source, description, True, round(float(width[1]) * 96 / 72) if width else 0)
+    with Image.open(path) as image:
+        if image.width <= PANEL_WIDTH:
+            return Picture(_encode_base64("webp", path.read_bytes()), description, False, image.width)
+        size = (PANEL_WIDTH, round(image.height * PANEL_WIDTH / image.width))
+        smaller = io.BytesIO()
+        shrunk = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        shrunk.save(smaller, format="WEBP", quality=_PANEL_QUALITY, method=6)
+    return Picture(_encode_base64("webp", smaller.getvalue()), description, False, PANEL_WIDTH)
+
+
+def data_uri(path: Path) -> Markup | None:
+    """Return the picture as a data URI, safe inside double quotes; None where there is no such file.
+
+    SVG is percent-encoded without its invisible parts, which is a quarter smaller than base64. As an image, and not as
+    part of the page, it can neither run scripts nor share ids with other figures.
+    """
+    if not path.is_file():
+        return None
+    if path.suffix == ".svg":
+        text = _INVISIBLE.sub("", path.read_text(encoding="utf-8")).replace('"', "'")
+        text = re.sub(r"\s*\n\s*", " ", text).replace("> <", "><").strip()
+        # A hundredth of a point is finer than any screen. Numbers below one are kept: they may be scales.
+        text = re.sub(r"(?<![\d.])([1-9]\d*\.\d\d)\d+", r"\1", text)
+        return Markup("data:image/svg+xml," + quote(text, safe=_PLAIN))
+    return _encode_base64({".png": "png", ".webp": "webp"}[path.suffix], path.read_bytes())
+
+
+def read_pictures(folder: Path, names: Sequence[tuple[str, str]]) -> list[Picture]:
+    """Read the pictures (file name, description) that exist in `folder`."""
+    pictures = (read_picture(folder / name, description) for name, description in names)
+    return [picture for picture in pictures if picture is not None]
+
+
+def _encode_base64(kind: str, content: bytes) -> Markup:
+    return Markup(f"data:image/{kind};base64," + base64.b64encode(content).decode())

@@ -1,4 +1,4 @@
-"""How example images are put on one picture with words under them."""
+"""Panels of example images with text."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from seesay.plotting.style import BLUE, GREY
 
 _MARGIN, _GAP, _TEXT_SIZE, _TITLE_SIZE = 16, 14, 19, 22
 _LINE = 26
+_LOW_QUALITY = 50
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One image, and the lines of text under it, each with its colour."""
+    """One image, and the lines of text under it, each as (text, colour)."""
 
     image: Image.Image
     lines: tuple[tuple[str, str], ...]
@@ -35,9 +36,10 @@ def draw_panel(
     row_names: Sequence[str] = (),
     text_size: int = _TEXT_SIZE,
 ) -> None:
-    """Writes tiles row by row as WebP; each image fits a square of `side` pixels. Equal tiles give equal bytes.
+    """Write tiles row by row as WebP, each image scaled to fit a square of `side` pixels.
 
-    `row_names` stand to the left of the rows, where given; `text_size` is of the lines under the images, in pixels.
+    `row_names`, where given, are written to the left of the rows. `text_size`, in pixels, is that of the lines under
+    the images. Equal tiles give equal bytes.
     """
     spacing = text_size + _LINE - _TEXT_SIZE
     num_lines = max((len(tile.lines) for tile in tiles), default=0)
@@ -54,19 +56,19 @@ def draw_panel(
         pen.text((_MARGIN, top + row * height + side // 2), name, fill=GREY, font=font(_TEXT_SIZE), anchor="lm")
     for index, tile in enumerate(tiles):
         x, y = left + index % columns * (side + _GAP), top + index // columns * height
-        canvas.paste(fitted(tile.image, side), (x, y))
+        canvas.paste(letterbox(tile.image, side), (x, y))
         for number, (text, colour) in enumerate(tile.lines):
-            shown = _shortened(text, side, size=text_size)
-            pen.text((x, y + side + 4 + number * spacing), shown, fill=colour, font=font(text_size))
+            line = _shorten(text, side, size=text_size)
+            pen.text((x, y + side + 4 + number * spacing), line, fill=colour, font=font(text_size))
     save_webp(path, canvas)
 
 
-def draw_captioned(
+def draw_caption_panel(
     path: Path, images: Sequence[Image.Image], texts: Sequence[tuple[str, str, Sequence[str]]], *, title: str
 ) -> None:
-    """Writes square images of equal size, two in a row, as WebP; `texts` are (note, prediction, references) of each.
+    """Write square images of equal size, two in a row, with their captions as WebP.
 
-    A reference that does not fit beside its image ends in an ellipsis.
+    `texts` holds (note, prediction, references) of each image. A reference that is too long ends in an ellipsis.
     """
     side, width = images[0].height, 430
     columns = min(2, len(images))
@@ -85,13 +87,13 @@ def draw_captioned(
         lines = [(note, GREY), *((line, BLUE) for line in wrap(prediction, width, size=_TEXT_SIZE)[:3])]
         lines += [(reference, "black") for reference in references]
         for number, (line, colour) in enumerate(lines[: side // _LINE]):
-            place = (x + side + _GAP, y + number * _LINE)
-            pen.text(place, _shortened(line, width, size=_TEXT_SIZE), fill=colour, font=font(_TEXT_SIZE))
+            position = (x + side + _GAP, y + number * _LINE)
+            pen.text(position, _shorten(line, width, size=_TEXT_SIZE), fill=colour, font=font(_TEXT_SIZE))
     save_webp(path, canvas)
 
 
-def fitted(image: Image.Image, side: int) -> Image.Image:
-    """The image scaled, aspect kept, to fit a square of `side` pixels, in the middle of white."""
+def letterbox(image: Image.Image, side: int) -> Image.Image:
+    """Scale the image to fit a square of `side` pixels, keeping its aspect ratio, centred on white."""
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     square = Image.new("RGB", (side, side), "white")
@@ -102,7 +104,7 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
 
 
 def from_array(pixels: np.ndarray) -> Image.Image:
-    """A picture of uint8 (H, W, 3) pixels."""
+    """Convert uint8 (H, W, 3) pixels to an image."""
     assert pixels.dtype == np.uint8, pixels.dtype
     assert pixels.ndim == 3, pixels.shape
     return Image.fromarray(np.ascontiguousarray(pixels), "RGB")
@@ -112,8 +114,15 @@ def save_webp(path: Path, image: Image.Image) -> None:
     image.save(path, format="WEBP", quality=82, method=4)
 
 
+def recompress(path: Path) -> None:
+    """Rewrite a WebP picture at a lower quality, which takes a third of the bytes."""
+    with Image.open(path) as picture:
+        pixels = picture.convert("RGB")
+    pixels.save(path, format="WEBP", quality=_LOW_QUALITY, method=6)
+
+
 def wrap(text: str, width: int, *, size: int) -> list[str]:
-    """`text` broken at spaces into lines of at most `width` pixels."""
+    """Break `text` at spaces into lines of at most `width` pixels."""
     lines: list[str] = []
     for word in text.split():
         if lines and font(size).getlength(f"{lines[-1]} {word}") <= width:
@@ -123,25 +132,15 @@ def wrap(text: str, width: int, *, size: int) -> list[str]:
     return lines
 
 
-def _shortened(text: str, width: int, *, size: int) -> str:
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """Load the font that comes with matplotlib, which is the same on every machine."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
+
+
+def _shorten(text: str, width: int, *, size: int) -> str:
     if font(size).getlength(text) <= width:
         return text
     while text and font(size).getlength(text + "…") > width:
         text = text[:-1]
     return text.rstrip() + "…"
-
-
-@cache
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """The font that comes with matplotlib: the same on every machine."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
-
-
-_QUALITY = 50
-
-
-def make_small(path: Path) -> None:
-    """Writes a WebP picture again, at a quality at which it takes a third of the room."""
-    with Image.open(path) as picture:
-        pixels = picture.convert("RGB")
-    pixels.save(path, format="WEBP", quality=_QUALITY, method=6)

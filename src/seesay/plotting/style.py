@@ -1,4 +1,4 @@
-"""How a figure looks and is saved: one style, colours safe for colour-blind readers, equal bytes each time."""
+"""Style and saving of figures: colours safe for colour-blind readers, and equal bytes for equal data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import matplotlib.style
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -20,8 +19,8 @@ GREY = "#6B6B6B"
 
 _STYLE = {
     "svg.hashsalt": "seesay",  # else the ids in an SVG are random
-    "svg.fonttype": "path",  # looks the same where the font is not installed
-    "text.parse_math": False,  # a class or a caption may hold a dollar sign
+    "svg.fonttype": "path",  # the same look where the font is not installed
+    "text.parse_math": False,  # a label or a caption may contain a dollar sign
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 9,
     "axes.titlesize": 10,
@@ -38,58 +37,45 @@ _STYLE = {
     "savefig.facecolor": "white",
 }
 
-
-_PIXELS_PER_INCH = 96  # a screen's, as browsers count
+_PIXELS_PER_INCH = 96  # of CSS pixels
 _NUM_COLOURS = 32
 
 
 @contextmanager
-def drawn(path: Path, *, width: float, height: float) -> Iterator[Figure]:
-    """A figure (size in inches) to draw on, saved to `path` when the block ends: an SVG and, beside it, a WebP.
+def new_figure(path: Path, *, width: float, height: float) -> Iterator[Figure]:
+    """Yield a figure (size in inches) to draw on, and save it to `path` as an SVG and, beside it, as a WebP.
 
-    The WebP has 32 colours, which takes a fourth of the room: for pages that hold many figures. The user's own
-    matplotlibrc has no say, and no time or version goes into the files: equal data gives equal bytes.
+    The WebP, for pages with many figures, has 32 colours and takes a quarter of the bytes. The user's own matplotlibrc
+    is ignored, and the files contain no time or version, so that equal data gives equal bytes.
     """
     with matplotlib.style.context([_STYLE], after_reset=True):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         figure.savefig(path, metadata={"Date": None, "Creator": None})
         pixels = io.BytesIO()
-        sharpness = 1.5 if width < 8 else 1.125  # the wider ones are shown smaller than they are
+        sharpness = 1.5 if width < 8 else 1.125  # wide figures are scaled down on the page
         figure.savefig(pixels, format="png", dpi=sharpness * _PIXELS_PER_INCH)
-    few_colours(Image.open(pixels)).save(path.with_suffix(".webp"), format="WEBP", lossless=True, quality=100, method=4)
+    reduce_colours(Image.open(pixels)).save(
+        path.with_suffix(".webp"), format="WEBP", lossless=True, quality=100, method=4
+    )
 
 
-def few_colours(image: Image.Image) -> Image.Image:
-    """The image in 32 of its own colours, each other one replaced by the nearest.
+def reduce_colours(image: Image.Image) -> Image.Image:
+    """Reduce the image to 32 of its own colours, replacing each other colour by the nearest of them.
 
-    The most frequent first, then each time the one whose pixels are farthest from those chosen: a plot's flat colours
-    stay as they are, and a small mark keeps its own.
+    The first is the most frequent; each next one is that whose pixels are farthest, in total, from those chosen so far.
+    So a plot's flat colours stay as they are, and a small mark keeps its own.
     """
     pixels = np.asarray(image.convert("RGB"))
     packed = pixels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
     values, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
     colours = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=1)
-    kept, distance = [int(np.argmax(counts))], np.full(len(colours), np.inf)
+    chosen, distance = [int(np.argmax(counts))], np.full(len(colours), np.inf)
     nearest = np.zeros(len(colours), dtype=np.int64)
     while True:
-        from_last = ((colours - colours[kept[-1]]) ** 2).sum(axis=1)
-        nearest = np.where(from_last < distance, kept[-1], nearest)
+        from_last = ((colours - colours[chosen[-1]]) ** 2).sum(axis=1)
+        nearest = np.where(from_last < distance, chosen[-1], nearest)
         distance = np.minimum(distance, from_last)
-        if len(kept) == _NUM_COLOURS or not distance.any():
+        if len(chosen) == _NUM_COLOURS or not distance.any():
             return Image.fromarray(colours[nearest][inverse].reshape(pixels.shape).astype(np.uint8), "RGB")
-        kept.append(int(np.argmax(counts * distance)))
-
-
-def direct_label(axes: Axes, text: str, x: float, y: float, *, below: bool = False, colour: str = "black") -> None:
-    """Writes `text` just above (or below) a point, on white so that lines behind it do not cross the letters."""
-    axes.annotate(
-        text,
-        (x, y),
-        xytext=(0, -8 if below else 8),
-        textcoords="offset points",
-        ha="center",
-        va="top" if below else "bottom",
-        color=colour,
-        bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
-    )
+        chosen.append(int(np.argmax(counts * distance)))

@@ -1,4 +1,4 @@
-"""What is a table of results, before it becomes Markdown or HTML?"""
+"""Tables of results, before they become Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from seesay.params.classification import ENSEMBLE
 
 MISSING = "–"
 CHANCE = "chance"
-"""What the row of guessing at random is called, in place of an experiment."""
+"""Name of the row for guessing at random, in place of an experiment's."""
 
 Row = dict[str, Any]
-"""One line of results: flat, with metric keys."""
+"""One row of results: a flat dict with metric keys."""
 
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Times by cell. Of classifiers: `throughput` is images a second by batch size; `core_seconds` are those of
-    training its first network, `core_seconds_all_seeds` of all its networks. Of captioners: `captioner_core_seconds`.
+class Timings:
+    """Measured speed and training costs by experiment.
+
+    For classifiers: `throughput` is images per second by batch size; `core_seconds` is the cost of training the first
+    network, `core_seconds_all_seeds` that of all networks. For captioners: `captioner_core_seconds`.
     """
 
     throughput: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
@@ -32,7 +34,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a sentence on what it shows, heads, and rows of text; the first `num_names` columns are names."""
+    """A title, an explanatory note, column heads, and rows of text. The first `num_names` columns are names."""
 
     title: str
     note: str
@@ -41,16 +43,16 @@ class Table:
     num_names: int
 
     def without_empty_columns(self) -> Table:
-        """The same table less the columns that have no value in any row."""
-        kept = [
+        """Return the table without the columns that have no value in any row."""
+        columns = [
             column for column in range(len(self.heads)) if any(row[column] not in ("", MISSING) for row in self.rows)
         ]
-        heads, *rows = (tuple(line[column] for column in kept) for line in (self.heads, *self.rows))
-        num_names = sum(column < self.num_names for column in kept)
+        heads, *rows = (tuple(line[column] for column in columns) for line in (self.heads, *self.rows))
+        num_names = sum(column < self.num_names for column in columns)
         return Table(self.title, self.note, heads, tuple(rows), num_names)
 
     def markdown(self) -> str:
-        """The heads and rows as a Markdown table; numbers to the right."""
+        """Format the heads and rows as a Markdown table, with numbers aligned right."""
         rule = ["---" if column < self.num_names else "---:" for column in range(len(self.heads))]
         lines = [self.heads, rule, *self.rows]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
@@ -58,12 +60,12 @@ class Table:
 
 @dataclass
 class Footnotes:
-    """Numbered notes on files that stand in for official ones: one number per distinct list of files."""
+    """Numbered notes on substituted files: one number per distinct list of files."""
 
     lists: list[tuple[str, ...]] = field(default_factory=list)
 
     def mark(self, files: Sequence[str]) -> str:
-        """The superscript to put beside a result made from these files; "" where there are none."""
+        """Return the superscript for a result that was computed from these files; "" for no files."""
         if not files:
             return ""
         if tuple(files) not in self.lists:
@@ -71,26 +73,27 @@ class Footnotes:
         return str(self.lists.index(tuple(files)) + 1).translate(_SUPERSCRIPTS)
 
     def texts(self) -> list[str]:
-        """The notes, each with its mark."""
+        """Return the notes, each with its mark."""
         return [
-            f"{self.mark(files)} Substitutes: made from files of a mirror that differ from the official ones: "
+            f"{self.mark(files)} Substitutes: computed from files of a mirror that differ from the official ones: "
             f"{', '.join(files)}."
             for files in self.lists
         ]
 
 
-def cost_from_nothing(cell: str, own: Mapping[str, float], rows: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """The training cost of one network of `cell` with its teacher's or its members'; None where one is not known.
+def total_training_cost(cell: str, own: Mapping[str, float], rows: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return the training cost of one network of `cell` plus its teacher's or members'; None where one is not known.
 
-    `own` is the cost of training one network, by cell; `rows` say what a cell is `built_on`, its `architecture` and how
-    many networks it has (`seeds/num`). An ensemble needs all the networks of the cell it is built on, a student one.
+    `own` holds the cost of training one network, by experiment. `rows` hold what an experiment is `built_on`, its
+    `architecture` and its number of networks (`seeds/num`). An ensemble needs all networks of the experiment it is
+    built on, a student only one.
     """
     row, cost = rows[cell], own.get(cell)
     parent = row.get("built_on")
     if cost is None or parent is None:
         return cost
-    of_parent = cost_from_nothing(parent, own, rows) if parent in rows else None
-    if of_parent is None:
+    parent_cost = total_training_cost(parent, own, rows) if parent in rows else None
+    if parent_cost is None:
         return None
     num_networks = rows[parent].get("seeds/num") or 1.0
-    return cost + of_parent * (num_networks if row.get("architecture") == ENSEMBLE else 1.0)
+    return cost + parent_cost * (num_networks if row.get("architecture") == ENSEMBLE else 1.0)

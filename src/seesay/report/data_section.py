@@ -1,4 +1,4 @@
-"""What does the page say of data? Reports as short tables: splits, classes, lengths, features, what was left out."""
+"""The page's section on data: splits, classes, caption lengths, features, and images that were left out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_LISTED = 40
 
 @dataclass(frozen=True)
 class DataTable:
-    """`is_long`: shown closed."""
+    """A small table. Where `is_long`, the page shows it folded."""
 
     title: str
     heads: tuple[str, ...]
@@ -30,7 +30,7 @@ class DataTable:
 
 @dataclass(frozen=True)
 class DataReport:
-    """One dataset: facts as (name, value), tables, the rule for what is left out, names of substituted files."""
+    """A report on one dataset: facts as (name, value), tables, the rule for exclusions, and substituted files."""
 
     name: str
     kind: str
@@ -41,60 +41,62 @@ class DataReport:
 
 
 def read_data_reports(params: Params, paths: Paths) -> list[DataReport]:
-    """A section for each dataset that params name; raises `InputError` where its report is missing."""
+    """Read the reports on all datasets and features in params; raises `InputError` where one is missing."""
     sections = []
     for stage, names in (("prepare_images", params.image_datasets), ("prepare_captions", params.caption_datasets)):
         for name in names:
             report = read_stage_json(paths.data_report(stage, name), stage, name)
-            sections.append(_images(name, report) if stage == "prepare_images" else _captions(name, report))
+            sections.append(_image_report(name, report) if stage == "prepare_images" else _caption_report(name, report))
     for name, settings in params.features.items():
         stage = "extract_features"
         report = read_stage_json(paths.data_report(stage, name), stage, name)
-        sections.append(_features(name, settings, report, _explained(paths, stage, name)))
+        sections.append(_feature_report(name, settings, report, _explained_variance(paths, stage, name)))
     return sections
 
 
-def _explained(paths: Paths, stage: str, name: str) -> dict[str, float]:
-    """The share of variance that principal components keep, by kind of features; empty where there are none."""
+def _explained_variance(paths: Paths, stage: str, name: str) -> dict[str, float]:
+    """Return the variance that principal components explain, by kind of features; empty without components."""
     path = paths.metrics(stage, name)
     metrics = read_stage_json(path, stage, name) if path.is_file() else {}
-    ending = "/explained_variance"
-    return {key.removesuffix(ending): value for key, value in metrics.items() if key.endswith(ending)}
+    suffix = "/explained_variance"
+    return {key.removesuffix(suffix): value for key, value in metrics.items() if key.endswith(suffix)}
 
 
-def _features(name: str, settings: Features, report: Mapping[str, Any], explained: Mapping[str, float]) -> DataReport:
-    """What the params ask for, and what the report says came of it."""
+def _feature_report(
+    name: str, settings: Features, report: Mapping[str, Any], explained: Mapping[str, float]
+) -> DataReport:
+    """Return the report on features, from their settings and the report of their extraction."""
     grid, trained_on = settings.grid_size, report.get("trained_on") or {}
     weights = (report.get("source") or {}).get("files") or []
-    kept = ", ".join(f"{kind} {percent(share)} %" for kind, share in explained.items())
+    variance = ", ".join(f"{kind} {percent(share)} %" for kind, share in explained.items())
     facts = (
-        ("of", settings.dataset),
+        ("dataset", settings.dataset),
         ("encoder", describe_encoder(settings)),
-        ("weights", ", ".join(file["name"] for file in weights) or "none: see the encoder"),
+        ("weights", ", ".join(file["name"] for file in weights) or "none; see encoder"),
         ("images", whole(report.get("num_images"))),
         ("dimensions", whole(report.get("num_dimensions"))),
-        ("places", "pooled only" if grid is None else f"pooled, and a grid of {grid}×{grid}"),
-        ("seen", f"shorter side {settings.resize_size} pixels, centre crop {settings.image_size}"),
+        ("features", "pooled only" if grid is None else f"pooled, and a {grid}×{grid} grid"),
+        ("preprocessing", f"shorter side {settings.resize_size} pixels, centre crop {settings.image_size}"),
         ("principal components", "none" if settings.num_components is None else whole(settings.num_components)),
-        *((("variance they explain", kept),) if kept else ()),
+        *((("explained variance", variance),) if variance else ()),
         *((("encoder trained on", str(trained_on["dataset"])),) if "dataset" in trained_on else ()),
     )
     return DataReport(name, "features", facts, (), "", tuple(substituted_files(report)))
 
 
-def _images(name: str, report: Mapping[str, Any]) -> DataReport:
+def _image_report(name: str, report: Mapping[str, Any]) -> DataReport:
     classes = report.get("classes", [])
     leakage, duplicates = report.get("leakage", {}), report.get("duplicates", {})
     facts = (
         *_per_split("images", report.get("num_images", {})),
         ("classes", str(len(classes))),
         ("image size", f"{report.get('image_size', '–')} pixels"),
-        ("sizes found", _counts(report.get("sizes", {}))),
-        ("modes found", _counts(report.get("modes", {}))),
+        ("image sizes", _counts(report.get("sizes", {}))),
+        ("image modes", _counts(report.get("modes", {}))),
         ("undecodable", str(len(report.get("undecodable", [])))),
         ("left out", _counts(report.get("num_left_out", {}))),
-        ("pictures found more than once", _counts({s: len(duplicates.get(s, [])) for s in ("train", "test")})),
-        ("pictures shared by splits", _counts({key.replace("_", " and "): n for key, n in leakage.items()})),
+        ("duplicates within splits", _counts({s: len(duplicates.get(s, [])) for s in ("train", "test")})),
+        ("duplicates between splits", _counts({key.replace("_", " and "): n for key, n in leakage.items()})),
     )
     per_class = tuple((c["label"], c["wnid"], *(whole(c.get(split)) for split in SPLITS)) for c in classes)
     left_out = report.get("left_out", [])
@@ -111,18 +113,18 @@ def _images(name: str, report: Mapping[str, Any]) -> DataReport:
     )
 
 
-def _captions(name: str, report: Mapping[str, Any]) -> DataReport:
+def _caption_report(name: str, report: Mapping[str, Any]) -> DataReport:
     duplicates, sizes = report.get("duplicates", {}), report.get("image_sizes", {})
     dropped = {key.replace("_", " "): value.get("count", 0) for key, value in report.get("dropped", {}).items()}
     facts = (
         *_per_split("images", report.get("num_images", {})),
         *_per_split("captions", report.get("num_captions", {})),
-        ("sizes found most", _counts(sizes.get("most_common", {}))),
-        ("modes found", _counts(report.get("image_modes", {}))),
+        ("most common image sizes", _counts(sizes.get("most_common", {}))),
+        ("image modes", _counts(report.get("image_modes", {}))),
         ("dropped", _counts(dropped)),
         ("in no split", whole(report.get("images_in_no_split", {}).get("count"))),
-        ("left out as copies", _counts(duplicates.get("num_left_out", {}))),
-        ("copies within splits", _counts({s: len(g) for s, g in duplicates.get("within_splits", {}).items()})),
+        ("left out as duplicates", _counts(duplicates.get("num_left_out", {}))),
+        ("duplicates within splits", _counts({s: len(g) for s, g in duplicates.get("within_splits", {}).items()})),
     )
     lengths = report.get("caption_lengths", {})
     length_rows = tuple(
@@ -135,7 +137,7 @@ def _captions(name: str, report: Mapping[str, Any]) -> DataReport:
         for split in SPLITS
         if split in lengths
     )
-    heads = ("split", "mean words", "fewest", "median", "most", "images")
+    heads = ("split", "mean words", "min", "median", "max", "images")
     return DataReport(
         name,
         "captions",
@@ -151,13 +153,13 @@ def _captions(name: str, report: Mapping[str, Any]) -> DataReport:
 
 
 def _captions_per_image(counts: Mapping[str, int]) -> str:
-    """`16 with 5 captions, 2 with 1`."""
+    """Format counts of images by number of captions: `16 with 5 captions, 2 with 1`."""
     parts = [f"{whole(count)} with {number}" for number, count in counts.items()]
     return f"{parts[0]} captions{''.join(f', {part}' for part in parts[1:])}" if parts else "none"
 
 
 def _histogram(lengths: Mapping[str, Any]) -> DataTable:
-    """Captions by number of words, all splits, as bars of blocks."""
+    """Return the number of captions by length over all splits, with bars of block characters."""
     totals: dict[int, int] = {}
     for split in lengths.values():
         for length, count in split.get("histogram", {}).items():
@@ -176,17 +178,17 @@ def _left_out(items: Sequence[Mapping[str, Any]], key: str) -> DataTable:
     ]
     if len(items) > _MAX_LISTED:
         rows.append((f"and {len(items) - _MAX_LISTED} more", "", ""))
-    return DataTable("Left out", ("file", "reason", "same picture as"), tuple(rows), is_long=True)
+    return DataTable("Left out", ("file", "reason", "duplicate of"), tuple(rows), is_long=True)
 
 
 def _non_empty(*tables: DataTable) -> tuple[DataTable, ...]:
     return tuple(table for table in tables if table.rows)
 
 
-def _per_split(what: str, counts: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
-    return ((what, ", ".join(f"{split} {whole(counts[split])}" for split in SPLITS if split in counts)),)
+def _per_split(name: str, counts: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
+    return ((name, ", ".join(f"{split} {whole(counts[split])}" for split in SPLITS if split in counts)),)
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    """`RGB 16,300, L 176`; "none" where there is nothing to count."""
+    """Format counts: `RGB 16,300, L 176`; "none" where all are 0."""
     return ", ".join(f"{name} {whole(count)}" for name, count in counts.items() if count) or "none"

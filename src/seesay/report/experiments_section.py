@@ -1,4 +1,4 @@
-"""Which figures does the page show? All where there is room, those of the best classifiers first."""
+"""The figures of the page: all where they fit, those of the best classifiers first."""
 
 from __future__ import annotations
 
@@ -10,79 +10,83 @@ from typing import Any
 from seesay.core.paths import Paths
 from seesay.core.stage import read_stage_json
 from seesay.params.project import Params
-from seesay.plotting.embed import CellFigures, Example, Picture, Room, embedded, pictures_of, read_picture
+from seesay.plotting.embed import Example, ExperimentFigures, Picture, SizeBudget, data_uri, read_picture, read_pictures
 from seesay.plotting.table import CHANCE, Row
 from seesay.report.results import Results
 
 _CURVES = ("curves.svg", "Training and validation curves, the best epoch marked")
-_ANSWERS = (
+_PREDICTIONS = (
     ("confusion.svg", "Confusion matrix on test, in percent of each true class"),
-    ("roc.svg", "ROC curves: the mean of the classes, the two best and the two worst"),
-    ("reliability.svg", "Accuracy over confidence, before and after temperature scaling"),
+    ("roc.svg", "ROC curves: the mean over classes, the two best and the two worst"),
+    ("reliability.svg", "Reliability diagram: accuracy over confidence, before and after temperature scaling"),
     ("predictions.webp", "Test images with predicted and true classes"),
-    ("mistakes.webp", "The mistakes on test it is surest of"),
+    ("mistakes.webp", "The most confident mistakes on test"),
 )
-_REASONS = (
-    ("gradcam.webp", "What in test images speaks for the class predicted and for the true one"),
+_EXPLANATIONS = (
+    ("gradcam.webp", "Evidence in test images for the predicted and for the true class"),
     ("filters.webp", "Filters of the first layer"),
-    ("activations.webp", "What becomes of a test image on its way through the network"),
+    ("activations.webp", "Activations of a test image from layer to layer"),
 )
 
 
 @dataclass(frozen=True)
 class Figures:
-    """All figures of the page: of the comparisons, of each experiment, and samples by dataset."""
+    """All figures of the page: comparisons of classifiers and of captioners, each experiment's, samples by dataset."""
 
     comparison: list[Picture]
     captioners: list[Picture]
-    cells: list[CellFigures]
+    experiments: list[ExperimentFigures]
     samples: dict[str, Picture]
 
 
 def collect_figures(params: Params, paths: Paths, results: Results, *, max_bytes: int) -> Figures:
-    """The figures that the workspace has, up to `max_bytes` of them.
+    """Collect the figures in the workspace, up to `max_bytes` in all.
 
-    Comparisons, curves, the figures of captioners and examples of each dataset's best captioner are always there. What
-    room they leave goes to what each dataset's best classifier gets right and wrong, then to samples of the data and to
-    why the best ones answer so, then to the released classifiers, then to the others from the best down. Best by val.
-    What autoencoders draw and all captioners' examples are on pages of their own.
+    Comparisons, curves, captioners' scores and the examples of each dataset's best captioner are always included. The
+    remaining bytes go, in this order, to the predictions of each dataset's best classifier, to samples of the data, to
+    the explanations of the best classifiers, to the released classifiers, and to all others from the best down. "Best"
+    is by val. Figures of autoencoders and the examples of all captioners are on pages of their own.
     """
     folder = paths.figures("compare_classifiers")
     datasets = list(dict.fromkeys(classifier.dataset for classifier in params.classifiers.values()))
-    comparison = pictures_of(folder, [pair for name in datasets for pair in _of_dataset(name)])
-    comparison += pictures_of(folder, [("overfitting.svg", "Accuracy on train and val per epoch, side by side")])
+    comparison = read_pictures(folder, [pair for name in datasets for pair in _comparisons(name)])
+    comparison += read_pictures(folder, [("overfitting.svg", "Accuracy on train and val per epoch, side by side")])
     classifiers = [_classifier(cell, paths) for cell in params.classifiers]
-    cells = [*classifiers, *_autoencoders(params, paths), *_captioners(params, paths, results.captions)]
-    of_captions = dict.fromkeys(captioner.learning.datasets[0] for captioner in params.captioners.values())
-    rankings = [(f"ranking_{name}.svg", f"Captioners of {name} by CIDEr-D, beside floors") for name in of_captions]
-    captioners = pictures_of(paths.figures("compare_captioners"), rankings)
+    experiments = [*classifiers, *_autoencoders(params, paths), *_captioners(params, paths, results.captions)]
+    caption_datasets = dict.fromkeys(captioner.learning.datasets[0] for captioner in params.captioners.values())
+    rankings = [
+        (f"ranking_{name}.svg", f"Captioners of {name} by CIDEr-D, with baselines") for name in caption_datasets
+    ]
+    captioners = read_pictures(paths.figures("compare_captioners"), rankings)
     used = sum(len(picture.source) for picture in (*comparison, *captioners))
-    used += sum(len(picture.source) for cell in cells for picture in cell.pictures)
-    used += sum(len(example.picture or "") for cell in cells for example in cell.examples)
-    room = Room(max_bytes - used)
+    used += sum(len(picture.source) for one in experiments for picture in one.pictures)
+    used += sum(len(example.picture or "") for one in experiments for example in one.examples)
+    budget = SizeBudget(max_bytes - used)
     best, rest = _by_importance(params, results.classification)
     by_cell = {one.cell: one for one in classifiers}
     for cell in best:
         by_cell[cell].is_open = True
-        room.add(by_cell[cell], paths.figures("evaluate_classifier", cell), _ANSWERS, paths)
+        budget.add(by_cell[cell], paths.figures("evaluate_classifier", cell), _PREDICTIONS, paths)
     samples = {}
     for name in datasets:
         picture = read_picture(folder / f"samples_{name}.webp", f"Training images of each class of {name}")
-        if picture is not None and room.take([picture]):
+        if picture is not None and budget.take([picture]):
             samples[name] = picture
     for cell in best:
-        for reason in _REASONS:
-            room.add(by_cell[cell], paths.figures("explain_classifier", cell), [reason], paths)
-    for cell in rest:  # why it answers so means little without what it answers
-        for stage, names in (("evaluate_classifier", _ANSWERS), ("explain_classifier", _REASONS)):
-            room.add(by_cell[cell], paths.figures(stage, cell), names, paths)
-    return Figures(comparison, captioners, cells, samples)
+        for explanation in _EXPLANATIONS:
+            budget.add(by_cell[cell], paths.figures("explain_classifier", cell), [explanation], paths)
+    for cell in rest:  # explanations mean little without the predictions
+        for stage, names in (("evaluate_classifier", _PREDICTIONS), ("explain_classifier", _EXPLANATIONS)):
+            budget.add(by_cell[cell], paths.figures(stage, cell), names, paths)
+    return Figures(comparison, captioners, experiments, samples)
 
 
 def _by_importance(params: Params, rows: Sequence[Row]) -> tuple[list[str], list[str]]:
-    """The best classifier of each dataset by val top-1, and the others: the released ones, then from the best down."""
-    of_cell = {row["cell"]: row.get("val/top1") or 0.0 for row in rows if row["cell"] != CHANCE and "source" not in row}
-    ranked = sorted(params.classifiers, key=lambda cell: -of_cell.get(cell, 0.0))
+    """Return each dataset's best classifier by val top-1, and the others: released ones first, then the best first."""
+    val_top1 = {
+        row["cell"]: row.get("val/top1") or 0.0 for row in rows if row["cell"] != CHANCE and "source" not in row
+    }
+    ranked = sorted(params.classifiers, key=lambda cell: -val_top1.get(cell, 0.0))
     best: dict[str, str] = {}
     for cell in ranked:
         best.setdefault(params.classifiers[cell].dataset, cell)
@@ -90,31 +94,31 @@ def _by_importance(params: Params, rows: Sequence[Row]) -> tuple[list[str], list
     return list(best.values()), sorted(rest, key=lambda cell: cell not in params.release.classifiers)
 
 
-def _of_dataset(name: str) -> list[tuple[str, str]]:
+def _comparisons(name: str) -> list[tuple[str, str]]:
     return [
         (f"ranking_{name}.svg", f"Classifiers of {name} by accuracy, with intervals and published results"),
         (f"accuracy_cost_{name}.svg", f"Accuracy against cost on {name}"),
     ]
 
 
-def _classifier(cell: str, paths: Paths) -> CellFigures:
-    return CellFigures(cell, "classifier", pictures_of(paths.figures("evaluate_classifier", cell), [_CURVES]))
+def _classifier(cell: str, paths: Paths) -> ExperimentFigures:
+    return ExperimentFigures(cell, "classifier", read_pictures(paths.figures("evaluate_classifier", cell), [_CURVES]))
 
 
-def _autoencoders(params: Params, paths: Paths) -> Iterable[CellFigures]:
+def _autoencoders(params: Params, paths: Paths) -> Iterable[ExperimentFigures]:
     for cell in params.autoencoders:
         folder = paths.figures("evaluate_autoencoder", cell)
-        yield CellFigures(cell, "autoencoder", pictures_of(folder, [_CURVES]))
+        yield ExperimentFigures(cell, "autoencoder", read_pictures(folder, [_CURVES]))
 
 
-def _captioners(params: Params, paths: Paths, rows: Sequence[Row]) -> Iterable[CellFigures]:
-    scores = ("scores.svg", "CIDEr-D of the model beside floors, shuffled images and people")
-    shown = best_captioners(rows)
+def _captioners(params: Params, paths: Paths, rows: Sequence[Row]) -> Iterable[ExperimentFigures]:
+    scores = ("scores.svg", "CIDEr-D of the model, beside baselines, shuffled images and human captions")
+    best = best_captioners(rows)
     for cell in params.captioners:
         folder = paths.figures("score_captions", cell)
-        figures = CellFigures(cell, "captioner", pictures_of(folder, [_CURVES, scores]))
+        figures = ExperimentFigures(cell, "captioner", read_pictures(folder, [_CURVES, scores]))
         panel = folder / "captions.json"
-        if cell in shown and panel.is_file():
+        if cell in best and panel.is_file():
             content: Any = read_stage_json(panel, "score_captions", cell)
             figures.rule = str(content.get("rule", ""))
             figures.examples = tuple(_example(case, folder) for case in content.get("cases", []))
@@ -122,7 +126,7 @@ def _captioners(params: Params, paths: Paths, rows: Sequence[Row]) -> Iterable[C
 
 
 def best_captioners(rows: Sequence[Row]) -> list[str]:
-    """Of each dataset the captioner with the highest CIDEr-D on val; `rows` are the results on captions."""
+    """Return each dataset's captioner with the highest CIDEr-D on val; `rows` are the results on captions."""
     best: dict[str, str] = {}
     for row in sorted((row for row in rows if row["set"] == "val"), key=lambda row: -(row.get("cider_d") or 0.0)):
         best.setdefault(row["dataset"], row["cell"])
@@ -132,7 +136,7 @@ def best_captioners(rows: Sequence[Row]) -> list[str]:
 def _example(case: Mapping[str, Any], folder: Path) -> Example:
     return Example(
         kind=str(case["kind"]),
-        picture=embedded(folder / Path(str(case["image"])).name),
+        picture=data_uri(folder / Path(str(case["image"])).name),
         prediction=str(case["prediction"]),
         references=tuple(map(str, case["references"])),
         cider_d=float(case["cider_d"]),

@@ -1,4 +1,4 @@
-"""Do this workspace's metrics pass its gates? Reads metrics, params and git; writes the verdict."""
+"""The gate on a workspace's metrics: reads gates.yaml, metrics, params and git; writes the verdict."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_json, write_text
 from seesay.core.paths import Paths
 from seesay.core.settings import PARAMS_FILE, read_yaml
-from seesay.plotting.numbers import show_value
+from seesay.plotting.numbers import format_value
 from seesay.report.rules import Gates, read_gates
 from seesay.report.verdict import Baseline, Verdict, json_number, judge
 
-# Which section of params.yaml holds a stage's cells. DVC leaves the files of a removed cell behind; judged by them, a
-# rule would go on passing for a model that is no longer there.
+# The section of params.yaml that holds a stage's cells. DVC keeps the files of a removed cell: without this check a
+# rule on them would still pass for a model that no longer exists.
 SECTIONS = {
     "prepare_images": "image_datasets",
     "train_classifier": "classifiers",
@@ -38,49 +38,49 @@ _MARKS = {"passed": "✅ pass", "failed": "❌ **fail**", "new": "🆕 new", "no
 
 
 def judge_workspace(root: Path, *, gates: Path | None = None, baseline: str | None = None) -> Verdict:
-    """The verdict of `gates` (default: the workspace's gates.yaml) on the metrics under `root`.
+    """Judge the metrics under `root` by the rules in `gates` (default: the workspace's gates.yaml).
 
-    `baseline` is a git ref that takes the place of the file's. Raises `InputError` where the rules cannot be read; a
-    metric that cannot be read is a failed check, a baseline that cannot be read one that is not judged.
+    `baseline` is a git ref that replaces the one in the file. Raises `InputError` where the rules cannot be read. An
+    unreadable metric is a failed check; with an unreadable baseline, checks against it are not judged.
     """
     paths = Paths(root)
     rules = read_gates(gates or paths.gates)
-    metrics, absent = _current(rules, paths)
+    metrics, absent = _current_metrics(rules, paths)
     ref = baseline or rules.baseline
-    known = None if ref is None else read_baseline(root, ref, rules.compared)
-    return judge(rules, metrics, known, absent=absent)
+    reference = None if ref is None else read_baseline(root, ref, rules.compared)
+    return judge(rules, metrics, reference, absent=absent)
 
 
 def write_verdict(verdict: Verdict, *, json_path: Path, markdown_path: Path) -> None:
-    """Writes a verdict for programs and for people."""
+    """Write a verdict as JSON and as Markdown."""
     write_json(json_path, verdict.to_json())
     write_text(markdown_path, verdict_markdown(verdict))
 
 
 def read_verdict(paths: Paths) -> dict[str, Any] | None:
-    """What `write_verdict` wrote, as JSON; None where there is none, or where a metric has changed since."""
+    """Read the JSON from `write_verdict`; None where there is none, or where a metric has changed since."""
     try:
         verdict = read_json(paths.gate)
         checks = verdict["checks"]
-        current = all(_written(paths, check["metric"]) == check["value"] for check in checks)
+        is_current = all(_current_value(paths, check["metric"]) == check["value"] for check in checks)
     except (InputError, KeyError, TypeError):
         return None
-    return verdict if current else None
+    return verdict if is_current else None
 
 
 def verdict_markdown(verdict: Verdict) -> str:
-    """The verdict as a Markdown section fit for a pull request's comment: what is wrong first."""
+    """Format the verdict as a Markdown section for a pull request's comment, failures first."""
     order = {"failed": 0, "not judged": 1, "new": 2, "passed": 3}
     lines = [
         f"## Gate {verdict.word}",
         "",
         verdict.summary(),
         "",
-        "| | metric | is | must be |",
+        "| | metric | value | requirement |",
         "|---|---|---:|---|",
     ]
     for check in sorted(verdict.checks, key=lambda check: order[check.status]):
-        value = check.reason if check.value is None else show_value(check.metric, check.value)
+        value = check.reason if check.value is None else format_value(check.metric, check.value)
         note = f" ({check.reason})" if check.status in ("new", "not judged") else ""
         lines.append(f"| {_MARKS[check.status]} | `{check.metric}` | {value} | {check.requirement}{note} |")
     if verdict.baseline is not None and verdict.baseline.commit:
@@ -89,30 +89,30 @@ def verdict_markdown(verdict: Verdict) -> str:
 
 
 def read_baseline(root: Path, ref: str, names: list[str]) -> Baseline:
-    """The metrics named, as committed at `ref` in the same folder of the repository `root` lies in."""
+    """Read the metrics `names` as committed at `ref`, in the folder of the repository that `root` is."""
     try:
-        found = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        resolved = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     except FileNotFoundError:
         return Baseline(ref, None, problem="git is not installed")
-    if found.returncode != 0:
+    if resolved.returncode != 0:
         inside = _git(root, "rev-parse", "--git-dir").returncode == 0
-        return Baseline(ref, None, problem=f"git knows no {ref!r} here" if inside else "not inside a git repository")
-    commit = found.stdout.strip()
+        return Baseline(ref, None, problem=f"git has no ref {ref!r} here" if inside else "not inside a git repository")
+    commit = resolved.stdout.strip()
     files: dict[str, Any] = {}
     values: dict[str, float] = {}
     for name in names:
         path, key = _file_and_key(name)
         if path not in files:
-            shown = _git(root, "show", f"{commit}:./{path}")
-            files[path] = _parsed(shown.stdout) if shown.returncode == 0 else {}
+            content = _git(root, "show", f"{commit}:./{path}")
+            files[path] = _parse_object(content.stdout) if content.returncode == 0 else {}
         value = files[path].get(key)
         if _is_number(value):
             values[name] = float(value)
     return Baseline(ref, values, commit=commit)
 
 
-def _current(rules: Gates, paths: Paths) -> tuple[dict[str, float], dict[str, str]]:
-    """The numbers there are, and for each metric without one why."""
+def _current_metrics(rules: Gates, paths: Paths) -> tuple[dict[str, float], dict[str, str]]:
+    """Return the current value of each metric and, for each metric without one, the reason."""
     params = read_yaml(paths.params)
     values: dict[str, float] = {}
     absent: dict[str, str] = {}
@@ -137,8 +137,8 @@ def _current(rules: Gates, paths: Paths) -> tuple[dict[str, float], dict[str, st
     return values, absent
 
 
-def _written(paths: Paths, name: str) -> float | str | None:
-    """A metric as gate.json has it: null where it cannot be read, text where it is not finite."""
+def _current_value(paths: Paths, name: str) -> float | str | None:
+    """Return a metric as gate.json stores it: null where it cannot be read, text where it is not finite."""
     path, key = _file_and_key(name)
     try:
         content = read_json(paths.root / path)
@@ -149,9 +149,9 @@ def _written(paths: Paths, name: str) -> float | str | None:
 
 
 def _file_and_key(name: str) -> tuple[str, str]:
-    """The metrics file of `stage/cell:key`, relative to the workspace with forward slashes, and the key in it."""
-    place, _, key = name.partition(":")
-    stage, _, cell = place.partition("/")
+    """Split `stage/cell:key` into the metrics file, relative to the workspace with forward slashes, and the key."""
+    source, _, key = name.partition(":")
+    stage, _, cell = source.partition("/")
     return Paths(Path()).metrics(stage, cell or None).as_posix(), key
 
 
@@ -159,7 +159,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _parsed(text: str) -> Any:
+def _parse_object(text: str) -> Any:
     try:
         content = json.loads(text)
     except json.JSONDecodeError:

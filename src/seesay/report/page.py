@@ -1,7 +1,7 @@
-"""What does a person look at? reports/results.md, and pages that open offline.
+"""The views of the results: reports/results.md, and pages that open offline.
 
-Those are index.html, autoencoders.html and captions.html. All are views, not DVC outputs: they say when, on what and
-from which commit the results were made.
+The pages are index.html, autoencoders.html and captions.html. None of the views is a DVC output, because they show
+when, on what hardware and at which commit the results were computed.
 """
 
 from __future__ import annotations
@@ -12,59 +12,67 @@ from typing import Any
 
 import jinja2
 
-from seesay.autoencoding.page import collect_autoencoders
+from seesay.autoencoding.page import collect_autoencoder_figures
 from seesay.captioning.page import read_shared_cases
 from seesay.core.files import write_text
 from seesay.core.paths import Paths
 from seesay.params.cross_checks import load_params
 from seesay.params.project import Params
-from seesay.plotting.numbers import show_value
+from seesay.plotting.numbers import format_value
 from seesay.report.data_section import read_data_reports
 from seesay.report.experiments_section import collect_figures
 from seesay.report.gate import read_verdict
 from seesay.report.results import Results, read_results
-from seesay.report.runs import LedgerLine, StageRun, measured, provenance, read_runs
+from seesay.report.runs import (
+    LedgerLine,
+    StageRun,
+    collect_timings,
+    describe_provenance,
+    kept_trainings_note,
+    read_runs,
+)
 from seesay.report.tables import results_markdown, results_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 MAX_PICTURE_BYTES = 1_800_000
-"""So that the page stays below two megabytes: small enough to mail."""
+"""Keeps the page below two megabytes, small enough to mail."""
 
 
 def render_views(results: Results, params: Params, paths: Paths, *, ledger: Iterable[LedgerLine] | None = None) -> None:
-    """Writes the views; each lands whole or not at all.
+    """Write the views, each of them atomically.
 
-    What is missing among figures, run records and verdict is left out of the pages: they show what there is. `ledger`
-    adds what the latest sync found of each stage.
+    Missing figures, run records or verdicts are left out of the pages. `ledger` adds the state of each stage at the
+    latest sync.
     """
     runs = read_runs(params, paths, ledger)
-    speeds, made = measured(runs), provenance(runs)
+    timings, provenance = collect_timings(runs), describe_provenance(runs)
     title, note = params.report.title, params.report.note
-    markdown = results_markdown(results, title=title, note=note, provenance=made, measured=speeds)
-    tables, footnotes = results_tables(results, speeds)
+    markdown = results_markdown(results, title=title, note=note, provenance=provenance, timings=timings)
+    tables, footnotes = results_tables(results, timings)
     page = _template("index.html").render(
         title=title,
         note=note,
-        provenance=made,
+        provenance=provenance,
         tables=tables,
         footnotes=footnotes,
         figures=collect_figures(params, paths, results, max_bytes=MAX_PICTURE_BYTES),
         datasets=read_data_reports(params, paths),
         verdict=_verdict(paths),
         runs=runs,
+        kept_trainings=kept_trainings_note(runs),
         has_ledger=ledger is not None,
         duration=duration,
     )
-    captioned = dict.fromkeys(captioner.learning.datasets[0] for captioner in params.captioners.values())
-    cases = read_shared_cases(paths, list(captioned))
-    captions = _template("captions.html").render(title=title, provenance=made, datasets=cases)
+    caption_datasets = dict.fromkeys(captioner.learning.datasets[0] for captioner in params.captioners.values())
+    cases = read_shared_cases(paths, list(caption_datasets))
+    captions = _template("captions.html").render(title=title, provenance=provenance, datasets=cases)
     write_text(paths.results, markdown)
-    autoencoders = collect_autoencoders(params, paths)
-    drawings = _template("autoencoders.html").render(
-        title=title, provenance=made, cells=[one for one in autoencoders if one.details or one.left_out]
+    autoencoders = collect_autoencoder_figures(params, paths)
+    autoencoders_html = _template("autoencoders.html").render(
+        title=title, provenance=provenance, experiments=[one for one in autoencoders if one.details or one.left_out]
     )
-    write_text(autoencoders_page(paths), drawings)
+    write_text(autoencoders_page(paths), autoencoders_html)
     write_text(paths.captions_page, captions)
     write_text(paths.report, page)
 
@@ -74,14 +82,13 @@ def autoencoders_page(paths: Paths) -> Path:
 
 
 def refresh_views(root: Path, ledger: Iterable[LedgerLine] | None = None) -> None:
-    """Renders the views anew from the results the report stage has collected."""
+    """Render the views again, from the results that the report stage collected."""
     params, paths = load_params(root), Paths(root)
-    lines = None if ledger is None else list(ledger)
-    render_views(read_results(paths.results_data), params, paths, ledger=lines)
+    render_views(read_results(paths.results_data), params, paths, ledger=ledger)
 
 
 def duration(run: StageRun) -> str:
-    """`2 h 05 min`, `3 min 20 s`, `4.1 s`; empty where it is not known."""
+    """Format the duration of a run: `2 h 05 min`, `3 min 20 s`, `4.1 s`; empty where it is unknown."""
     if run.seconds is None:
         return ""
     minutes, seconds = divmod(round(run.seconds), 60)
@@ -91,7 +98,7 @@ def duration(run: StageRun) -> str:
 
 
 def _verdict(paths: Paths) -> dict[str, Any] | None:
-    """The gate's verdict, failures first; None before the gate has judged these very numbers."""
+    """Read the gate's verdict, failures first; None where the gate has not judged the current metrics."""
     verdict = read_verdict(paths)
     if verdict is None:
         return None
@@ -99,14 +106,14 @@ def _verdict(paths: Paths) -> dict[str, Any] | None:
     checks = sorted(verdict["checks"], key=lambda check: order.get(check["status"], 0))
     for check in checks:
         value = check["value"]
-        check["shown"] = show_value(check["metric"], value) if isinstance(value, int | float) else value or "–"
+        check["formatted"] = format_value(check["metric"], value) if isinstance(value, int | float) else value or "–"
     return {**verdict, "checks": checks}
 
 
 def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,  # captions, class names and file names are other people's text
+        autoescape=True,  # captions, labels and file names come from other people
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,4 +1,4 @@
-"""Does the README show the current results? It holds the tables of reports/results.md between two markers."""
+"""The results tables in the README: those of reports/results.md, between two markers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def update_readme(readme_path: Path, results_path: Path) -> bool:
-    """Puts the tables between the markers; returns whether that changed the README."""
+    """Replace the tables between the markers; returns true where that changed the README."""
     before = read_text(readme_path)
     after = _with_results(before, readme_path, read_text(results_path))
     if after != before:
@@ -21,7 +21,7 @@ def update_readme(readme_path: Path, results_path: Path) -> bool:
 
 
 def readme_is_current(readme_path: Path, results_path: Path) -> bool:
-    """Whether the README's tables are those of reports/results.md."""
+    """Return true where the README's tables are those of reports/results.md."""
     text = read_text(readme_path)
     return _with_results(text, readme_path, read_text(results_path)) == text
 
@@ -35,6 +35,6 @@ def _with_results(text: str, path: Path, results: str) -> str:
 
 
 def _section(results: str) -> str:
-    """The results below their title, headings one level deeper: they become part of a section of the README."""
+    """Return the results without their title, with headings one level deeper, as part of a section of the README."""
     body = re.sub(r"\A# .*\n+", "", results)
     return re.sub(r"^(#+) ", r"#\1 ", body, flags=re.MULTILINE).strip()

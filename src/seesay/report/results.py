@@ -1,4 +1,4 @@
-"""The rows of all results tables: those of each cell that params name, collected from the metrics files."""
+"""The results: rows for each experiment in params, collected from the metrics files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from seesay.autoencoding.tables import starts_from
+from seesay.autoencoding.tables import describe_start
 from seesay.captioning.tables import describe_decoding, describe_features, describe_training
 from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_json
@@ -26,11 +26,11 @@ CAPTION_SETS = (*REQUIRED_CAPTION_SETS, "floor_nearest", "human")
 
 @dataclass(frozen=True)
 class Results:
-    """The rows of every results table: flat dicts with metric keys; numbers that are not finite are None.
+    """The rows of all results tables: flat dicts with metric keys. Numbers that are not finite are None.
 
-    `classification` has a row per classifier, per dataset's chance and per published result, which has a `source`.
-    `captions` has a row per captioner and set of captions scored (the model's, its images shuffled, the floors); that
-    of its test images also has what the comparison of captioners found.
+    `classification` has a row per classifier, one per dataset for chance, and one per published result, which has a
+    `source`. `captions` has a row per captioner and scored set of captions: the model's, those with shuffled images,
+    the baselines'. The row of the test captions also holds the results of the comparison of captioners.
     """
 
     classification: list[Row]
@@ -40,9 +40,9 @@ class Results:
 
 
 def collect_results(params: Params, paths: Paths) -> Results:
-    """The results of the cells in params, never of whatever files lie in metrics/.
+    """Collect the results of the experiments in params, ignoring other files in metrics/.
 
-    Raises `InputError` naming the cell and the file where one is missing or lacks a key.
+    Raises `InputError` naming the experiment and the file where one is missing or lacks a key.
     """
     return Results(
         classification=_classification(params, paths),
@@ -60,7 +60,7 @@ def write_results(path: Path, results: Results) -> None:
 
 
 def read_results(path: Path) -> Results:
-    """What `write_results` wrote; raises `InputError` for anything else."""
+    """Read the file that `write_results` writes; raises `InputError` for any other."""
     content = read_json(path)
     names = list(Results.__dataclass_fields__)
     if not isinstance(content, dict) or sorted(content) != sorted(names):
@@ -69,24 +69,26 @@ def read_results(path: Path) -> Results:
 
 
 def substituted_files(report: Mapping[str, Any]) -> list[str]:
-    """Names of the files a mirror gave in place of the official ones, from a report's `source` note."""
+    """Return the names of files that a mirror substituted for official ones, from a report's `source` note."""
     files = (report.get("source") or {}).get("files") or []
     return sorted(file["name"] for file in files if file.get("is_substitute"))
 
 
 def _classification(params: Params, paths: Paths) -> list[Row]:
-    compared = _rows_of("compare_classifiers", paths) if params.classifiers else []
+    compared = _comparison_rows("compare_classifiers", paths) if params.classifiers else []
     rows = []
     for cell, settings in params.classifiers.items():
-        found = _classifier_row(cell, compared, paths)
+        comparison = _classifier_row(cell, compared, paths)
         evaluated = _metrics("evaluate_classifier", cell, paths, ["test/top1", "test/num_images"])
         trained = _metrics("train_classifier", cell, paths, ["best_epoch", "num_epochs"])
-        costs = {key: _number(found.get(key)) for key in ("num_parameters", "flops")}
-        extra = {key: _number(found[key]) for key in ("training_flops", *_MCNEMAR) if key in found}
-        extra |= {key: found[key] for key in ("mcnemar/next", "built_on") if key in found}
+        costs = {key: _number(comparison.get(key)) for key in ("num_parameters", "flops")}
+        extra = {key: _number(comparison[key]) for key in ("training_flops", *_MCNEMAR) if key in comparison}
+        extra |= {key: comparison[key] for key in ("mcnemar/next", "built_on") if key in comparison}
         learning = {key: trained[key] for key in ("best_epoch", "num_epochs")}
         names = {"cell": cell, "dataset": settings.dataset, "architecture": settings.architecture.name}
-        rows.append({**names, **costs, **extra, **learning, **evaluated, "substitutes": list(found["substitutes"])})
+        rows.append(
+            {**names, **costs, **extra, **learning, **evaluated, "substitutes": list(comparison["substitutes"])}
+        )
     datasets = list(dict.fromkeys(settings.dataset for settings in params.classifiers.values()))
     for row in compared:
         if row.get("cell") == CHANCE and row.get("dataset") in datasets:
@@ -96,20 +98,20 @@ def _classification(params: Params, paths: Paths) -> list[Row]:
             numbers = {key: _number(value) for key, value in row.items() if key.startswith("test/")}
             names = {key: row[key] for key in ("cell", "dataset", "source")}
             rows.append({**names, **numbers, "substitutes": []})
-    datasets += [str(row["dataset"]) for row in rows]  # what others have published may be of other datasets
+    datasets += [str(row["dataset"]) for row in rows]  # published results may be of other datasets
     return sorted(rows, key=lambda row: datasets.index(row["dataset"]))
 
 
 def _classifier_row(cell: str, compared: Sequence[Row], paths: Paths) -> Row:
-    found = next((row for row in compared if row.get("cell") == cell and "source" not in row), None)
-    if found is None:
+    comparison = next((row for row in compared if row.get("cell") == cell and "source" not in row), None)
+    if comparison is None:
         path = paths.metrics("compare_classifiers")
         raise InputError(f"{path}: no row for the classifier {cell}, which params.yaml names")
-    return found
+    return comparison
 
 
-def _rows_of(stage: str, paths: Paths) -> list[Row]:
-    """What a comparison has found, a row each."""
+def _comparison_rows(stage: str, paths: Paths) -> list[Row]:
+    """Read the rows of a comparison's metrics file."""
     path = paths.metrics(stage)
     rows = read_stage_json(path, stage, None).get("rows")
     if not isinstance(rows, list):
@@ -124,7 +126,7 @@ def _autoencoder(cell: str, params: Params, paths: Paths) -> Row:
         "cell": cell,
         "dataset": settings.dataset,
         "architecture": settings.architecture.name,
-        "starts_from": starts_from(settings),
+        "starts_from": describe_start(settings),
         **({} if settings.masking is None else settings.masking.model_dump()),
         **_metrics("evaluate_autoencoder", cell, paths, keys),
         **_metrics("explain_autoencoder", cell, paths, []),
@@ -151,33 +153,35 @@ def _captions(cell: str, params: Params, paths: Paths) -> list[Row]:
     for name in CAPTION_SETS:
         scores = {key.removeprefix(f"{name}/"): value for key, value in metrics.items() if key.startswith(f"{name}/")}
         if scores:
-            found = compared if name == "test" else {}
-            rows.append({**names, "set": name, **found, **scores, "substitutes": files})
+            comparison = compared if name == "test" else {}
+            rows.append({**names, "set": name, **comparison, **scores, "substitutes": files})
     return rows
 
 
 def _captioner_substitutes(learning: CaptionerTraining, params: Params, paths: Paths) -> list[str]:
-    """Of all that a captioner has learned from: captions, images, its encoder's weights, and what a classifier of ours
-    that is its encoder had learned from."""
+    """Return the substituted files among a captioner's captions, images and encoder weights.
+
+    Where its encoder is one of our classifiers, this includes the files that the classifier was trained on.
+    """
     files: list[str] = []
     for dataset, features in zip(learning.datasets, learning.features, strict=True):
         files += substituted_files(_report("prepare_captions", dataset, paths))
         files += substituted_files(_report("extract_features", features, paths))
         classifier = name_in(CLASSIFIERS, params.features[features].encoder)
         if classifier is not None:
-            files += _classifier_row(classifier, _rows_of("compare_classifiers", paths), paths)["substitutes"]
+            files += _classifier_row(classifier, _comparison_rows("compare_classifiers", paths), paths)["substitutes"]
     return list(dict.fromkeys(files))
 
 
 def _compared_captioner(cell: str, paths: Paths) -> Row:
-    """What the comparison of captioners has found of one, less its scores, which its own metrics file holds."""
-    path, rows = paths.metrics("compare_captioners"), _rows_of("compare_captioners", paths)
-    found = next((row for row in rows if row.get("cell") == cell and row.get("set") == "test"), None)
-    if found is None:
+    """Return a captioner's row in the comparison, without its scores, which are in its own metrics file."""
+    path, rows = paths.metrics("compare_captioners"), _comparison_rows("compare_captioners", paths)
+    row = next((row for row in rows if row.get("cell") == cell and row.get("set") == "test"), None)
+    if row is None:
         raise InputError(f"{path}: no row for the captioner {cell}, which params.yaml names")
-    texts = {key: found[key] for key in ("looks_at", "built_on", "next") if key in found}
-    numbers = ("num_parameters", "shuffled_drop", *(key for key in found if key.startswith("next/")))
-    return texts | {key: _number(found[key]) for key in numbers if key in found}
+    texts = {key: row[key] for key in ("looks_at", "built_on", "next") if key in row}
+    numbers = ("num_parameters", "shuffled_drop", *(key for key in row if key.startswith("next/")))
+    return texts | {key: _number(row[key]) for key in numbers if key in row}
 
 
 def _dataset(stage: str, name: str, paths: Paths) -> Row:

@@ -1,4 +1,4 @@
-"""What gates.yaml may say: bounds on single metrics, against a baseline and against each other."""
+"""The rules in gates.yaml: absolute bounds on metrics, and bounds relative to a baseline or to another metric."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ MetricName = Annotated[str, Field(pattern=r"^[a-z0-9_]+(/[a-z0-9_]+)?:[A-Za-z0-9
 
 
 class Margin(Settings):
-    """Another metric and how far from it: `by` in its own units, or `by_share` as a share of its value."""
+    """A distance to another metric: `by` in its own units, or `by_share` as a share of its value."""
 
     metric: MetricName
     by: NotNegative | None = None
     by_share: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
 
     @model_validator(mode="after")
-    def _one_distance(self) -> Margin:
+    def _exactly_one_distance(self) -> Margin:
         if (self.by is None) == (self.by_share is None):
             raise ValueError(f"expected either by or by_share, got {'neither' if self.by is None else 'both'}")
         return self
 
 
 class Rule(Settings):
-    """What one metric must satisfy; every bound given counts.
+    """The bounds of one metric, all of which must hold.
 
-    `min`, `max`: absolute, the bound itself is allowed. `max_drop`: how much lower than the baseline it may be, for
-    metrics where higher is better; `max_rise`: how much higher, where lower is better. `above`: it must be more than
-    another metric plus a margin; `below`: less than another metric minus a margin.
+    `min` and `max` are absolute and inclusive. `max_drop` is the largest allowed drop below the baseline, for metrics
+    where higher is better; `max_rise` the largest allowed rise above it, where lower is better. `above` requires more
+    than another metric plus a margin; `below` less than another metric minus a margin.
     """
 
     metric: MetricName
@@ -47,7 +47,7 @@ class Rule(Settings):
     below: Margin | None = None
 
     @model_validator(mode="after")
-    def _asks_for_something(self) -> Rule:
+    def _has_consistent_bounds(self) -> Rule:
         if self.bounds == 0:
             allowed = ", ".join(name for name in type(self).model_fields if name != "metric")
             raise ValueError(f"rule for {self.metric!r} has no bound; allowed: {allowed}")
@@ -61,27 +61,30 @@ class Rule(Settings):
 
 
 class Gates(Settings):
-    """`baseline` is the git ref whose committed metrics `max_drop` and `max_rise` are measured from, or null."""
+    """The content of gates.yaml.
+
+    `baseline` is the git ref whose committed metrics `max_drop` and `max_rise` are relative to, or null.
+    """
 
     baseline: Annotated[str, Field(min_length=1, pattern=r"^[^-]")] | None
     rules: Annotated[tuple[Rule, ...], AsTuple]
 
     @property
     def metrics(self) -> list[str]:
-        """Every metric some rule names, each once, in the order they come."""
-        named = []
+        """All metrics in the rules, each once, in their order."""
+        names = []
         for rule in self.rules:
-            named += [rule.metric, *(margin.metric for margin in (rule.above, rule.below) if margin is not None)]
-        return list(dict.fromkeys(named))
+            names += [rule.metric, *(margin.metric for margin in (rule.above, rule.below) if margin is not None)]
+        return list(dict.fromkeys(names))
 
     @property
     def compared(self) -> list[str]:
-        """The metrics that are compared with the baseline's."""
+        """The metrics that are compared with the baseline."""
         rules = [rule for rule in self.rules if rule.max_drop is not None or rule.max_rise is not None]
         return list(dict.fromkeys(rule.metric for rule in rules))
 
 
 def read_gates(path: Path) -> Gates:
-    """The rules in a YAML file; raises `InputError` that names each wrong key, its value and what is allowed."""
+    """Read rules from a YAML file; raises `InputError` naming each wrong key, its value and the allowed ones."""
     gates: Gates = validate(read_yaml(path), Gates, where=str(path))
     return gates

@@ -1,4 +1,4 @@
-"""What ran, when, on what and from which code? The run records of the stages that params name, and a sync's ledger."""
+"""The latest run of each stage in params: time, hardware and commit from its record, and state from a sync."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from seesay.core.errors import InputError
 from seesay.core.files import read_json
 from seesay.core.paths import Paths, cell_name
 from seesay.params.project import Params
-from seesay.plotting.table import Measured
+from seesay.plotting.table import Timings
+
+PROVED_STAGES = ("train_classifier", "train_autoencoder", "train_captioner", "extract_features", "finetune_encoder")
+"""Stages that depend on a proof of what their code computes, and not on the code's text."""
 
 
 class LedgerLine(Protocol):
-    """What a sync found of one stage instance: `state` is ran, restored, unchanged, replayed or what is missing."""
+    """One stage instance at a sync. `state` is ran, restored, unchanged, replayed, no record or not run."""
 
     @property
     def address(self) -> str: ...
@@ -28,7 +31,7 @@ class LedgerLine(Protocol):
 
 @dataclass(frozen=True)
 class StageRun:
-    """A stage instance and its latest run as far as its record says; without a record only the names."""
+    """A stage instance and its latest run. Without a record only the names are set."""
 
     stage: str
     cell: str | None
@@ -48,7 +51,7 @@ class StageRun:
 
 
 def stage_instances(params: Params) -> list[tuple[str, str | None]]:
-    """Every (stage, cell) of the pipeline, in its order."""
+    """Return every (stage, cell) of the pipeline, in its order."""
     cells: list[tuple[str, Iterable[str | None]]] = [
         ("placeholder", [None]),
         ("fetch_images", params.image_sources),
@@ -79,7 +82,7 @@ def stage_instances(params: Params) -> list[tuple[str, str | None]]:
 
 
 def read_runs(params: Params, paths: Paths, ledger: Iterable[LedgerLine] | None = None) -> list[StageRun]:
-    """One entry per stage instance. A record that is missing or not readable leaves its facts empty: this is a view."""
+    """Read one entry per stage instance; a missing or unreadable record leaves the entry's other fields empty."""
     lines = {line.address: line for line in ledger or ()}
     return [
         _stage_run(stage, cell, paths.run_record(stage, cell), lines.get(cell_name(stage, cell)))
@@ -87,42 +90,61 @@ def read_runs(params: Params, paths: Paths, ledger: Iterable[LedgerLine] | None 
     ]
 
 
-def measured(runs: Sequence[StageRun]) -> Measured:
-    """What the records of the latest comparison and of each classifier's and captioner's training say."""
-    speeds: dict[str, dict[int, float]] = {}
+def collect_timings(runs: Sequence[StageRun]) -> Timings:
+    """Collect throughput from the comparison of classifiers, and training costs from classifiers and captioners."""
+    throughput: dict[str, dict[int, float]] = {}
     for run in runs:
         if run.stage == "compare_classifiers":
             for key, value in run.measurements.items():
                 cell, _, batch_size = key.partition("/images_per_second_batch")
                 if batch_size.isdecimal():
-                    speeds.setdefault(cell, {})[int(batch_size)] = value
+                    throughput.setdefault(cell, {})[int(batch_size)] = value
 
-    def of_training(stage: str, key: str) -> dict[str, float]:
-        trained = {run.cell: run.measurements for run in runs if run.stage == stage and run.cell is not None}
-        return {cell: values[key] for cell, values in trained.items() if key in values}
+    def training_cost(stage: str, key: str) -> dict[str, float]:
+        measurements = {run.cell: run.measurements for run in runs if run.stage == stage and run.cell is not None}
+        return {cell: values[key] for cell, values in measurements.items() if key in values}
 
-    return Measured(
-        speeds,
-        of_training("train_classifier", "core_seconds"),
-        of_training("train_classifier", "core_seconds_all_seeds"),
-        of_training("train_captioner", "core_seconds"),
+    return Timings(
+        throughput,
+        training_cost("train_classifier", "core_seconds"),
+        training_cost("train_classifier", "core_seconds_all_seeds"),
+        training_cost("train_captioner", "core_seconds"),
     )
 
 
-def provenance(runs: Iterable[StageRun]) -> str:
-    """One sentence: which commits and what hardware made the results, over which days; empty without records."""
+def describe_provenance(runs: Iterable[StageRun]) -> str:
+    """Return one sentence on the days, commits and hardware of the results; empty without records."""
     known = [run for run in runs if run.started and run.stage not in ("report", "gate", "register")]
     if not known:
         return ""
-    commits = sorted({run.commit[:10] + (" with changes" if run.is_dirty else "") for run in known if run.commit})
+    commits = sorted(
+        {run.commit[:10] + (" with uncommitted changes" if run.is_dirty else "") for run in known if run.commit}
+    )
     hardware = sorted({run.hardware for run in known if run.hardware})
     days = sorted({run.started[:10] for run in known})
     text = f"Run on {days[0]}" if len(days) == 1 else f"Run from {days[0]} to {days[-1]}"
-    text += f", code at commit {_listed(commits)}" if commits else ""
+    text += f", code at commit {_join_names(commits)}" if commits else ""
     return text + (f", on {'; '.join(hardware)}" if hardware else "") + "."
 
 
-def _listed(items: list[str]) -> str:
+def kept_trainings_note(runs: Iterable[StageRun]) -> str:
+    """Explain trainings whose commit differs from that of the latest run; empty where there are none."""
+    known = [run for run in runs if run.started and run.commit]
+    if not known:
+        return ""
+    current = max(reversed(known), key=lambda run: run.started).commit
+    earlier = [run for run in known if run.stage in PROVED_STAGES and run.commit != current]
+    if not earlier:
+        return ""
+    commits = _join_names(sorted({run.commit[:10] for run in earlier}))
+    return (
+        f"Some stages that train models or extract features ran at an earlier commit ({commits}) than the latest run "
+        f"({current[:10]}). They are kept as long as their proof holds: a file in proofs/ records what their code "
+        "computes, and they run again when that changes, not when only the code's text does."
+    )
+
+
+def _join_names(items: list[str]) -> str:
     return ", ".join(items) if len(items) <= 3 else f"{', '.join(items[:3])} and {len(items) - 3} more"
 
 
@@ -134,18 +156,18 @@ def _stage_run(stage: str, cell: str | None, path: Path, line: LedgerLine | None
         record = None
     if not isinstance(record, Mapping):
         return StageRun(stage, cell, state=state, run_id=run_id)
-    facts = {**_mapping(record, "environment"), **_mapping(record, "tags")}
+    environment = {**_mapping(record, "environment"), **_mapping(record, "tags")}
     started, ended = record.get("started_ms"), record.get("ended_ms")
     return StageRun(
         stage,
         cell,
         state=state,
-        started=_moment(started),
+        started=_format_time(started),
         seconds=_seconds(started, ended),
         run_id=run_id or str(record.get("run_id") or ""),
-        commit=str(facts.get("git.commit") or ""),
-        is_dirty=str(facts.get("git.dirty")).lower() == "true",
-        hardware=_hardware(facts),
+        commit=str(environment.get("git.commit") or ""),
+        is_dirty=str(environment.get("git.dirty")).lower() == "true",
+        hardware=_hardware(environment),
         pipeline_key=str(record.get("pipeline_key") or ""),
         measurements={k: v for k, v in _mapping(record, "measurements").items() if isinstance(v, int | float)},
     )
@@ -155,15 +177,15 @@ def _seconds(started: Any, ended: Any) -> float | None:
     return (ended - started) / 1000 if _is_time(started) and _is_time(ended) else None
 
 
-def _hardware(facts: Mapping[str, Any]) -> str:
-    """`cpu, bfloat16, 2 threads`; empty for a stage that computes nothing."""
-    name = facts.get("device_name") or facts.get("device")
+def _hardware(environment: Mapping[str, Any]) -> str:
+    """Format `cpu, bfloat16, 2 threads`; empty for a stage without numerical work."""
+    name = environment.get("device_name") or environment.get("device")
     if not name:
         return ""
-    threads = facts.get("num_threads")
+    threads = environment.get("num_threads")
     parts = [
         str(name),
-        str(facts.get("precision") or ""),
+        str(environment.get("precision") or ""),
         f"{threads} thread{'s' * (str(threads) != '1')}" if threads else "",
     ]
     return ", ".join(part for part in parts if part)
@@ -178,8 +200,8 @@ def _is_time(value: Any) -> bool:
     return isinstance(value, int | float) and value > 0
 
 
-def _moment(milliseconds: Any) -> str:
-    """`2026-01-31 12:00` in UTC, the same on every machine."""
+def _format_time(milliseconds: Any) -> str:
+    """Format `2026-01-31 12:00` in UTC, the same on every machine."""
     if not _is_time(milliseconds):
         return ""
     return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M")

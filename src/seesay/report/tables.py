@@ -1,4 +1,4 @@
-"""What do the results tables say? The same rows for Markdown and for the page."""
+"""The results tables, for Markdown and for the page."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from seesay.autoencoding.tables import autoencoder_tables
 from seesay.captioning.tables import caption_tables
 from seesay.classification.tables import classifier_tables
 from seesay.plotting.numbers import whole
-from seesay.plotting.table import Footnotes, Measured, Row, Table
+from seesay.plotting.table import Footnotes, Row, Table, Timings
 from seesay.report.results import Results
 
 
-def results_tables(results: Results, measured: Measured) -> tuple[list[Table], list[str]]:
-    """The tables that have rows, and the footnotes under them.
+def results_tables(results: Results, timings: Timings) -> tuple[list[Table], list[str]]:
+    """Return the tables that have rows, and their footnotes.
 
-    `measured` is what the run records say of speed; columns of what they do not say are left out.
+    `timings` come from the run records; columns without a value are left out.
     """
     notes = Footnotes()
     tables = [
-        *classifier_tables(results.classification, measured, notes),
+        *classifier_tables(results.classification, timings, notes),
         *autoencoder_tables(results.autoencoders, notes),
-        *caption_tables(results.captions, measured, notes),
+        *caption_tables(results.captions, timings, notes),
         _datasets(results.datasets, notes),
     ]
     return [table for table in tables if table.rows], notes.texts()
 
 
-def results_markdown(results: Results, *, title: str, note: str, provenance: str, measured: Measured) -> str:
-    """reports/results.md: the tables, where their numbers come from, and what stands in for official files."""
-    tables, footnotes = results_tables(results, measured)
+def results_markdown(results: Results, *, title: str, note: str, provenance: str, timings: Timings) -> str:
+    """Return reports/results.md: the tables, their provenance, and footnotes on substituted files."""
+    tables, footnotes = results_tables(results, timings)
     parts = [f"# {title}", " ".join(part for part in (note, provenance) if part)]
     for table in tables:
         parts += [f"## {table.title}", table.note, table.markdown()]

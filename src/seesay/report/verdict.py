@@ -1,4 +1,4 @@
-"""Which rules do these metrics satisfy? Pure: numbers in, verdict out."""
+"""Judgement of metrics by rules, without reading or writing files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from seesay.plotting.numbers import show_change, show_value
+from seesay.plotting.numbers import format_change, format_value
 from seesay.report.rules import Gates, Margin, Rule
 
 Status = Literal["passed", "failed", "new", "not judged"]
@@ -15,9 +15,9 @@ Status = Literal["passed", "failed", "new", "not judged"]
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the metrics are compared with.
+    """The metrics at a git ref, which current ones are compared with.
 
-    `values` holds the metrics that the ref has; None means that the ref could not be read, and `problem` says why.
+    `values` is None where the ref could not be read, with the reason in `problem`.
     """
 
     ref: str
@@ -28,7 +28,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Check:
-    """One bound of one rule. `bound` is the number the value was held against, None where there was none."""
+    """The result for one bound of one rule. `bound` is the number that the value was compared with, if any."""
 
     metric: str
     requirement: str
@@ -57,7 +57,7 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """0 passed; 1 some rule failed; 2 none failed, but some could not be judged for want of a baseline."""
+        """0: all passed; 1: some failed; 2: none failed, but some could not be judged without a baseline."""
         if self.num_failed:
             return 1
         return 2 if self.num_not_judged else 0
@@ -67,19 +67,19 @@ class Verdict:
         return {0: "passed", 1: "failed", 2: "could not be judged"}[self.exit_code]
 
     def summary(self) -> str:
-        """One paragraph: the outcome, and what failed or could not be judged."""
+        """Return one paragraph: the outcome, then the checks that failed or could not be judged."""
         passed = sum(check.status in ("passed", "new") for check in self.checks)
         text = f"The gate {self.word}: {passed} of {len(self.checks)} checks hold"
         if num_new := sum(check.status == "new" for check in self.checks):
             text += f" ({num_new} new: not in the baseline)"
         if self.baseline is not None:
             text += f"; baseline {self.baseline.ref}"
-        wrong = [check for check in self.checks if check.status in ("failed", "not judged")]
-        lines = [f"{check.metric}: {check.reason}" for check in wrong]
+        problems = [check for check in self.checks if check.status in ("failed", "not judged")]
+        lines = [f"{check.metric}: {check.reason}" for check in problems]
         return f"{text}." + "".join(f" {line}." for line in dict.fromkeys(lines))
 
     def to_json(self) -> dict[str, Any]:
-        """For gate.json: no times and no commit, so that equal results give equal bytes."""
+        """Return the content of gate.json, without times or commits, so that equal results give equal bytes."""
         return {
             "passed": self.passed,
             "exit_code": self.exit_code,
@@ -104,17 +104,17 @@ class Verdict:
 def judge(
     gates: Gates, metrics: Mapping[str, float], baseline: Baseline | None, *, absent: Mapping[str, str]
 ) -> Verdict:
-    """The verdict on `metrics`, a number per metric name.
+    """Judge `metrics`, a number per metric name, by the rules in `gates`.
 
-    A metric without a number, or whose number is not finite, fails; `absent` says why it has none. Where the baseline
-    lacks a metric its bound is "new" and holds; where the baseline itself could not be read the bound is "not judged".
+    A metric without a finite number fails; `absent` holds the reasons for missing ones. A bound is "new", and holds,
+    where the baseline lacks the metric, and "not judged" where the baseline itself could not be read.
     """
     checks = [check for rule in gates.rules for check in _checks(rule, metrics, baseline, absent)]
     return Verdict(tuple(checks), baseline)
 
 
 class _Bound(NamedTuple):
-    """What a value is held against; where there is no number to hold it against, the status that follows, and why."""
+    """A limit for a value; without a limit, the resulting status and the reason."""
 
     requirement: str
     limit: float | None
@@ -129,17 +129,17 @@ def _checks(
 ) -> Iterator[Check]:
     name, value = rule.metric, metrics.get(rule.metric)
     problem = _problem(name, metrics, absent)
-    # A rule on the baseline alone still wants a number where there is no baseline.
+    # A rule with only baseline bounds still requires a number where there is no baseline.
     for bound in list(_bounds(rule, metrics, baseline, absent)) or [_Bound("a finite number", None)]:
         if problem or value is None:
             yield Check(name, bound.requirement, value, bound.limit, "failed", problem)
         elif bound.limit is None:
             yield Check(name, bound.requirement, value, None, bound.status, bound.reason)
         else:
-            # 0.70 - 0.02 must not be "more than" 0.68: 1e-12 is far below any difference that means something.
+            # Tolerates rounding: 0.70 - 0.02 must not be "more than" 0.68. Meaningful differences are far above 1e-12.
             distance = bound.sign * (value - bound.limit)
             holds = distance > 1e-12 if bound.is_strict else distance >= -1e-12
-            reason = "" if holds else f"{show_value(name, value)} is not {bound.requirement}"
+            reason = "" if holds else f"{format_value(name, value)} is not {bound.requirement}"
             yield Check(name, bound.requirement, value, bound.limit, "passed" if holds else "failed", reason)
 
 
@@ -148,9 +148,9 @@ def _bounds(
 ) -> Iterator[_Bound]:
     name = rule.metric
     if rule.min is not None:
-        yield _Bound(f"at least {show_value(name, rule.min)}", rule.min)
+        yield _Bound(f"at least {format_value(name, rule.min)}", rule.min)
     if rule.max is not None:
-        yield _Bound(f"at most {show_value(name, rule.max)}", rule.max, sign=-1)
+        yield _Bound(f"at most {format_value(name, rule.max)}", rule.max, sign=-1)
     if baseline is not None and rule.max_drop is not None:
         yield _baseline_bound(name, rule.max_drop, baseline, sign=1)
     if baseline is not None and rule.max_rise is not None:
@@ -162,13 +162,13 @@ def _bounds(
 
 
 def _baseline_bound(name: str, tolerance: float, baseline: Baseline, *, sign: Literal[1, -1]) -> _Bound:
-    requirement = f"at most {show_change(name, tolerance)} {'lower' if sign == 1 else 'higher'} than the baseline"
+    requirement = f"at most {format_change(name, tolerance)} {'lower' if sign == 1 else 'higher'} than the baseline"
     if baseline.values is None:
         return _Bound(requirement, None, status="not judged", reason=baseline.problem)
-    known = baseline.values.get(name)
-    if known is None or not math.isfinite(known):
+    reference = baseline.values.get(name)
+    if reference is None or not math.isfinite(reference):
         return _Bound(requirement, None, status="new", reason="not in the baseline")
-    return _Bound(f"{requirement} ({show_value(name, known)})", known - sign * tolerance, sign)
+    return _Bound(f"{requirement} ({format_value(name, reference)})", reference - sign * tolerance, sign)
 
 
 def _relation(
@@ -178,14 +178,14 @@ def _relation(
     if margin.by_share:
         requirement = f"{100 * margin.by_share:g} % or more {word} {margin.metric}"
     elif margin.by:
-        requirement = f"{show_change(name, margin.by)} or more {word} {margin.metric}"
+        requirement = f"{format_change(name, margin.by)} or more {word} {margin.metric}"
     else:
         requirement = f"{word} {margin.metric}"
     if problem := _problem(margin.metric, metrics, absent):
         return _Bound(requirement, None, status="failed", reason=f"{margin.metric}: {problem}")
     other = metrics[margin.metric]
     distance = margin.by if margin.by is not None else abs(other) * (margin.by_share or 0.0)
-    requirement += f" ({show_value(margin.metric, other)})"
+    requirement += f" ({format_value(margin.metric, other)})"
     return _Bound(requirement, other + sign * distance, sign, is_strict=distance == 0)
 
 
@@ -197,5 +197,5 @@ def _problem(name: str, metrics: Mapping[str, float], absent: Mapping[str, str])
 
 
 def json_number(value: float | None) -> float | str | None:
-    """JSON has no NaN: what is not finite is written as text."""
+    """Return the number, or its text where it is not finite, as JSON has no NaN."""
     return value if value is None or math.isfinite(value) else str(value)

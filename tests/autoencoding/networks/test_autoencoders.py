@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from seesay.autoencoding.networks.backbone import backbone_of, map_shape
-from seesay.autoencoding.networks.base import within_range
+from seesay.autoencoding.networks.base import clamp_straight_through
 from seesay.autoencoding.networks.decoder import EvenUpsampling
-from seesay.autoencoding.networks.registry import AUTOENCODERS, build_autoencoder, restore_autoencoder, take_backbone
+from seesay.autoencoding.networks.registry import AUTOENCODERS, build_autoencoder, load_backbone, restore_autoencoder
 from seesay.classification.networks.registry import build_classifier, restore_classifier
 from seesay.core.errors import InputError
 from seesay.params.classification import Architecture
@@ -172,7 +172,7 @@ def test_a_64_pixel_image_passes_through_1024_numbers(name, channels):
         (
             "backbone_autoencoder",
             {"backbone": {"name": "mlp", "hidden_sizes": [4], "dropout": 0.0}},
-            "mlp has no map of features",
+            "mlp has no feature map",
         ),
         ("pca", {"num_components": 769}, "got 769: expected at most 768"),
     ],
@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_refused_by_name(name, changes, says):
 
 def test_a_pixel_cut_off_is_still_told_to_come_back():
     values = torch.tensor([-0.5, 0.5, 1.5], requires_grad=True)
-    shown = within_range(values)
+    shown = clamp_straight_through(values)
     assert shown.tolist() == [0.0, 0.5, 1.0]
     (shown * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
     assert values.grad.tolist() == [1.0, 2.0, 3.0]
@@ -229,7 +229,7 @@ class TestBackbone:
     def test_is_the_trained_one_and_normalises_as_it_did(self, images):
         checkpoint = classifier_checkpoint()
         autoencoder = build("backbone_autoencoder").eval()
-        take_backbone(autoencoder, architecture_of("backbone_autoencoder"), checkpoint, name="resnet9")
+        load_backbone(autoencoder, architecture_of("backbone_autoencoder"), checkpoint, name="resnet9")
         classifier = restore_classifier(checkpoint)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
         expected = classifier.body((images - mean) / std)
@@ -239,8 +239,8 @@ class TestBackbone:
     def test_a_checkpoint_of_another_architecture_is_refused(self):
         wide = Architecture(name="resnet9", width=4)
         autoencoder = build("backbone_autoencoder")
-        with pytest.raises(InputError, match=r"backbone: got name resnet9, width 2: .*classifiers\.wide is: .*width 4"):
-            take_backbone(
+        with pytest.raises(InputError, match=r"backbone: got name resnet9, width 2: .*classifiers\.wide: .*width 4"):
+            load_backbone(
                 autoencoder, architecture_of("backbone_autoencoder"), classifier_checkpoint(wide), name="wide"
             )
 

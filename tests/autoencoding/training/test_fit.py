@@ -12,16 +12,16 @@ from sklearn.decomposition import PCA
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from seesay.autoencoding.networks.registry import autoencoder_settings, restore_autoencoder
-from seesay.autoencoding.reconstruct import evaluation_masks, mean_psnr, mse_where, reconstruct
-from seesay.autoencoding.training.experiments import make_autoencoder, start_autoencoder
+from seesay.autoencoding.reconstruct import evaluation_masks, masked_mse, mean_psnr, reconstruct
+from seesay.autoencoding.training.experiments import start_autoencoder, train_autoencoder
 from seesay.autoencoding.training.fit import (
     LOG_FLOOR,
-    mean_where,
+    masked_mean,
     reconstruction_losses,
     reconstruction_step,
     structural_similarity,
 )
-from seesay.autoencoding.training.masks import draw_hidden, hidden_pixels
+from seesay.autoencoding.training.masks import hidden_pixels, sample_hidden_patches
 from seesay.classification.networks.registry import build_classifier, restore_classifier
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
@@ -88,11 +88,11 @@ def classifier(noise):
 
 @pytest.fixture
 def make(noise, settings, compute, tmp_path):
-    """`make_autoencoder` on the noise; any argument can be another."""
+    """`train_autoencoder` on the noise; any argument can be another."""
 
     def run(settings=settings, **changes):
         arguments = {"seed": 0, "compute": compute, "log": lambda metrics, *, step: None, "resume": None, **changes}
-        return make_autoencoder("cell", settings, noise, Paths(tmp_path), **arguments).checkpoint
+        return train_autoencoder("cell", settings, noise, Paths(tmp_path), **arguments).checkpoint
 
     return run
 
@@ -136,7 +136,7 @@ class TestLoss:
 
     @pytest.fixture
     def hidden(self):
-        patches = draw_hidden(3, MASKING, image_size=16, generator=torch.Generator().manual_seed(1))
+        patches = sample_hidden_patches(3, MASKING, image_size=16, generator=torch.Generator().manual_seed(1))
         return hidden_pixels(patches, patch_size=4)
 
     def test_is_the_weighted_sum_it_says_it_is(self, images):
@@ -170,7 +170,7 @@ class TestLoss:
         drawn = torch.zeros(1, 3, 4, 4)
         drawn[:, :, 0, 0], drawn[:, :, 3, 3] = 0.5, 1.0
         # of two hidden pixels one is wrong by 0.5: 0.25 / 2; the visible mistake does not count
-        assert mean_where((drawn - image).square(), hidden).item() == pytest.approx(0.125)
+        assert masked_mean((drawn - image).square(), hidden).item() == pytest.approx(0.125)
         assert reconstruction_losses(drawn, image, hidden, weights(l2=1.0)).item() == pytest.approx(0.125)
 
     def test_a_step_hides_what_it_asks_for(self, images, hidden):
@@ -182,7 +182,7 @@ class TestLoss:
 
         step = reconstruction_step(autoencoder, (images, hidden), loss=weights(l2=1.0))
         assert seen[0] is hidden
-        assert step.loss.item() == pytest.approx(mean_where((0.5 * images).square(), hidden).mean().item())
+        assert step.loss.item() == pytest.approx(masked_mean((0.5 * images).square(), hidden).mean().item())
 
 
 def test_val_loss_of_a_masked_autoencoder_is_that_of_hidden_patches(make, settings, noise, compute):
@@ -190,7 +190,7 @@ def test_val_loss_of_a_masked_autoencoder_is_that_of_hidden_patches(make, settin
     best = make(changed(settings, masking=MASKING))
     hidden = evaluation_masks(MASKING, "val", len(noise.val), image_size=16)
     drawn = reconstruct(restore_autoencoder(best), noise.val, batch_size=5, compute=compute, hidden=hidden)
-    assert float(mse_where(drawn.squared_errors, hidden).mean()) == pytest.approx(best.metrics["val/mse"], rel=1e-4)
+    assert float(masked_mse(drawn.squared_errors, hidden).mean()) == pytest.approx(best.metrics["val/mse"], rel=1e-4)
 
 
 class TestOnABackbone:
@@ -238,7 +238,9 @@ class TestOnABackbone:
     def test_a_classifier_of_other_images_is_refused(self, make, settings, classifier, tmp_path):
         save_checkpoint(Paths(tmp_path).classifier("parent"), replace(classifier, dataset="other", dataset_digest="0"))
         wanted = changed(settings, architecture=on_backbone(train_backbone=True), start="classifiers/parent")
-        with pytest.raises(InputError, match=r"autoencoders\.cell\.start: got classifiers/parent: .* learned other"):
+        with pytest.raises(
+            InputError, match=r"autoencoders\.cell\.start: got classifiers/parent: .* was trained on other"
+        ):
             make(wanted)
 
 
@@ -262,7 +264,7 @@ class TestPrincipalComponents:
 
     def test_more_than_there_are_images_are_refused(self, make, linear):
         many = linear.model_copy(update={"architecture": Architecture(name="pca", num_components=25)})
-        with pytest.raises(InputError, match="got 25: expected at most 24, the training images"):
+        with pytest.raises(InputError, match="got 25: expected at most 24, the number of training images"):
             make(many)
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from seesay.autoencoding.training.masks import draw_hidden, hidden_pixels, num_hidden
+from seesay.autoencoding.training.masks import hidden_pixels, num_hidden_patches, sample_hidden_patches
 from seesay.core.errors import InputError
 from seesay.params.autoencoding import Masking
 
@@ -11,7 +11,9 @@ def masking(patch_size=8, share=0.25):
 
 
 def drawn(count=50, *, seed=0, **changes):
-    return draw_hidden(count, masking(**changes), image_size=64, generator=torch.Generator().manual_seed(seed))
+    return sample_hidden_patches(
+        count, masking(**changes), image_size=64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def test_every_image_has_as_many_hidden_as_the_share_says():
@@ -49,4 +51,4 @@ def test_pixels_are_hidden_in_whole_patches():
 )
 def test_masks_that_hide_nothing_all_or_parts_of_patches_are_refused(changes, says):
     with pytest.raises(InputError, match=says):
-        num_hidden(masking(**changes), image_size=64)
+        num_hidden_patches(masking(**changes), image_size=64)

@@ -11,8 +11,8 @@ from seesay.classification.predictions import ClassPredictions, SplitPredictions
 from seesay.core.errors import InputError
 from seesay.params.augmentation import Augmentation
 from seesay.params.classification import Architecture
-from seesay.plotting.style import drawn, few_colours
-from seesay.plotting.table import cost_from_nothing
+from seesay.plotting.style import new_figure, reduce_colours
+from seesay.plotting.table import total_training_cost
 
 ROWS = [
     {"cell": "a", "dataset": "d", "architecture": "mlp", "flops": 1e6, "num_parameters": 10, "test/top1": 0.5},
@@ -46,11 +46,11 @@ def test_what_a_classifier_is_built_on_counts_as_its_cost():
         "orphan": {"built_on": "gone", "architecture": "resnet9"},
     }
     own = {"one": 10.0, "three": 0.0, "student": 12.0, "orphan": 1.0}
-    assert cost_from_nothing("one", own, rows) == 10.0
-    assert cost_from_nothing("three", own, rows) == 30.0  # three networks of 10
-    assert cost_from_nothing("student", own, rows) == 42.0
-    assert cost_from_nothing("orphan", own, rows) is None
-    assert cost_from_nothing("student", {"student": 12.0}, rows) is None
+    assert total_training_cost("one", own, rows) == 10.0
+    assert total_training_cost("three", own, rows) == 30.0  # three networks of 10
+    assert total_training_cost("student", own, rows) == 42.0
+    assert total_training_cost("orphan", own, rows) is None
+    assert total_training_cost("student", {"student": 12.0}, rows) is None
 
 
 def test_names_of_close_points_hide_neither_each_other_nor_a_point():
@@ -69,7 +69,7 @@ def test_few_colours_keep_flat_ones_and_a_small_mark():
     gradient = np.repeat(np.arange(200, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(100, axis=0)
     gradient[:50] = 255
     gradient[:3, :3] = (213, 94, 0)
-    shown = np.asarray(few_colours(Image.fromarray(gradient, "RGB")))
+    shown = np.asarray(reduce_colours(Image.fromarray(gradient, "RGB")))
     assert shown[10, 10].tolist() == [255, 255, 255]
     assert shown[1, 1].tolist() == [213, 94, 0]
     assert len(np.unique(shown.reshape(-1, 3), axis=0)) == 32
@@ -78,11 +78,11 @@ def test_few_colours_keep_flat_ones_and_a_small_mark():
 def test_a_picture_of_few_colours_stays_as_it_is():
     pixels = np.zeros((4, 4, 3), dtype=np.uint8)
     pixels[0] = 9
-    assert np.array_equal(np.asarray(few_colours(Image.fromarray(pixels, "RGB"))), pixels)
+    assert np.array_equal(np.asarray(reduce_colours(Image.fromarray(pixels, "RGB"))), pixels)
 
 
 def test_a_plot_is_saved_as_svg_and_small_picture(tmp_path):
-    with drawn(tmp_path / "x.svg", width=2, height=1) as figure:
+    with new_figure(tmp_path / "x.svg", width=2, height=1) as figure:
         figure.subplots()
     assert Image.open(tmp_path / "x.webp").size == (288, 144)  # one and a half times 96 pixels an inch
 

@@ -1,4 +1,4 @@
-"""What does an autoencoder keep of an image? Inputs, reconstructions, what is lost, and the curves of training."""
+"""Figures of an autoencoder's reconstructions and completions, and its training curves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from seesay.core.paths import Paths
 from seesay.params.results import Evaluation
 from seesay.plotting.curves import draw_curves, read_history
-from seesay.plotting.panels import Tile, draw_panel, from_array, make_small
+from seesay.plotting.panels import Tile, draw_panel, from_array, recompress
 from seesay.seeding import numpy_generator
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ def draw_reconstructions(
     cell: str,
     settings: Evaluation,
 ) -> None:
-    """Fills `folder` with `curves.svg`, `reconstructions.webp` and, where images are completed, `completions.webp`."""
+    """Fill `folder` with `curves.svg`, `reconstructions.webp` and, with a `completion`, `completions.webp`."""
     history = read_history(paths.table("train_autoencoder", cell, "history"))
     chosen = choose_at_random(len(split.images), count=settings.panel_images, seed=settings.panel_seed)
-    inputs, which = np.asarray(split.images[chosen]), f"test images drawn at random (seed {settings.panel_seed})"
+    inputs, subject = np.asarray(split.images[chosen]), f"randomly chosen test images (seed {settings.panel_seed})"
     draw_curves(folder / "curves.svg", history, title=cell)
     outputs = np.asarray(reconstructions.images[chosen])
     rows = {
@@ -46,39 +46,38 @@ def draw_reconstructions(
         "output": outputs,
         f"error ×{_ERROR_GAIN}": absolute_error(inputs, outputs, gain=_ERROR_GAIN),
     }
-    draw_rows(folder / "reconstructions.webp", rows, title=f"{cell}: {which}")
+    draw_rows(folder / "reconstructions.webp", rows, title=f"{cell}: {subject}")
     if completion is not None:
         hidden = completion.hidden[chosen]
         completed, inpainted = (
-            np.where(hidden[..., None], one.images[chosen], inputs) for one in (completion.drawn, completion.inpainted)
+            np.where(hidden[..., None], one.images[chosen], inputs)
+            for one in (completion.completed, completion.inpainted)
         )
         rows = {
             "image": inputs,
-            "shown": without_hidden(inputs, hidden),
+            "masked": without_hidden(inputs, hidden),
             "completed": completed,
             "inpainted": inpainted,
         }
-        title = (
-            f"{cell}: {which}; the hidden patches as the autoencoder draws them, and as OpenCV's inpainting fills them"
-        )
+        title = f"{cell}: {subject}; hidden patches completed by the autoencoder, and by OpenCV's inpainting"
         draw_rows(folder / "completions.webp", rows, title=title)
 
 
 def choose_at_random(num_images: int, *, count: int, seed: int) -> np.ndarray:
-    """The test images that a panel shows, `count` or all, in the split's order."""
+    """Choose `count` random images, or all where there are fewer, in the split's order."""
     random = numpy_generator(seed, "panel")
     chosen: np.ndarray = np.sort(random.permutation(num_images)[:count])
     return chosen
 
 
 def without_hidden(images: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """`images` (n, S, S, 3) with grey where `hidden` (n, S, S)."""
-    shown: np.ndarray = np.where(hidden[..., None], np.uint8(_HIDDEN_COLOUR), images)
-    return shown
+    """Return `images` (n, S, S, 3) with grey where `hidden` (n, S, S)."""
+    visible: np.ndarray = np.where(hidden[..., None], np.uint8(_HIDDEN_COLOUR), images)
+    return visible
 
 
 def draw_rows(path: Path, rows: Mapping[str, np.ndarray], *, title: str) -> None:
-    """Pictures, uint8 (n, S, S, 3) under each name: a row of each name for every group of columns."""
+    """Draw `rows`, images uint8 (n, S, S, 3) by name: for every group of columns a row of each name."""
     first = next(iter(rows.values()))
     columns = min(_COLUMNS, len(first))
     tiles: list[Tile] = []
@@ -90,11 +89,11 @@ def draw_rows(path: Path, rows: Mapping[str, np.ndarray], *, title: str) -> None
             tiles += [Tile(from_array(np.full_like(first[0], 255)), ())] * (columns - len(group))
             names.append(name)
     draw_panel(path, tiles, title=title, columns=columns, side=_SIDE, row_names=names)
-    make_small(path)
+    recompress(path)
 
 
 def absolute_error(inputs: np.ndarray, outputs: np.ndarray, *, gain: int) -> np.ndarray:
-    """|output - input| times `gain`, uint8, clipped at white; black is a perfect pixel."""
+    """Return |output - input| times `gain`, uint8, clipped at white; black is a perfect pixel."""
     difference = np.abs(inputs.astype(np.int32) - outputs.astype(np.int32))
     brightened: np.ndarray = np.minimum(gain * difference, 255).astype(np.uint8)
     return brightened

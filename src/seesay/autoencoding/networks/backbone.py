@@ -1,4 +1,4 @@
-"""An autoencoder whose encoder is a classifier's backbone: what does a network that classifies keep of an image?"""
+"""An autoencoder whose encoder is a classifier's backbone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from seesay.autoencoding.networks.base import LatentAutoencoder, within_range
+from seesay.autoencoding.networks.base import LatentAutoencoder, clamp_straight_through
 from seesay.autoencoding.networks.decoder import MapDecoder, check_widths
 from seesay.classification.networks.base import ConvolutionalClassifier
 from seesay.classification.networks.pretrained import Pretrained
@@ -20,13 +20,16 @@ from seesay.core.errors import InputError
 from seesay.params.classification import Architecture
 from seesay.training.build import construct
 
+_RESNET_LAYERS = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+
 
 class BackboneAutoencoder(LatentAutoencoder):
-    """`backbone` names a classifier's architecture (`{name: resnet9, width: 32}`), whose last map of features becomes
-    `latent_channels` numbers for each position by one linear map (64 x 4 x 4 = 1,024 for ResNet-9 and 64 pixels). They
-    are all that the decoder sees: no connection skips them.
+    """An autoencoder on the backbone of a classifier.
 
-    Where `train_backbone` is false its weights stay, and so do its batch norms' statistics.
+    `backbone` names the classifier's architecture (`{name: resnet9, width: 32}`). A 1x1 convolution maps each position
+    of its last feature map to `latent_channels` numbers (64 x 4 x 4 = 1,024 for ResNet-9 and 64 pixels). The decoder
+    gets nothing else: there are no skip connections. Where `train_backbone` is false, the backbone's weights and its
+    batch norms' statistics are frozen.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class BackboneAutoencoder(LatentAutoencoder):
         return latents
 
     def decode(self, latents: Tensor) -> Tensor:
-        return within_range(self.decoder(latents) * self.std + self.mean)
+        return clamp_straight_through(self.decoder(latents) * self.std + self.mean)
 
     def train(self, mode: bool = True) -> BackboneAutoencoder:
         super().train(mode)
@@ -67,15 +70,12 @@ class BackboneAutoencoder(LatentAutoencoder):
         return self
 
     def rate_scales(self, backbone_rate: float) -> dict[str, float]:
-        """By parameter of the backbone: its learning rate as a share of the others'."""
+        """Return `backbone_rate`, a factor on the learning rate, for each parameter of the backbone."""
         return {name: backbone_rate for name, _ in self.named_parameters() if name.startswith("backbone.")}
 
 
-_RESNET_LAYERS = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
-
-
 class BackboneArguments(BaseModel):
-    """How params name the classifier that a backbone is of: as under `classifiers`, `name` and its own arguments."""
+    """A backbone in params: `name` and arguments of a classifier's architecture, as under `classifiers`."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
@@ -86,41 +86,41 @@ class BackboneArguments(BaseModel):
         return Architecture(name=self.name, **(self.model_extra or {}))
 
 
-def build_backbone(described: BackboneArguments, *, image_size: int) -> nn.Module:
-    """The backbone of a new classifier: (N, 3, image_size, image_size) normalised floats to (N, C, h, w).
+def build_backbone(arguments: BackboneArguments, *, image_size: int) -> nn.Module:
+    """Build the backbone of a new classifier: (N, 3, image_size, image_size) normalised floats to (N, C, h, w).
 
-    Raises `InputError` for an architecture that is unknown, wrongly described or has no map of features.
+    Raises `InputError` for an architecture that is unknown, has wrong arguments or has no feature map.
     """
-    # How many classes a head tells apart does not matter to what comes before it.
+    # The number of classes is arbitrary: it only changes the head, which is not used.
     sizes = {"num_classes": 1, "image_size": image_size}
-    classifier = construct(CLASSIFIERS, described.architecture, key="architecture", where="backbone", **sizes)
-    return backbone_of(classifier, name=described.name)
+    classifier = construct(CLASSIFIERS, arguments.architecture, key="architecture", where="backbone", **sizes)
+    return backbone_of(classifier, name=arguments.name)
 
 
 def backbone_of(classifier: nn.Module, *, name: str) -> nn.Module:
-    """The modules of `classifier`, an architecture called `name`, that come before its pooling; shared, not copied."""
+    """Return the modules of `classifier`, of the architecture `name`, before its pooling; shared, not copied."""
     match classifier:
         case ConvolutionalClassifier():
             return classifier.body
         case ResNet18():
             return nn.Sequential(*(getattr(classifier.network, layer) for layer in _RESNET_LAYERS))
         case Pretrained():
-            return _Enlarging(classifier, name)
-    raise InputError(f"backbone: {name} has no map of features: an autoencoder needs one with places")
+            return _PretrainedBackbone(classifier, name)
+    raise InputError(f"backbone: {name} has no feature map, which an autoencoder needs")
 
 
 def map_shape(backbone: nn.Module, *, image_size: int) -> tuple[int, int]:
-    """Channels and positions a side of a backbone's map, which is square; asked by an image."""
+    """Return the channels and the side of a backbone's square feature map, measured on a blank image."""
     was_training = backbone.training
     device = next(backbone.parameters()).device
     with torch.no_grad():
-        found = backbone.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
+        features = backbone.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
     backbone.train(was_training)
-    return found.shape[1], found.shape[2]
+    return features.shape[1], features.shape[2]
 
 
-class _Enlarging(nn.Module):
-    """The maps of a `Pretrained` classifier, which enlarges images and normalises them anew."""
+class _PretrainedBackbone(nn.Module):
+    """The feature maps of a `Pretrained` classifier, which enlarges images and renormalises them."""
 
     scale: Tensor
     shift: Tensor
@@ -134,7 +134,9 @@ class _Enlarging(nn.Module):
         elif all(hasattr(network, layer) for layer in _RESNET_LAYERS):
             self.layers = nn.Sequential(*(getattr(network, layer) for layer in _RESNET_LAYERS))
         else:
-            raise InputError(f"backbone: {name} {classifier.architecture}: where its map of features is, is not known")
+            raise InputError(
+                f"backbone: {name} {classifier.architecture}: the position of its last feature map is unknown"
+            )
         self.register_buffer("scale", classifier.scale)
         self.register_buffer("shift", classifier.shift)
 

@@ -1,4 +1,4 @@
-"""What every autoencoder can be asked: an image's latent numbers, the image they stand for, and what is hidden."""
+"""The base class of all autoencoders: encoding with hidden pixels, and decoding."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 
 class LatentAutoencoder(nn.Module):
-    """Images are (N, 3, S, S) floats in [0, 1]; latents are (N, ...), as many numbers an image as `latent_size` says.
+    """An autoencoder of images (N, 3, S, S), floats in [0, 1].
 
-    `mean` and `std` are the training images', per channel, by which images are normalised before they are encoded.
+    Latents are (N, ...), with `latent_size` numbers per image. Images are normalised by `mean` and `std`, the training
+    images' per channel, before they are encoded.
     """
 
     mean: Tensor
@@ -26,22 +27,22 @@ class LatentAutoencoder(nn.Module):
     @property
     @abstractmethod
     def latent_size(self) -> int:
-        """Numbers an image is squeezed into."""
+        """Latent numbers per image."""
 
     @abstractmethod
     def encode_normalised(self, images: Tensor) -> Tensor:
-        """Latents of images that are normalised, hidden pixels 0."""
+        """Encode normalised images, in which hidden pixels are 0."""
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """The images, in [0, 1], that latents stand for."""
+        """Decode latents to images in [0, 1]."""
 
     def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean.copy_(torch.tensor(mean).view(3, 1, 1))
         self.std.copy_(torch.tensor(std).view(3, 1, 1))
 
     def encode(self, images: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Latents. Pixels where `hidden`, bool (N, 1, S, S), is true become the mean before anything sees them."""
+        """Encode images, with the pixels where `hidden`, bool (N, 1, S, S), is true replaced by the mean."""
         normalised = (images - self.mean) / self.std
         if hidden is not None:
             normalised = normalised.masked_fill(hidden, 0.0)
@@ -51,9 +52,9 @@ class LatentAutoencoder(nn.Module):
         return self.decode(self.encode(images, hidden))
 
 
-def within_range(images: Tensor) -> Tensor:
-    """`images` cut to [0, 1], gradients passed on as if they were not: a pixel cut off can still be told to come back.
+def clamp_straight_through(images: Tensor) -> Tensor:
+    """Clamp `images` to [0, 1], with gradients passed through unchanged so that clamped pixels still learn.
 
-    A sigmoid would do, but squeezes what is nearly black or white.
+    A sigmoid would keep the range too, but compresses values near black and white.
     """
     return images + (images.clamp(0.0, 1.0) - images).detach()

@@ -1,4 +1,4 @@
-"""A convolutional autoencoder: an image squeezed into a small latent map and drawn again."""
+"""A convolutional autoencoder with a small latent map."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from seesay.classification.networks.plain_cnn import convolution
 from seesay.core.errors import InputError
 
 REDUCTION = 8
-"""Image pixels per latent position, along each side: three halvings."""
+"""Image pixels per latent position along each side: three strides of 2."""
 
 
 class ConvAutoencoder(LatentAutoencoder):
-    """Takes (N, 3, image_size, image_size) floats in [0, 1] and returns reconstructions of the same shape and range.
+    """A convolutional autoencoder of images (N, 3, image_size, image_size), floats in [0, 1].
 
     The latent map has `latent_channels` x image_size/8 x image_size/8 numbers (16 x 8 x 8 = 1,024 for 64 pixels). The
-    decoder enlarges by repeating pixels and convolving, which leaves no checkerboards where transposed convolutions do
-    (Odena et al., "Deconvolution and Checkerboard Artifacts", 2016). It sees pixels as they are, not normalised: its
-    batch norms do that.
+    decoder upsamples by nearest neighbours and convolves, which avoids the checkerboards of transposed convolutions
+    (Odena et al., "Deconvolution and Checkerboard Artifacts", 2016). Inputs are not normalised: batch norms do that.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class ConvAutoencoder(LatentAutoencoder):
         return self._latent_size
 
     def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Keeps [0, 1] as it is."""
+        """Leave inputs in [0, 1], unnormalised."""
 
     def encode_normalised(self, images: Tensor) -> Tensor:
         latents: Tensor = self.encoder(images)

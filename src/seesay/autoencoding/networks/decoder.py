@@ -1,4 +1,4 @@
-"""How a map of latents becomes an image again: residual blocks, and enlargements that leave no checkerboards."""
+"""A decoder of latent maps: residual blocks, and upsampling without checkerboards."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from torch import Tensor, nn
 
 from seesay.core.errors import InputError
 
+RESIDUAL_INIT_SCALE = 0.2
+"""Factor on the initial weights of a block's second convolution, so that a deep stack starts near the identity."""
+
+_PHASES = 4  # each position becomes 2 x 2 positions
+
 
 class MapDecoder(nn.Module):
-    """(N, channels_in, side, side) to (N, 3, 2^L * side, 2^L * side), where L is the number of `widths`.
+    """A decoder of maps (N, channels_in, side, side) to (N, 3, 2^L * side, 2^L * side), with L the number of `widths`.
 
-    At each of the L sizes from `side` on there are `blocks` residual blocks of that many channels, but for the last,
-    the largest, which has one; then the map is enlarged twofold.
+    At each of the L sizes there are `blocks` residual blocks of that width, except at the last and largest, which has
+    one. After each size the map is upsampled by 2.
     """
 
     def __init__(self, channels_in: int, *, widths: Sequence[int], blocks: int) -> None:
@@ -34,24 +39,22 @@ class MapDecoder(nn.Module):
 
 
 def check_widths(widths: Sequence[int], *, side: int, image_size: int) -> None:
-    """Raises `InputError` unless a `MapDecoder` of `widths` enlarges `side` to `image_size`."""
+    """Raise `InputError` unless a `MapDecoder` of `widths` upsamples `side` to `image_size`."""
     if side * 2 ** len(widths) != image_size:
         raise InputError(
-            f"decoder_widths: got {len(widths)} of them, which enlarge a latent map of {side} positions a side to "
+            f"decoder_widths: got {len(widths)} of them, which upsample a latent map of {side} positions a side to "
             f"{side * 2 ** len(widths)} pixels; the images have {image_size}"
         )
 
 
-_PHASES = 4  # each position becomes two by two
-
-
 class EvenUpsampling(nn.Module):
-    """(N, channels_in, h, w) to (N, channels_out, 2h, 2w): a sub-pixel convolution (Shi et al., 2016) of even response.
+    """A sub-pixel convolution without checkerboards: (N, channels_in, h, w) to (N, channels_out, 2h, 2w).
 
-    Each of a position's four new ones has a 3x3 kernel of its own, so that an edge can lie between them; a surface
-    without detail would come out as a checkerboard (Odena et al., "Deconvolution and Checkerboard Artifacts", 2016).
-    Here each kernel's response to a constant is moved to the mean of the four, at every step and not only at first
-    (Aitken et al., 2017): a constant map stays constant, apart from the border.
+    In a sub-pixel convolution (Shi et al., 2016) each of the four new positions has a 3x3 kernel of its own, so that an
+    edge can lie between them. Without a constraint a flat surface would become a checkerboard (Odena et al.,
+    "Deconvolution and Checkerboard Artifacts", 2016). So each kernel's response to a constant is shifted to the mean of
+    the four, in every forward pass and not only at initialisation (Aitken et al., 2017): a constant map stays constant,
+    except at the border.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -59,7 +62,7 @@ class EvenUpsampling(nn.Module):
         self.channels_out = channels_out
         self.weight = nn.Parameter(torch.empty(_PHASES * channels_out, channels_in, 3, 3))
         self.bias = nn.Parameter(torch.zeros(channels_out))
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # as torch's own convolutions
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # as in torch.nn.Conv2d
 
     def forward(self, inputs: Tensor) -> Tensor:
         phases = self.weight.view(self.channels_out, _PHASES, *self.weight.shape[1:])
@@ -69,19 +72,17 @@ class EvenUpsampling(nn.Module):
         return F.pixel_shuffle(F.conv2d(inputs, even.reshape_as(self.weight), bias, padding=1), 2)
 
 
-FIRST_SHARE = 0.2
-"""What the second convolution's first weights are scaled by: a deep stack then starts near the identity."""
-
-
 class ResidualBlock(nn.Module):
-    """(N, channels, h, w) to the same shape. No batch norm, as in EDSR (Lim et al., 2017): it blurs brightness, which a
-    reconstruction has to keep."""
+    """A residual block on (N, channels, h, w).
+
+    It has no batch norm, as in EDSR (Lim et al., 2017): that loses the brightness a reconstruction has to preserve.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         second = nn.Conv2d(channels, channels, 3, padding=1)
         with torch.no_grad():
-            second.weight.mul_(FIRST_SHARE)
+            second.weight.mul_(RESIDUAL_INIT_SCALE)
         self.layers = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True), second)
 
     def forward(self, inputs: Tensor) -> Tensor:

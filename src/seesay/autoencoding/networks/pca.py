@@ -1,4 +1,4 @@
-"""The linear autoencoder: an image's coordinates along the principal components of the training images."""
+"""The linear autoencoder: coordinates along the principal components of the training images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from seesay.core.errors import InputError
 
 
 class PcaAutoencoder(LatentAutoencoder):
-    """`num_components` latents. No linear map to and from as many numbers has a smaller mean squared error on the
-    images that it was fitted on (Eckart and Young, 1936)."""
+    """A linear autoencoder with `num_components` latents.
+
+    No linear autoencoder of the same latent size has a smaller mean squared error on the images that it was fitted on
+    (Eckart and Young, 1936).
+    """
 
     center: Tensor
     components: Tensor
@@ -24,7 +27,7 @@ class PcaAutoencoder(LatentAutoencoder):
         num_values = 3 * image_size**2
         if num_components > num_values:
             raise InputError(
-                f"num_components: got {num_components}: expected at most {num_values}, as many as an image has"
+                f"num_components: got {num_components}: expected at most {num_values}, the values of an image"
             )
         self.image_size = image_size
         self.register_buffer("center", torch.zeros(num_values))

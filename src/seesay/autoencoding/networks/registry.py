@@ -1,4 +1,4 @@
-"""Which autoencoders there are, and how one is built, started from a classifier, or restored."""
+"""The registry of autoencoders: building, loading a classifier's backbone, restoring from a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,40 +24,41 @@ AUTOENCODERS: dict[str, type[LatentAutoencoder]] = {
 
 
 def build_autoencoder(architecture: Architecture, *, image_size: int, seed: int, key: str) -> LatentAutoencoder:
-    """A new autoencoder: (N, 3, image_size, image_size) floats in [0, 1] to their reconstructions.
+    """Build a new autoencoder of images (N, 3, image_size, image_size), floats in [0, 1].
 
-    Its first weights depend on `seed` and the architecture's name. Raises `InputError` naming what is wrong under
+    Its initial weights depend on `seed` and the architecture's name. Raises `InputError` naming what is wrong under
     `key`, the dotted path of `architecture` in params.yaml.
     """
     with seeded_initialisation(seed, "autoencoder", architecture.name):
         return construct(AUTOENCODERS, architecture, key=key, image_size=image_size)
 
 
-def take_backbone(autoencoder: LatentAutoencoder, settings: Architecture, classifier: Checkpoint, *, name: str) -> None:
-    """Puts the trained backbone of `classifier`, the cell called `name`, into `autoencoder`, and its normalisation.
+def load_backbone(autoencoder: LatentAutoencoder, settings: Architecture, classifier: Checkpoint, *, name: str) -> None:
+    """Load the trained backbone and the normalisation of `classifier`, the experiment `name`, into `autoencoder`.
 
-    Raises `InputError` where the classifier is of another architecture than `settings` says the backbone is.
+    Raises `InputError` where the classifier's architecture is not that of the backbone in `settings`.
     """
     assert isinstance(autoencoder, BackboneAutoencoder), type(autoencoder)
-    wanted, found = settings.arguments["backbone"], classifier.parsed_architecture
-    if dict(wanted) != {"name": found.name, **found.arguments}:
+    configured, trained = settings.arguments["backbone"], classifier.parsed_architecture
+    expected = {"name": trained.name, **trained.arguments}
+    if dict(configured) != expected:
         raise InputError(
-            f"architecture.backbone: got {_described(wanted)}: expected what the checkpoint of classifiers.{name} is: "
-            f"{_described({'name': found.name, **found.arguments})}"
+            f"architecture.backbone: got {_describe(configured)}: expected the architecture in the checkpoint of "
+            f"classifiers.{name}: {_describe(expected)}"
         )
-    trained = backbone_of(restore_classifier(classifier), name=found.name)
-    load_weights(autoencoder.backbone, trained.state_dict())
+    backbone = backbone_of(restore_classifier(classifier), name=trained.name)
+    load_weights(autoencoder.backbone, backbone.state_dict())
     autoencoder.set_normalisation(classifier.normalisation["mean"], classifier.normalisation["std"])
 
 
 def autoencoder_settings(checkpoint: Checkpoint) -> Autoencoder:
-    """What the autoencoder in `checkpoint` was trained by."""
+    """Return the settings that the autoencoder in `checkpoint` was trained with."""
     settings: Autoencoder = validate(checkpoint.settings, Autoencoder, where="checkpoint", prefix=["settings"])
     return settings
 
 
 def restore_autoencoder(checkpoint: Checkpoint) -> LatentAutoencoder:
-    """The trained autoencoder in `checkpoint`, in evaluation mode; raises `InputError` where its parts do not fit."""
+    """Restore the autoencoder in `checkpoint`, in evaluation mode; raises `InputError` where its parts do not fit."""
     autoencoder = construct(
         AUTOENCODERS, checkpoint.parsed_architecture, key="architecture", where="checkpoint", **checkpoint.sizes
     )
@@ -65,6 +66,6 @@ def restore_autoencoder(checkpoint: Checkpoint) -> LatentAutoencoder:
     return autoencoder.eval()
 
 
-def _described(architecture: object) -> str:
+def _describe(architecture: object) -> str:
     assert isinstance(architecture, dict)
     return ", ".join(f"{name} {value}" for name, value in architecture.items())

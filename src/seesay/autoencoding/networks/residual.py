@@ -1,4 +1,4 @@
-"""A residual autoencoder: an encoder made for reconstruction, not borrowed from a classifier."""
+"""A residual autoencoder, with an encoder designed for reconstruction."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from seesay.autoencoding.networks.base import LatentAutoencoder, within_range
+from seesay.autoencoding.networks.base import LatentAutoencoder, clamp_straight_through
 from seesay.autoencoding.networks.decoder import MapDecoder, ResidualBlock, check_widths
 from seesay.core.errors import InputError
 
 STEM = 4
-"""Pixels a side that the first convolution sees as one position: at full resolution it would cost most of the time."""
+"""Side of the pixel squares that the first convolution takes as one position; at full resolution it would take most
+of the time."""
 
 
 class ResidualAutoencoder(LatentAutoencoder):
-    """Images in 4x4 squares, residual blocks of `width` channels, half the size, as many of twice the width, then
-    `latent_channels` for each position: (image_size / 8)^2 times `latent_channels` latents (16 x 8 x 8 = 1,024 for 64
-    pixels). The decoder is a `MapDecoder`; its `decoder_widths` are three.
+    """An autoencoder of residual blocks, without batch norm.
+
+    The encoder takes images in 4x4 squares. It has `blocks` residual blocks of `width` channels, halves the size, has
+    as many blocks of twice the width, and maps each position to `latent_channels` numbers: (image_size / 8)^2 times
+    `latent_channels` latents (16 x 8 x 8 = 1,024 for 64 pixels). The decoder is a `MapDecoder` of three
+    `decoder_widths`.
     """
 
     def __init__(
@@ -58,4 +62,4 @@ class ResidualAutoencoder(LatentAutoencoder):
         return latents
 
     def decode(self, latents: Tensor) -> Tensor:
-        return within_range(self.decoder(latents) * self.std + self.mean)
+        return clamp_straight_through(self.decoder(latents) * self.std + self.mean)

@@ -1,4 +1,4 @@
-"""How an autoencoder learns: images drawn again, or the patches that were hidden from it."""
+"""Training of an autoencoder to reconstruct images, or the patches that are hidden from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seesay.autoencoding.networks.base import LatentAutoencoder
-from seesay.autoencoding.training.masks import draw_hidden, hidden_pixels, num_hidden
+from seesay.autoencoding.training.masks import hidden_pixels, num_hidden_patches, sample_hidden_patches
 from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.images.batches import (
@@ -28,16 +28,20 @@ from seesay.training.checkpoint import Checkpoint, describe_architecture
 from seesay.training.loop import Log, Step, fit
 
 MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-"""Autoencoders see and draw plain [0, 1] images, and normalise within."""
+"""Autoencoders take and return plain [0, 1] images, and normalise inside."""
 
-SMALLEST_MSE = 1e-10
-"""Caps the PSNR of a perfect image at 100 dB."""
+MIN_MSE = 1e-10
+"""Lower bound that caps the PSNR of a perfect image at 100 dB."""
 
 LOG_FLOOR = 1e-5
-"""Added to a mean squared error before its logarithm is minimised: half a grey level, below which nothing is gained."""
+"""Added to a mean squared error before its logarithm is minimised: about half a grey level, below which further
+improvement is worth nothing."""
+
+WINDOW = 11
+"""Side of SSIM's Gaussian window, in pixels."""
 
 MaskedBatch = tuple[Tensor, Tensor | None]
-"""Images float32 (n, 3, S, S) and, where some of their pixels are hidden, which: bool (n, 1, S, S)."""
+"""Images float32 (n, 3, S, S) and, with masking, their hidden pixels, bool (n, 1, S, S)."""
 
 
 def fit_autoencoder(
@@ -51,11 +55,12 @@ def fit_autoencoder(
     log: Log,
     resume: Path | None,
 ) -> tuple[Checkpoint, float]:
-    """Trains `autoencoder` (changed in place) on `images.train`; the epoch with the lowest `val/loss`, core-seconds.
+    """Train `autoencoder`, in place, on `images.train`.
 
-    Metrics: `train/loss` and `val/loss` (as `settings.loss` weighs it), `val/mse` of [0, 1] pixels, and `val/psnr`, the
-    mean over images of -10 log10(mse) in dB; with masking all of hidden pixels alone. Raises `InputError` for masks
-    that do not fit the images, and `TrainingError` as `fit` does.
+    Returns the checkpoint of the epoch with the lowest `val/loss`, and the core-seconds of training. Metrics:
+    `train/loss` and `val/loss`, as weighted by `settings.loss`; `val/mse` of [0, 1] pixels; `val/psnr`, the mean over
+    images of -10 log10(mse) in dB. With masking all are over hidden pixels only. Raises `InputError` for masks that do
+    not fit the images, and `TrainingError` as `fit` does.
     """
     augmentation, training, loss, masking = settings.augmentation, settings.training, settings.loss, settings.masking
     assert training is not None, "an autoencoder that is trained has these"
@@ -65,9 +70,9 @@ def fit_autoencoder(
     train, val = load(images.train), load(images.val)
     val_hidden = None
     if masking is not None:
-        num_hidden(masking, image_size=size)
+        num_hidden_patches(masking, image_size=size)
         generator = torch_generator(masking.evaluation_seed, "hidden", "val")
-        patches = draw_hidden(len(val), masking, image_size=size, generator=generator)
+        patches = sample_hidden_patches(len(val), masking, image_size=size, generator=generator)
         val_hidden = hidden_pixels(patches.to(compute.device), patch_size=masking.patch_size)
 
     def batches(epoch: int) -> Iterator[MaskedBatch]:
@@ -75,7 +80,7 @@ def fit_autoencoder(
         for batch, _ in training_batches(train, epoch, batch_size=batch_size, augmentation=augmentation, seed=seed):
             hidden = None
             if masking is not None:
-                patches = draw_hidden(len(batch), masking, image_size=size, generator=generator)
+                patches = sample_hidden_patches(len(batch), masking, image_size=size, generator=generator)
                 hidden = hidden_pixels(patches.to(compute.device), patch_size=masking.patch_size)
             yield batch, hidden
 
@@ -99,7 +104,7 @@ def fit_autoencoder(
 def autoencoder_checkpoint(
     images: PackedImages, settings: Autoencoder, state_dict: dict[str, Tensor], metrics: dict[str, float]
 ) -> Checkpoint:
-    """What is kept of an autoencoder of `images`."""
+    """Return the checkpoint of an autoencoder trained on `images`."""
     return Checkpoint(
         kind="autoencoder",
         dataset=settings.dataset,
@@ -117,31 +122,57 @@ def autoencoder_checkpoint(
 
 def reconstruction_step(autoencoder: LatentAutoencoder, batch: MaskedBatch, *, loss: ReconstructionLoss) -> Step:
     images, hidden = batch
-    drawn = autoencoder(images, hidden).float()
-    return Step(reconstruction_losses(drawn, images, hidden, loss).mean(), len(images), {})
+    outputs = autoencoder(images, hidden).float()
+    return Step(reconstruction_losses(outputs, images, hidden, loss).mean(), len(images), {})
 
 
-def reconstruction_losses(drawn: Tensor, images: Tensor, hidden: Tensor | None, loss: ReconstructionLoss) -> Tensor:
-    """What is minimised, of each image, (n,); of hidden pixels alone where there are any."""
-    difference = drawn - images
-    squared = mean_where(difference.square(), hidden)
+def reconstruction_losses(outputs: Tensor, images: Tensor, hidden: Tensor | None, loss: ReconstructionLoss) -> Tensor:
+    """Return the loss of each image, (n,); with hidden pixels all terms but SSIM are over those only."""
+    difference = outputs - images
+    squared = masked_mean(difference.square(), hidden)
     total = loss.l2 * squared
     if loss.l1:
-        total = total + loss.l1 * mean_where(difference.abs(), hidden)
+        total = total + loss.l1 * masked_mean(difference.abs(), hidden)
     if loss.log_l2:
         total = total + loss.log_l2 * torch.log(squared + LOG_FLOOR)
     if loss.ssim:
-        total = total + loss.ssim * (1.0 - structural_similarity(drawn, images))
+        total = total + loss.ssim * (1.0 - structural_similarity(outputs, images))
     return total
 
 
-def mean_where(values: Tensor, chosen: Tensor | None) -> Tensor:
-    """Each image's mean, (n,), of `values` (n, 3, S, S) over the pixels `chosen`, bool (n, 1, S, S), or over all."""
-    if chosen is None:
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return each image's mean, (n,), of `values` (n, 3, S, S) where `mask`, bool (n, 1, S, S), or over all pixels."""
+    if mask is None:
         return values.mean(dim=(1, 2, 3))
-    # Not a product with the mask: 0 times a NaN would be one.
-    kept = torch.where(chosen, values, 0.0).sum(dim=(1, 2, 3))
-    return kept / (values.shape[1] * chosen.sum(dim=(1, 2, 3)))
+    # Not a product with the mask, as 0 times NaN is NaN.
+    sums = torch.where(mask, values, 0.0).sum(dim=(1, 2, 3))
+    return sums / (values.shape[1] * mask.sum(dim=(1, 2, 3)))
+
+
+def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
+    """Return the SSIM of each pair of images, (n,). Images are (n, 3, H, W) floats in [0, 1].
+
+    It is at most 1, for equal images. Computed by torchmetrics: the mean over channels and positions of a Gaussian
+    window of 11 pixels a side and standard deviation 1.5, with images reflected at their borders and the constants of
+    the paper (Wang et al., 2004). Differentiable. Raises `InputError` for images too small to be reflected so far.
+    """
+    # Imported here because it takes seconds, and training without SSIM in its loss does not need it.
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    reach = WINDOW // 2
+    if min(first.shape[-2:]) <= reach:
+        raise InputError(f"SSIM: got images of {tuple(first.shape[-2:])} pixels: expected more than {reach} a side")
+    ssim = structural_similarity_index_measure(
+        first, second, gaussian_kernel=True, sigma=1.5, kernel_size=WINDOW, data_range=1.0, reduction="none"
+    )
+    assert isinstance(ssim, Tensor)  # it is a tuple only where the full map is requested
+    return ssim
+
+
+def error_metrics(errors: list[float]) -> dict[str, float]:
+    """Return `val/mse` and `val/psnr` for the mean squared error of each val image."""
+    psnr = math.fsum(-10.0 * math.log10(max(error, MIN_MSE)) for error in errors) / len(errors)
+    return {"val/mse": math.fsum(errors) / len(errors), "val/psnr": psnr}
 
 
 def _evaluate(
@@ -156,33 +187,8 @@ def _evaluate(
     errors: list[Tensor] = []
     for number, (images, _) in enumerate(ordered_batches(val, batch_size=batch_size)):
         rows = None if hidden is None else hidden[number * batch_size :][: len(images)]
-        drawn = autoencoder(images, rows)
-        losses.append(reconstruction_losses(drawn, images, rows, loss))
-        errors.append(mean_where((drawn - images).square(), rows))
+        outputs = autoencoder(images, rows)
+        losses.append(reconstruction_losses(outputs, images, rows, loss))
+        errors.append(masked_mean((outputs - images).square(), rows))
     mean_loss = math.fsum(torch.cat(losses).tolist()) / len(val)
-    values = torch.cat(errors).tolist()
-    psnr = math.fsum(-10.0 * math.log10(max(value, SMALLEST_MSE)) for value in values) / len(values)
-    return {"val/loss": mean_loss, "val/mse": math.fsum(values) / len(values), "val/psnr": psnr}
-
-
-WINDOW = 11
-
-
-def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
-    """SSIM of each pair of images, (n,), at most 1, which equal images have; (n, 3, H, W) floats in [0, 1].
-
-    torchmetrics': the mean over channels and over all places of a Gaussian window of 11 pixels a side and a deviation
-    of 1.5, the image reflected at its border, with the constants of the paper (Wang et al., 2004). Gradients go through
-    it. Raises `InputError` for images too small to be reflected so far.
-    """
-    # It takes seconds to import, which training without SSIM in its loss need not wait for.
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    reach = WINDOW // 2
-    if min(first.shape[-2:]) <= reach:
-        raise InputError(f"SSIM: got images of {tuple(first.shape[-2:])} pixels: expected more than {reach} a side")
-    found = structural_similarity_index_measure(
-        first, second, gaussian_kernel=True, sigma=1.5, kernel_size=WINDOW, data_range=1.0, reduction="none"
-    )
-    assert isinstance(found, Tensor)  # a pair of them only where the whole map is asked for too
-    return found
+    return {"val/loss": mean_loss, **error_metrics(torch.cat(errors).tolist())}

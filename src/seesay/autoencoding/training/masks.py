@@ -1,4 +1,4 @@
-"""Which patches of an image are hidden."""
+"""Random masks that hide patches of images."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from seesay.core.errors import InputError
 from seesay.params.autoencoding import Masking
 
 
-def num_hidden(masking: Masking, *, image_size: int) -> int:
-    """How many of an image's patches are hidden, the same for each image.
+def num_hidden_patches(masking: Masking, *, image_size: int) -> int:
+    """Return the number of hidden patches per image, the same for every image.
 
-    Raises `InputError` where the patches do not fill the image, or the share of them is none or all.
+    Raises `InputError` where the patches do not tile the image, or where the share hides none or all of them.
     """
     if image_size % masking.patch_size:
         raise InputError(f"masking.patch_size: got {masking.patch_size}: expected a divisor of {image_size} pixels")
@@ -26,17 +26,17 @@ def num_hidden(masking: Masking, *, image_size: int) -> int:
     return count
 
 
-def draw_hidden(num_images: int, masking: Masking, *, image_size: int, generator: torch.Generator) -> Tensor:
-    """bool (num_images, P, P) with P patches a side, true where hidden; drawn on the CPU.
+def sample_hidden_patches(num_images: int, masking: Masking, *, image_size: int, generator: torch.Generator) -> Tensor:
+    """Sample masks, bool (num_images, P, P) with P patches a side, true where hidden, on the CPU.
 
-    Every image has as many hidden; raises `InputError` as `num_hidden` does.
+    Every image has the same number of hidden patches. Raises `InputError` as `num_hidden_patches` does.
     """
-    count = num_hidden(masking, image_size=image_size)
+    count = num_hidden_patches(masking, image_size=image_size)
     side = image_size // masking.patch_size
     order = torch.rand(num_images, side * side, generator=generator).argsort(dim=1)
     return (order < count).view(num_images, side, side)
 
 
 def hidden_pixels(patches: Tensor, *, patch_size: int) -> Tensor:
-    """bool (n, P, P) patches to bool (n, 1, S, S) pixels, with S = P * patch_size."""
+    """Enlarge masks of patches, bool (n, P, P), to masks of pixels, bool (n, 1, S, S), with S = P * patch_size."""
     return F.interpolate(patches[:, None].float(), scale_factor=patch_size, mode="nearest").bool()

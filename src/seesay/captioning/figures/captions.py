@@ -14,8 +14,8 @@ from seesay.core.files import atomic_directory, write_json
 from seesay.core.paths import Paths
 from seesay.params.results import Evaluation
 from seesay.plotting.curves import draw_curves, read_history
-from seesay.plotting.panels import draw_captioned, fitted, save_webp
-from seesay.plotting.style import BLUE, GREEN, GREY, SKY, VERMILION, drawn
+from seesay.plotting.panels import draw_caption_panel, letterbox, save_webp
+from seesay.plotting.style import BLUE, GREEN, GREY, SKY, VERMILION, new_figure
 from seesay.seeding import numpy_generator
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def draw_captions(
             references = captions.records[row].captions
             score = scores.per_image[image_id]
             case = Case(kind, image_id, f"case_{number:02}.webp", predicted[image_id], references, round(score, 6))
-            pictures.append(fitted(images[row], _THUMBNAIL))
+            pictures.append(letterbox(images[row], _THUMBNAIL))
             save_webp(new / case.image, pictures[-1])
             cases.append(case)
         rule = describe_rule(chosen, seed=settings.panel_seed)
@@ -101,7 +101,7 @@ def draw_captions(
             (f"{case.kind}: CIDEr-D {case.cider_d:.2f}", case.prediction or "(no word)", case.references)
             for case in cases
         ]
-        draw_captioned(new / "captions.webp", pictures, texts, title=f"{name}. {rule}")
+        draw_caption_panel(new / "captions.webp", pictures, texts, title=f"{name}. {rule}")
 
 
 def choose_cases(per_image: Mapping[int, float], count: int, *, seed: int) -> list[tuple[str, int]]:
@@ -131,7 +131,7 @@ def describe_rule(chosen: Sequence[tuple[str, int]], *, seed: int) -> str:
 def draw_scores(path: Path, sets: Mapping[str, Mapping[str, float]], *, title: str) -> None:
     """Draw CIDEr-D of the model beside the floors, shuffled images and human captions, as bars with their values."""
     bars = [(label, sets[name]["cider_d"], colour) for name, label, colour in _BARS if name in sets]
-    with drawn(path, width=7.2, height=0.42 * len(bars) + 1.0) as figure:
+    with new_figure(path, width=7.2, height=0.42 * len(bars) + 1.0) as figure:
         axes = figure.subplots()
         labels, values, colours = zip(*bars, strict=True)
         drawn_bars = axes.barh(labels, values, color=colours, height=0.65)

@@ -12,7 +12,7 @@ from seesay.captioning.compare import choose_shared_cases, describe_shared_rule
 from seesay.captioning.explain import entropy_bits
 from seesay.captioning.figures.attention import draw_attention
 from seesay.core.files import atomic_directory, write_json
-from seesay.plotting.style import BLUE, GREEN, GREY, ORANGE, SKY, drawn
+from seesay.plotting.style import BLUE, GREEN, GREY, ORANGE, SKY, new_figure
 
 if TYPE_CHECKING:
     from seesay.captioning.compare import Comparison, ScoredPredictions
@@ -63,7 +63,7 @@ def draw_caption_ranking(path: Path, rows: Sequence[Mapping[str, Any]], *, datas
     """
     of_dataset = [row for row in rows if row["dataset"] == dataset]
     ranked = sorted((row for row in of_dataset if row["set"] == "test"), key=lambda row: -row["test/cider_d"])
-    with drawn(path, width=8.4, height=0.34 * len(ranked) + 2.0) as figure:
+    with new_figure(path, width=8.4, height=0.34 * len(ranked) + 2.0) as figure:
         axes = figure.subplots()
         for rank, row in enumerate(ranked):
             value = row["test/cider_d"]

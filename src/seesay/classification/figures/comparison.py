@@ -20,7 +20,7 @@ from seesay.params.classification import Classifier
 from seesay.params.results import Comparison
 from seesay.plotting.curves import History, read_history
 from seesay.plotting.panels import font, from_array, save_webp, wrap
-from seesay.plotting.style import BLUE, VERMILION, drawn
+from seesay.plotting.style import BLUE, VERMILION, new_figure
 from seesay.seeding import numpy_generator
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def draw_overfitting(path: Path, histories: Mapping[str, History], settings: Map
     """Draw a panel per experiment, all with the same axes: top-1 on train and val, regularisation, the final gap."""
     columns = min(_OVERFITTING_COLUMNS, len(histories))
     num_rows = -(-len(histories) // columns)
-    with drawn(path, width=max(4.4, 2.9 * columns + 0.4), height=2.5 * num_rows + 1.0) as figure:
+    with new_figure(path, width=max(4.4, 2.9 * columns + 0.4), height=2.5 * num_rows + 1.0) as figure:
         panels = figure.subplots(num_rows, columns, sharex=True, sharey=True, squeeze=False)
         figure.suptitle("Overfitting: top-1 accuracy per epoch", x=0.01, ha="left", fontsize=11, fontweight="bold")
         for number, (cell, history) in enumerate(histories.items()):

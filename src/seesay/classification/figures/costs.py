@@ -14,8 +14,8 @@ from matplotlib.transforms import Bbox
 
 from seesay.params.classification import PRETRAINED
 from seesay.plotting.numbers import magnitude
-from seesay.plotting.style import BLUE, GREEN, GREY, drawn
-from seesay.plotting.table import CHANCE, cost_from_nothing
+from seesay.plotting.style import BLUE, GREEN, GREY, new_figure
+from seesay.plotting.table import CHANCE, total_training_cost
 
 _COSTS = (
     ("flops", "Against computation", "FLOPs to classify an image"),
@@ -40,11 +40,11 @@ def draw_costs(path: Path, rows: Sequence[Mapping[str, Any]], *, dataset: str) -
     own = {row["cell"]: row["training_flops"] for row in rows if "training_flops" in row}
     ours = {row["cell"]: dict(row) for row in rows if row["cell"] != CHANCE and "source" not in row}
     for cell, row in ours.items():
-        cost = cost_from_nothing(cell, own, ours)
+        cost = total_training_cost(cell, own, ours)
         row["total_training_flops"] = cost or 0.0
     rows_of_dataset = [row for row in ours.values() if row["dataset"] == dataset]
     costs = [cost for cost in _COSTS if any(row.get(cost[0], 0) > 0 for row in rows_of_dataset)]
-    with drawn(path, width=4.8 * max(1, len(costs)), height=6.4) as figure:
+    with new_figure(path, width=4.8 * max(1, len(costs)), height=6.4) as figure:
         panels = figure.subplots(1, max(1, len(costs)), sharey=True, squeeze=False)[0]
         figure.suptitle(f"{dataset}: accuracy against cost", x=0.01, ha="left", fontsize=11, fontweight="bold")
         points_of_panels = []

@@ -24,7 +24,7 @@ from seesay.core.paths import Paths
 from seesay.params.results import Evaluation
 from seesay.plotting.curves import draw_curves, read_history
 from seesay.plotting.panels import Tile, draw_panel, from_array
-from seesay.plotting.style import BLUE, GREY, ORANGE, SKY, VERMILION, drawn
+from seesay.plotting.style import BLUE, GREY, ORANGE, SKY, VERMILION, new_figure
 from seesay.seeding import numpy_generator
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def draw_confusion(
     num_classes = len(classes)
     shares = confusion_percent(labels, predicted, num_classes)
     side = min(max(0.27 * num_classes, 3.6), 13.0)
-    with drawn(path, width=side + 2.2, height=side + 1.8) as figure:
+    with new_figure(path, width=side + 2.2, height=side + 1.8) as figure:
         axes = figure.subplots()
         blues = matplotlib.colormaps["Blues"]
         steps = ListedColormap([blues(0.06 + 0.94 * step / 9) for step in range(10)], under="white")
@@ -162,7 +162,7 @@ def draw_roc(path: Path, split: SplitPredictions, classes: Sequence[str], *, tit
     Of equal areas the first class's ranks higher. Without any curve the axes hold a note.
     """
     curves = one_vs_rest(split)
-    with drawn(path, width=5.4, height=4.6) as figure:
+    with new_figure(path, width=5.4, height=4.6) as figure:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2, label="chance, area 0.500")
         if curves:
@@ -199,7 +199,7 @@ def draw_reliability(path: Path, predictions: ClassPredictions, *, title: str) -
     """
     temperature = fit_temperature(predictions.val)
     before, after = reliability(predictions.test), reliability(scale_logits(predictions.test, temperature))
-    with drawn(path, width=5.4, height=4.6) as figure:
+    with new_figure(path, width=5.4, height=4.6) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot([0, 100], [0, 100], color=GREY, linestyle=":", linewidth=1.2, label="accuracy equals confidence")
         for result, name, colour, marker in (

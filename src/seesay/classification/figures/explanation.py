@@ -12,7 +12,7 @@ from PIL import Image
 
 from seesay.core.files import atomic_directory
 from seesay.params.results import Evaluation
-from seesay.plotting.panels import Tile, draw_panel, fitted, from_array
+from seesay.plotting.panels import Tile, draw_panel, from_array, letterbox
 from seesay.plotting.style import BLUE, VERMILION
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def heat(values: np.ndarray) -> np.ndarray:
 
 def overlaid(picture: Image.Image, values: np.ndarray) -> Image.Image:
     """Blend values in [0, 1] (H, W), as colours, with a grey, blurred copy of the picture."""
-    grey = fitted(picture, _SIDE // 4).convert("L").convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+    grey = letterbox(picture, _SIDE // 4).convert("L").convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     colours = from_array(heat(values)).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     return Image.blend(grey, colours, 0.6)
 

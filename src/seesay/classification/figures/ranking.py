@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seesay.params.classification import PRETRAINED
-from seesay.plotting.style import BLUE, GREEN, GREY, ORANGE, SKY, drawn
+from seesay.plotting.style import BLUE, GREEN, GREY, ORANGE, SKY, new_figure
 from seesay.plotting.table import CHANCE
 
 _FROM_SCRATCH = ("from scratch", BLUE, "o")
@@ -23,7 +23,7 @@ def draw_ranking(path: Path, rows: Sequence[Mapping[str, Any]], *, dataset: str)
     of_dataset = [row for row in rows if row["dataset"] == dataset]
     ranked = sorted((row for row in of_dataset if row["cell"] != CHANCE), key=lambda row: -row["test/top1"])
     chance = next((row["test/top1"] for row in of_dataset if row["cell"] == CHANCE), None)
-    with drawn(path, width=8.4, height=0.3 * len(ranked) + 1.5) as figure:
+    with new_figure(path, width=8.4, height=0.3 * len(ranked) + 1.5) as figure:
         axes = figure.subplots()
         labelled: set[str] = set()
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from seesay.core.files import write_bytes, write_text
 from seesay.core.paths import Paths
-from seesay.plotting.style import BLUE, GREEN, GREY, VERMILION, drawn
+from seesay.plotting.style import BLUE, GREEN, GREY, VERMILION, new_figure
 
 if TYPE_CHECKING:
     from seesay.classification.rate_range import RangeTest, RateRange
@@ -45,7 +45,7 @@ def draw_rate_range(path: Path, result: RateRange, *, peak: float, title: str) -
 
     The suggested rates are marked, and so is `peak`, the rate in params.yaml, if it lies within the range.
     """
-    with drawn(path, width=6.4, height=4.2) as figure:
+    with new_figure(path, width=6.4, height=4.2) as figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         axes = figure.subplots()
         axes.set_xscale("log")
