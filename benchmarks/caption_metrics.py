@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from seesay.captioning.data import tokenizer
-from seesay.captioning.metrics.bleu import bleu_of, bleu_statistics
-from seesay.captioning.metrics.cider import image_cider_d
+from seesay.captioning.metrics.bleu import bleu_scores, bleu_statistics
+from seesay.captioning.metrics.cider import CiderReferences
 from seesay.captioning.metrics.rouge import image_rouge_l
 from seesay.captioning.score_files import read_references, read_results
 from seesay.core.errors import InputError
@@ -54,18 +54,18 @@ class Turn:
 
 
 def score_with_ours(references: References, results: Results) -> Turn:
-    tokenizer.forget()  # clears its cache of words, so that each turn begins like the first
+    tokenizer.clear_cache()  # clears its cache of words, so that each turn begins like the first
     clock = _Clock()
     reference_tokens = [[tokenizer.tokenize(text) for text in references[image_id]] for image_id in references]
     tokens = [tokenizer.tokenize(results[image_id]) for image_id in references]
     clock.lap("tokenizer")
     counts = bleu_statistics(tokens, reference_tokens)
-    bleu = bleu_of(counts.sum(axis=0)[None])[0]
-    image_bleu = bleu_of(counts)
+    bleu = bleu_scores(counts.sum(axis=0)[None])[0]
+    image_bleu = bleu_scores(counts)
     clock.lap("bleu")
     rouge = image_rouge_l(tokens, reference_tokens)
     clock.lap("rouge_l")
-    cider = image_cider_d(tokens, reference_tokens)
+    cider = CiderReferences(reference_tokens).score(tokens)
     clock.lap("cider_d")
     corpus = np.array([*bleu, rouge.mean(), cider.mean()])
     return Turn(clock.seconds, corpus, np.column_stack([image_bleu, rouge, cider]))

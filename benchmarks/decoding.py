@@ -121,7 +121,7 @@ def load_trained(cell: str, root: Path, *, num_images: int) -> tuple[Captioner, 
     rows = captions.rows("test")[:num_images]
     if len(rows) < num_images:
         raise InputError(f"{captions.name}: {len(rows)} test images: expected {num_images}; use a smaller --images")
-    return captioner, torch.from_numpy(features.seen(captioner.looks_at)[rows].astype(np.float32))
+    return captioner, torch.from_numpy(features.array(captioner.looks_at)[rows].astype(np.float32))
 
 
 def build_untrained(name: str, *, num_images: int) -> tuple[Captioner, Tensor]:

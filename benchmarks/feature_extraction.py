@@ -27,7 +27,7 @@ from torchvision.transforms import v2
 from seesay.captioning.data.records import CaptionImages, open_caption_images, read_caption_records
 from seesay.captioning.features import encoders as feature_encoders
 from seesay.captioning.features.encoders import FeatureEncoder, load_feature_encoder
-from seesay.captioning.features.extract import Images, extract_features, prepare
+from seesay.captioning.features.extract import Images, extract_features, resize_and_crop
 from seesay.captioning.features.origin import fetched_origin
 from seesay.classification.networks.torchvision_weights import IMAGENET_MEAN, IMAGENET_STD, read_torchvision_weights
 from seesay.compute import Compute, configure
@@ -102,7 +102,7 @@ class DecodedByThread:
         return self._pending.popleft().result()
 
     def _decode(self, row: int) -> Image.Image:
-        return Image.fromarray(prepare(self._images[row], **self._size))
+        return Image.fromarray(resize_and_crop(self._images[row], **self._size))
 
 
 def plain_loop(network: str, weights: Path, settings: Features, compute: Compute) -> Variant:
@@ -145,7 +145,7 @@ def all_threads_on_one_batch(encoder: FeatureEncoder, settings: Features, comput
         with torch.inference_mode():
             for start in range(0, len(images), settings.batch_size):
                 rows = range(start, min(start + settings.batch_size, len(images)))
-                pixels = torch.from_numpy(np.stack([prepare(images[row], **size) for row in rows]))
+                pixels = torch.from_numpy(np.stack([resize_and_crop(images[row], **size) for row in rows]))
                 batches.append(encoder(pixels.permute(0, 3, 1, 2))["pooled"].numpy())
         return np.concatenate(batches)
 

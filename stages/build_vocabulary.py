@@ -1,4 +1,4 @@
-"""Build one vocabulary from the training captions of a dataset, or of two."""
+"""Build one vocabulary from the training captions of one dataset or of two."""
 
 from pathlib import Path
 

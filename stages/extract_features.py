@@ -1,4 +1,4 @@
-"""See every image of one caption dataset through a frozen encoder, once: a published network or a classifier."""
+"""Extract the features of all images of one caption dataset with a frozen encoder."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def main(cell: str, root: Path = Path()) -> None:
         train = captions.rows("train")
         images = ViewedImages(images, train, settings.views, size=settings.image_size)
         names += [names[row] for row in train] * settings.views.count
-    encoder, origin = load_encoder_of(settings, paths)
+    encoder, origin = load_encoder(settings, paths)
     encoder.check_image_size(settings.image_size)
     with record_stage(root, "extract_features", cell, params=settings, compute=compute) as log:
         log.dataset(settings.dataset, digest=captions.digest, context="features", source=captions.source)
@@ -39,7 +39,12 @@ def main(cell: str, root: Path = Path()) -> None:
         rows = FeatureRows(
             log.scratch,
             encoder.shapes(num_rows_with_views(captions, settings)),
-            described_by=[settings.model_dump_json(), captions.digest, origin.digest, *compute.describe().values()],
+            fingerprint_parts=[
+                settings.model_dump_json(),
+                captions.digest,
+                origin.digest,
+                *compute.describe().values(),
+            ],
             names=names,
         )
         extract_features(
@@ -60,8 +65,11 @@ def main(cell: str, root: Path = Path()) -> None:
         log.summary({"num_images": len(features), "num_dimensions": features.num_dimensions, **explained})
 
 
-def load_encoder_of(settings: Features, paths: Paths) -> tuple[FeatureEncoder, Origin]:
-    """The encoder that `settings` name, and where its weights come from."""
+def load_encoder(settings: Features, paths: Paths) -> tuple[FeatureEncoder, Origin]:
+    """Load the encoder that `settings` name; return it with the origin of its weights.
+
+    It is a published network, one of our classifiers, or either of them fine-tuned.
+    """
     section, _, name = settings.encoder.partition("/")
     if section == CLASSIFIERS:
         path = paths.classifier(name)

@@ -1,4 +1,4 @@
-"""Fetch one caption source: annotations and images, or scenes made by us."""
+"""Fetch one caption source: annotations and images, or generated scenes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Turn one caption source into records split by image, and report what is in them."""
+"""Prepare one caption source: write its records, split by image, and a data report."""
 
 from pathlib import Path
 

@@ -125,7 +125,7 @@ def test_weights_that_do_not_fit_the_words_are_refused_by_name(tmp_path):
 class MadeUpFeatures:
     index = SimpleNamespace(transform={"image_size": 56, "resize_size": 64})
 
-    def seen(self, looks_at):
+    def array(self, looks_at):
         assert looks_at == "grid"
         return np.zeros((2, 9, 2), np.float16)
 

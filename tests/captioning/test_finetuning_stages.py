@@ -152,8 +152,8 @@ def test_features_of_a_finetuned_encoder_differ_and_name_its_source(
     dots = read_caption_records(paths.captions("dots"))
     first, second = (read_features(paths.features(cell), dots) for cell in ("first", "second"))
     looks_at = "grid" if kind == "network" else "pooled"
-    assert first.seen(looks_at).shape == second.seen(looks_at).shape
-    before, after = (features.seen(looks_at).astype(np.float64).ravel() for features in (first, second))
+    assert first.array(looks_at).shape == second.array(looks_at).shape
+    before, after = (features.array(looks_at).astype(np.float64).ravel() for features in (first, second))
     assert 0.3 < np.corrcoef(before, after)[0, 1] < 0.9999  # it has learned on, not anew
     assert (second.index.encoder, second.index.architecture) == ("finetuned/tuned", first.index.architecture)
     assert second.index.trained_on == {"dataset": "dots", "digest": dots.digest}

@@ -47,7 +47,7 @@ class Shown:
 
     pooled: np.ndarray
 
-    def seen(self, looks_at):
+    def array(self, looks_at):
         assert looks_at == "pooled"
         return self.pooled
 

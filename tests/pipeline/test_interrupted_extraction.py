@@ -107,6 +107,6 @@ def test_a_killed_extraction_is_resumed_and_ends_in_the_same_bytes(root: Path, w
     assert start(root, 0.0, warm_python / "python").wait(timeout=600) == 0
     assert content(root) == undisturbed
     assert not list((root / ".work").iterdir())
-    assert read_features(folder, captions).seen("grid").shape == (NUM_IMAGES, 4, 5)
+    assert read_features(folder, captions).array("grid").shape == (NUM_IMAGES, 4, 5)
     metrics = read_json(Paths(root).metrics("extract_features", "toy"))
     assert {"num_images", "num_dimensions", "pooled/explained_variance", "grid/explained_variance"} == set(metrics)

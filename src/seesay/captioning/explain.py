@@ -67,7 +67,7 @@ def explain_captions(
             )
     weights = compute_attention(
         captioner,
-        features.seen("grid"),
+        features.array("grid"),
         captions.rows("test"),
         list(ids.values()),
         batch_size=batch_size,

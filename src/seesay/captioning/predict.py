@@ -15,7 +15,7 @@ from seesay.captioning.data.tokenizer import tokenize
 from seesay.captioning.data.vocabulary import Vocabulary
 from seesay.captioning.decoding.decode import Decoded, decode
 from seesay.captioning.features.store import Features
-from seesay.captioning.metrics.baselines import borrow_captions
+from seesay.captioning.metrics.baselines import nearest_neighbour_captions
 from seesay.captioning.networks.base import Captioner
 from seesay.captioning.predictions import Alternative, Prediction
 from seesay.compute import Compute
@@ -73,11 +73,11 @@ def caption_splits(
 def caption_by_neighbours(captions: CaptionRecords, features: Features) -> tuple[list[Prediction], int]:
     """Caption each test image by the captions of the training images nearest in pooled features.
 
-    Returns the captions and the number of neighbours; see `borrow_captions`.
+    Returns the captions and the number of neighbours; see `nearest_neighbour_captions`.
     """
     train, val, test = (_rows(captions, split) for split in ("train", "val", "test"))
     tokens = [[tokenize(caption) for caption in record.captions] for record in captions.records]
-    borrowed = borrow_captions(features.pooled, train, val, test, tokens)
+    borrowed = nearest_neighbour_captions(features.pooled, train, val, test, tokens)
     predictions: list[Prediction] = [
         {"image_id": captions.records[row].image_id, "caption": " ".join(caption)}
         for row, caption in zip(test.tolist(), borrowed.test, strict=True)
@@ -98,7 +98,7 @@ def decode_rows(
     captioner: Captioner, features: Features, rows: Rows, decoding: Decoding, *, seed: int, compute: Compute
 ) -> list[list[Decoded]]:
     """Return the captions of each of these rows of `features`, in their order, best first."""
-    inputs = torch.from_numpy(np.asarray(features.seen(captioner.looks_at)[rows])).to(compute.device)
+    inputs = torch.from_numpy(np.asarray(features.array(captioner.looks_at)[rows])).to(compute.device)
     with compute.autocast():
         return decode(captioner, inputs, decoding, seed=seed)
 

@@ -12,7 +12,7 @@ from seesay.captioning.data.batches import (
 )
 from seesay.captioning.data.records import CaptionRecord, collect_records
 from seesay.captioning.features.store import Features, FeaturesIndex
-from seesay.captioning.features.combined import JoinedFeatures, require_alike
+from seesay.captioning.features.combined import CombinedFeatures, require_compatible
 from seesay.sources.provenance import SourceNote
 from seesay.captioning.data.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from seesay.core.errors import InputError
@@ -49,7 +49,7 @@ def features_of(num_images, *, first=0, **index):
 
 
 def joined(*features):
-    return JoinedFeatures(features, "pooled")
+    return CombinedFeatures(features, "pooled")
 
 
 @pytest.fixture
@@ -183,14 +183,14 @@ def test_images_and_references_leave_out_images_without_captions():
 
 def test_what_a_scale_is_measured_on_counts_each_image_once():
     features = joined(features_of(3), features_of(2, first=100))
-    measured = features.measured(np.array([1, 0, 0, 0, 1]), np.array([1, 2, 0, 2, 1]))
+    measured = features.sample_vectors(np.array([1, 0, 0, 0, 1]), np.array([1, 2, 0, 2, 1]))
     assert measured[:, 0].tolist() == [0.0, 2.0, 101.0]
 
 
 def test_each_place_of_a_grid_is_measured():
     grid = np.arange(12, dtype=np.float16).reshape(2, 3, 2)
-    features = JoinedFeatures([Features(grid[:, 0], features_of(2).index, grid)], "grid")
-    measured = features.measured(np.array([0, 0]), np.array([1, 0]))
+    features = CombinedFeatures([Features(grid[:, 0], features_of(2).index, grid)], "grid")
+    measured = features.sample_vectors(np.array([0, 0]), np.array([1, 0]))
     assert measured.tolist() == grid.reshape(6, 2).tolist()
 
 
@@ -204,14 +204,14 @@ def test_each_place_of_a_grid_is_measured():
     ],
 )
 def test_features_that_do_not_go_together_are_refused_by_name(other, message):
-    require_alike(["here", "there"], [features_of(3), features_of(2, first=100)])
+    require_compatible(["here", "there"], [features_of(3), features_of(2, first=100)])
     with pytest.raises(InputError, match=f"features here and there: .*{message}"):
-        require_alike(["here", "there"], [features_of(3), other])
+        require_compatible(["here", "there"], [features_of(3), other])
 
 
 def test_two_projections_on_components_of_their_own_are_refused():
-    with pytest.raises(InputError, match="components of its own"):
-        require_alike(["here", "there"], [features_of(3, num_components=2), features_of(2, num_components=2)])
+    with pytest.raises(InputError, match="its own principal components"):
+        require_compatible(["here", "there"], [features_of(3, num_components=2), features_of(2, num_components=2)])
 
 
 def features_with_views(num_images):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seesay.captioning.data.coco import find_coco_captions
+from seesay.captioning.data.coco import read_coco_records
 from seesay.captioning.data.raw_records import RawFiles
 
 CAPTIONS = {
@@ -40,7 +40,7 @@ def test_images_and_captions_are_those_that_pycocotools_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     coco = pytest.importorskip("pycocotools.coco", reason="pip install pycocotools")
-    found = find_coco_captions(write_annotations(tmp_path))
+    found = read_coco_records(write_annotations(tmp_path))
     assert (found.missing_images, found.without_captions) == ((), ())
     for name, split in (("train2017", "train"), ("val2017", "test")):
         theirs = coco.COCO(str(tmp_path / f"captions_{name}.json"))

@@ -8,8 +8,8 @@ import pytest
 
 from seesay.captioning.data.records import CaptionRecords, write_caption_records
 from seesay.sources.fetch import fetch_caption_source
-from seesay.captioning.data.raw_records import FoundCaptions, FoundImage
-from seesay.captioning.data.karpathy import read_karpathy_split, split_by
+from seesay.captioning.data.raw_records import RawRecords, RawRecord
+from seesay.captioning.data.karpathy import read_karpathy_split, apply_karpathy_split
 from seesay.captioning.data.prepare import prepare_captions
 from seesay.core.errors import InputError
 from seesay.params.datasets import LocalFile
@@ -86,9 +86,9 @@ def test_images_that_only_the_source_has_are_left_out_and_counted(tmp_path: Path
 
 def test_images_that_the_source_has_set_aside_are_not_missed_again(tmp_path: Path) -> None:
     file = write_split(tmp_path / "k.json", entries({1: "train", 2: "train"}) + entries({3: "val"}, coco_id=False))
-    image = FoundImage(1, "1.png", "", "test", ("a",))
-    found = FoundCaptions((image,), False, ("2.png",), ("3.png",), set_aside=((2, "2.png"), (0, "3.png")))
-    splits = split_by(found, read_karpathy_split(file, key="x", root=tmp_path))
+    image = RawRecord(1, "1.png", "", "test", ("a",))
+    found = RawRecords((image,), False, ("2.png",), ("3.png",), set_aside=((2, "2.png"), (0, "3.png")))
+    splits = apply_karpathy_split(found, read_karpathy_split(file, key="x", root=tmp_path))
     assert splits.missing_images == ("2.png",)
     assert [(image.image_id, image.split) for image in splits.images] == [(1, "train")]
 

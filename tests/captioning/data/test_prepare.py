@@ -339,7 +339,7 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_preparing_vocabulary_and_scoring_need_no_torch() -> None:
-    modules = "data.preparing_captions", "data.vocabulary", "data.features", "evaluation.captions"
-    code = "import sys\n" + "".join(f"import seesay.{module}\n" for module in modules)
-    code += "import seesay.captioning.predictions\nsys.exit('torch' in sys.modules)"
+    modules = "data.prepare", "data.vocabulary", "features.store", "score", "predictions"
+    code = "import sys\n" + "".join(f"import seesay.captioning.{module}\n" for module in modules)
+    code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seesay.captioning.data.tokenizer import DROPPED, forget, tokenize
+from seesay.captioning.data.tokenizer import DROPPED, clear_cache, tokenize
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ WORDS = st.sampled_from(
 def test_what_was_seen_before_changes_nothing(chunks: list[str]) -> None:
     text = " ".join(chunks)
     warm = tokenize(text)
-    forget()
+    clear_cache()
     assert tokenize(text) == warm == tokenize(text)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from seesay.captioning.data.records import CaptionImages, CaptionRecord
 from seesay.captioning.features.encoders import FeatureEncoder, load_feature_encoder
-from seesay.captioning.features.extract import extract_features, prepare
+from seesay.captioning.features.extract import extract_features, resize_and_crop
 from seesay.compute import Compute
 from seesay.core.errors import InputError
 
@@ -134,7 +134,7 @@ def test_proportions_are_kept():
     # A white 20 x 20 square in the middle of 80 x 40 pixels: at a shorter side of 80 it is 40 x 40, not squashed.
     image = Image.new("RGB", (80, 40))
     image.paste((255, 255, 255), (30, 10, 50, 30))
-    pixels = prepare(image, image_size=80, resize_size=80)[:, :, 0] > 127
+    pixels = resize_and_crop(image, image_size=80, resize_size=80)[:, :, 0] > 127
     assert pixels.shape == (80, 80)
     assert pixels.any(axis=1).sum() == 40
     assert pixels.any(axis=0).sum() == 40
@@ -145,29 +145,32 @@ def test_the_middle_is_kept():
     image = Image.new("RGB", (80, 40), (0, 0, 255))
     image.paste((255, 0, 0), (0, 0, 10, 40))
     image.paste((255, 0, 0), (70, 0, 80, 40))
-    assert (prepare(image, image_size=40, resize_size=40) == (0, 0, 255)).all()
+    assert (resize_and_crop(image, image_size=40, resize_size=40) == (0, 0, 255)).all()
 
 
 def test_tall_images_are_cropped_too():
-    assert prepare(Image.new("RGB", (33, 71)), image_size=32, resize_size=40).shape == (32, 32, 3)
+    assert resize_and_crop(Image.new("RGB", (33, 71)), image_size=32, resize_size=40).shape == (32, 32, 3)
 
 
 def test_a_square_image_loses_nothing():
     image = Image.new("RGB", (64, 64), (0, 255, 0))
     image.paste((255, 0, 0), (0, 0, 64, 4))  # at the very edge
-    assert (prepare(image, image_size=32, resize_size=40)[0] == (255, 0, 0)).all()
+    assert (resize_and_crop(image, image_size=32, resize_size=40)[0] == (255, 0, 0)).all()
 
 
 def test_an_image_of_the_right_size_is_left_alone():
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    assert np.array_equal(prepare(Image.fromarray(pixels), image_size=32, resize_size=32), pixels)
+    assert np.array_equal(resize_and_crop(Image.fromarray(pixels), image_size=32, resize_size=32), pixels)
 
 
 def test_shrinking_averages_rather_than_skips():
     # Columns alternate black and white: antialiased they are grey, nearest-neighbour would give one of the two.
     pixels = np.zeros((128, 128, 3), np.uint8)
     pixels[:, ::2] = 255
-    assert abs(prepare(Image.fromarray(pixels), image_size=32, resize_size=32).astype(int) - 127)[:, 2:-2].max() < 20
+    assert (
+        abs(resize_and_crop(Image.fromarray(pixels), image_size=32, resize_size=32).astype(int) - 127)[:, 2:-2].max()
+        < 20
+    )
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -102,7 +102,7 @@ def test_a_classifier_without_places_is_refused_by_the_name_of_its_cell(name):
     checkpoint = trained("plain_cnn")[1] if name == "ensemble" else trained(name)[1]
     if name == "ensemble":
         checkpoint = ensemble_of([checkpoint, checkpoint])
-    with pytest.raises(InputError, match=f"classifier 'my_cell': its architecture {name} has no map of features"):
+    with pytest.raises(InputError, match=f"classifier 'my_cell': its architecture {name} has no feature map"):
         classifier_encoder(checkpoint, "my_cell", grid_size=2)
 
 
@@ -168,7 +168,7 @@ def test_a_vision_transformer_keeps_its_patches_and_not_its_class_token(tmp_path
     grid = encoder(images)["grid"].reshape(7, 7, 8)
     typical = grid.flatten(0, 1).median(dim=0).values
     assert (grid - typical).norm(dim=2).argmax() == 1 * 7 + 3
-    with pytest.raises(InputError, match="image_size: the network takes no images of 64 pixels"):
+    with pytest.raises(InputError, match="image_size: the network accepts no images of 64 pixels"):
         encoder.check_image_size(64)
 
 

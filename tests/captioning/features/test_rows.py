@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seesay.captioning.features import rows as feature_rows
-from seesay.captioning.features.rows import FeatureRows, place_array
+from seesay.captioning.features.rows import FeatureRows, link_array
 from seesay.core.files import read_json
 
 SHAPES = {"pooled": (6, 3), "grid": (6, 4, 3)}
@@ -16,8 +16,10 @@ def batch(start: int, size: int = 2) -> dict[str, np.ndarray]:
     return {"pooled": pooled, "grid": np.repeat(pooled[:, None], 4, axis=1)}
 
 
-def rows_in(folder: Path, *, described_by: str = "one", shapes: dict[str, tuple[int, ...]] = SHAPES) -> FeatureRows:
-    return FeatureRows(folder, shapes, described_by=[described_by], names=NAMES)
+def rows_in(
+    folder: Path, *, fingerprint_parts: str = "one", shapes: dict[str, tuple[int, ...]] = SHAPES
+) -> FeatureRows:
+    return FeatureRows(folder, shapes, fingerprint_parts=[fingerprint_parts], names=NAMES)
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +67,7 @@ def test_rows_not_noted_yet_are_made_again(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "change", [{"described_by": "other"}, {"shapes": {"pooled": (6, 3)}}, {"shapes": {"pooled": (6, 5)}}]
+    "change", [{"fingerprint_parts": "other"}, {"shapes": {"pooled": (6, 3)}}, {"shapes": {"pooled": (6, 5)}}]
 )
 def test_rows_of_another_extraction_do_not_count(tmp_path: Path, change: dict[str, object]) -> None:
     rows_in(tmp_path).write(0, batch(0))
@@ -82,7 +84,7 @@ def test_a_damaged_scratch_folder_is_started_anew(tmp_path: Path, damage: str) -
         (tmp_path / "grid.npy").write_bytes(b"")
     else:
         (tmp_path / "grid.npy").unlink()
-    with pytest.warns(UserWarning, match="extraction starts anew"):
+    with pytest.warns(UserWarning, match="extraction starts over"):
         rows = rows_in(tmp_path)
     assert rows.num_done == 0
     rows.write(0, batch(0, 6))
@@ -96,11 +98,11 @@ def test_rows_out_of_turn_are_a_mistake_of_ours(tmp_path: Path) -> None:
 
 def test_an_array_is_placed_also_where_links_do_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "a.npy", np.arange(3))
-    place_array(tmp_path / "a.npy", tmp_path / "linked.npy")
+    link_array(tmp_path / "a.npy", tmp_path / "linked.npy")
 
     def no_link(*_: object) -> None:
         raise OSError("not here")
 
     monkeypatch.setattr(feature_rows.os, "link", no_link)
-    place_array(tmp_path / "a.npy", tmp_path / "copied.npy")
+    link_array(tmp_path / "a.npy", tmp_path / "copied.npy")
     assert (tmp_path / "linked.npy").read_bytes() == (tmp_path / "copied.npy").read_bytes()

@@ -50,7 +50,7 @@ def write(
     found = {"pooled": pooled} | ({} if grid is None else {"grid": grid})
     shapes = {kind: array.shape for kind, array in found.items()}
     names = [record.file_name for record in captions.records]
-    rows = FeatureRows(folder / "scratch", shapes, described_by=["a test"], names=names)
+    rows = FeatureRows(folder / "scratch", shapes, fingerprint_parts=["a test"], names=names)
     rows.write(0, found)
     return write_features(
         folder / "features",
@@ -78,15 +78,15 @@ def test_features_are_read_back_as_float16_maps(tmp_path: Path) -> None:
 
 def test_a_captioner_sees_what_it_looks_at(tmp_path: Path) -> None:
     features, _ = write(tmp_path, dataset())
-    np.testing.assert_array_equal(features.seen("pooled"), POOLED)
-    np.testing.assert_array_equal(features.seen("grid"), GRID)
+    np.testing.assert_array_equal(features.array("pooled"), POOLED)
+    np.testing.assert_array_equal(features.array("grid"), GRID)
 
 
 def test_features_without_a_grid_say_so_when_one_is_asked_for(tmp_path: Path) -> None:
     features, _ = write(tmp_path, dataset(), grid=None)
     assert features.grid is None
     with pytest.raises(InputError, match=r"features: has no grid; .* needs features with a grid_size"):
-        features.seen("grid")
+        features.array("grid")
 
 
 def test_what_has_been_written_is_what_was_made_also_on_disk(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_an_image_of_train_is_itself_or_one_of_its_views_equally_often(
     """Images of other splits are always themselves."""
     features = write_with_views(tmp_path)
     rows = np.repeat(np.arange(4), 3_000)
-    varied = features.vary(rows, generator=np.random.default_rng(0)).reshape(4, 3_000)
+    varied = features.sample_views(rows, generator=np.random.default_rng(0)).reshape(4, 3_000)
     for image, expected in enumerate(([0, 4, 6], [1, 5, 7], [2], [3])):
         found, counts = np.unique(varied[image], return_counts=True)
         assert found.tolist() == expected
@@ -133,7 +133,7 @@ def test_without_views_nothing_varies_and_no_chance_is_taken(tmp_path: Path) -> 
     features, _ = write(tmp_path, dataset())
     generator = np.random.default_rng(0)
     before = generator.bit_generator.state
-    assert features.vary(np.array([2, 0, 0]), generator=generator).tolist() == [2, 0, 0]
+    assert features.sample_views(np.array([2, 0, 0]), generator=generator).tolist() == [2, 0, 0]
     assert generator.bit_generator.state == before
     assert "num_views" not in features.report()
 
@@ -249,7 +249,7 @@ def test_components_lie_beside_and_say_how_much_they_keep(tmp_path: Path) -> Non
     pooled, grid = random.normal(size=(12, 5)), random.normal(size=(12, 4, 5))
     features, metrics = write(tmp_path, captions, pooled, grid, num_components=2)
     assert features.pooled.shape == (12, 2)
-    assert features.seen("grid").shape == (12, 4, 2)
+    assert features.array("grid").shape == (12, 4, 2)
     assert (features.num_dimensions, features.index.num_components) == (2, 2)
     assert set(metrics) == {"pooled/explained_variance", "grid/explained_variance"}
     with np.load(tmp_path / "features/pca.npz") as stored:

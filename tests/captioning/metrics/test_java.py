@@ -80,13 +80,13 @@ def test_without_java_or_its_package_meteor_is_left_out_and_says_so(monkeypatch:
     with open_meteor() as process:
         assert process is None
     monkeypatch.setattr(meteor, "find_java", lambda: "/usr/bin/java")
-    monkeypatch.setattr(meteor, "_jar", lambda: None)
+    monkeypatch.setattr(meteor, "_meteor_jar", lambda: None)
     assert "pycocoevalcap" in why_no_meteor()
 
 
 def test_files_beside_packages_are_found_or_not() -> None:
-    assert find_packaged_file("seesay.evaluation", "meteor.py") == Path(meteor.__file__)
-    assert find_packaged_file("seesay.evaluation", "no.jar") is None
+    assert find_packaged_file("seesay.captioning.metrics", "java.py") == Path(meteor.__file__)
+    assert find_packaged_file("seesay.captioning.metrics", "no.jar") is None
     assert find_packaged_file("no_such_package.meteor", "x.jar") is None
 
 
@@ -146,7 +146,7 @@ json.dump(scores[::-1], open(sys.argv[3], "w"))
     ("code", "message"),
     [
         ("import sys; sys.exit('out of memory')", "SPICE: ended with status 1: out of memory"),
-        ("import sys; open(sys.argv[3], 'w').write('[{}]')", "SPICE: not the answer expected"),
+        ("import sys; open(sys.argv[3], 'w').write('[{}]')", "SPICE: unexpected output"),
         ("import time; time.sleep(60)", "SPICE: not done within 1 s"),
     ],
 )

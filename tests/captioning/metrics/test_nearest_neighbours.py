@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seesay.captioning.metrics.baselines import Consensus, borrow_captions, nearest_rows, standardised
+from seesay.captioning.metrics.baselines import Consensus, nearest_neighbour_captions, nearest_rows, standardise_rows
 from seesay.captioning.metrics.cider import CiderReferences
 
 
@@ -12,12 +12,12 @@ def words(*captions: str) -> list[list[str]]:
 def test_features_are_standardised_by_the_training_rows_alone():
     # Training rows have means (2, 5), deviations (1, 0): the row (5, 9) is (3, 0 for what never varies), of length one.
     pooled = np.array([[1, 5], [3, 5], [5, 9]], dtype=np.float16)
-    assert standardised(pooled, np.array([0, 1])).tolist() == [[-1, 0], [1, 0], [1, 0]]
+    assert standardise_rows(pooled, np.array([0, 1])).tolist() == [[-1, 0], [1, 0], [1, 0]]
 
 
 def test_rows_in_the_mean_have_no_direction():
     pooled = np.array([[1.0], [3.0], [2.0]])
-    assert standardised(pooled, np.array([0, 1])).tolist() == [[-1], [1], [0]]
+    assert standardise_rows(pooled, np.array([0, 1])).tolist() == [[-1], [1], [0]]
 
 
 def test_the_nearest_come_first_and_the_earlier_of_equals():
@@ -89,13 +89,13 @@ def scenes():
 
 def test_the_number_of_neighbours_is_the_best_on_val(scenes, monkeypatch):
     _, train, val, test, captions = scenes
-    borrowed = borrow_captions(*scenes)
+    borrowed = nearest_neighbour_captions(*scenes)
     judge = CiderReferences([captions[row] for row in val])
     best = judge.score(borrowed.val).mean()
     scores = {}
     for number in (1, 3, 10, 30, 90):
         monkeypatch.setattr("seesay.captioning.metrics.baselines.NUMBERS_OF_NEIGHBOURS", (number,))
-        alone = borrow_captions(*scenes)
+        alone = nearest_neighbour_captions(*scenes)
         scores[number] = judge.score(alone.val).mean()
         assert alone.num_neighbours == number
         if number == borrowed.num_neighbours:
@@ -109,9 +109,9 @@ def test_the_number_of_neighbours_is_the_best_on_val(scenes, monkeypatch):
 def test_test_captions_are_never_looked_at(scenes):
     pooled, train, val, test, captions = scenes
     blind = [of_image if row not in test else words("nothing") for row, of_image in enumerate(captions)]
-    assert borrow_captions(pooled, train, val, test, blind) == borrow_captions(*scenes)
+    assert nearest_neighbour_captions(pooled, train, val, test, blind) == nearest_neighbour_captions(*scenes)
 
 
 def test_there_are_never_more_neighbours_than_training_images(scenes):
     pooled, _, val, test, captions = scenes
-    assert borrow_captions(pooled, np.arange(2), val, test, captions).num_neighbours <= 2
+    assert nearest_neighbour_captions(pooled, np.arange(2), val, test, captions).num_neighbours <= 2

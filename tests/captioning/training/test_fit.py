@@ -8,7 +8,7 @@ import torch
 from seesay.captioning.data.batches import CaptionBatch, encode_captions, references_of
 from seesay.captioning.data.records import CaptionRecord, collect_records
 from seesay.captioning.decoding.greedy import greedy_search
-from seesay.captioning.features.combined import JoinedFeatures
+from seesay.captioning.features.combined import CombinedFeatures
 from seesay.captioning.features.store import Features
 from seesay.captioning.networks.registry import restore_captioner
 from seesay.captioning.training.experiments import start_captioner
@@ -45,7 +45,7 @@ def with_attention(settings):
 
 def val_loss(eight, captioner, *, features=None):
     encoded = encode_captions([eight.captions], "val", eight.vocabulary, max_caption_length=20)
-    rows = JoinedFeatures([features or eight.features], captioner.looks_at)
+    rows = CombinedFeatures([features or eight.features], captioner.looks_at)
     with torch.no_grad():
         return mean_token_loss(captioner.eval(), encoded, rows, device=torch.device("cpu"))
 
@@ -55,7 +55,7 @@ def test_it_learns_eight_captions_by_heart(eight, looks_at):
     settings = eight.settings() if looks_at == "pooled" else with_attention(eight.settings())
     checkpoint = eight.train(settings)
     captioner = restore_captioner(checkpoint)
-    seen = torch.from_numpy(eight.features.seen(looks_at)[:8]).float()
+    seen = torch.from_numpy(eight.features.array(looks_at)[:8]).float()
     said = greedy_search(captioner, seen, max_length=20)
     expected = [record.captions[0] for record in eight.captions.of("train")]
     assert [" ".join(eight.vocabulary.decode(caption.token_ids)) for caption in said] == expected

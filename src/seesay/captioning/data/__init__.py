@@ -1,1 +1,1 @@
-"""Captions and vocabularies: read, cleaned, split, tokenized, batched."""
+"""Captions and vocabularies: reading, cleaning, splitting, tokenizing and batching."""

@@ -1,4 +1,4 @@
-"""Which image is in which split where a person has a split file in Karpathy's format (dataset_coco.json).
+"""Splits by a user-supplied file in Karpathy's format (dataset_coco.json).
 
 Karpathy and Fei-Fei (2015), https://cs.stanford.edu/people/karpathy/deepimagesent: `{"images": [{"filename": ...,
 "split": "train" | "restval" | "val" | "test", "cocoid": ..., "sentences": [...]}, ...]}`. Captions come from the
@@ -13,19 +13,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seesay.sources.local import LOCAL, local_path, local_source_file, read_checked
-from seesay.captioning.data.raw_records import FoundCaptions, FoundImage
-from seesay.sources.provenance import SourceFile
+from seesay.captioning.data.raw_records import RawRecord, RawRecords
 from seesay.core.errors import InputError
 from seesay.params.datasets import LocalFile
+from seesay.sources.local import LOCAL, local_path, local_source_file, read_checked
+from seesay.sources.provenance import SourceFile
 
 ROLES = {"train": "train", "restval": "train", "val": "val", "test": "test"}
-"""What each of the file's splits is to us: restval is what Karpathy left of COCO's val, to be learned from too."""
+"""Our split for each of the file's. restval is the rest of COCO's val, which Karpathy adds to the training data."""
 
 
 @dataclass(frozen=True)
 class KarpathySplit:
-    """Splits by COCO's image id for the images that the file gives one, by file name for the others."""
+    """Splits by COCO's image id for images that have one in the file, by file name for the others.
+
+    `names` are the file names of the images in `by_id`; `file` is the note of the split file.
+    """
 
     by_id: Mapping[int, str]
     by_name: Mapping[str, str]
@@ -36,15 +39,16 @@ class KarpathySplit:
         return len(self.by_id) + len(self.by_name)
 
     def of(self, image_id: int, file_name: str) -> str | None:
-        """The split of an image, None where the file does not name it."""
+        """Return the split of an image, or None if the file does not name it."""
         return self.by_id.get(image_id) or self.by_name.get(_last_part(file_name))
 
     def report(self) -> dict[str, Any]:
+        """Return the entry of the data report."""
         return {"file": self.file.name, "sha256": self.file.sha256, "num_images_named": len(self)}
 
 
 def read_karpathy_split(file: LocalFile, *, key: str, root: Path) -> KarpathySplit:
-    """The splits in a person's file; raises `InputError` where it has changed or an entry is not as it should be."""
+    """Read a user-supplied split file; raise `InputError` if its checksum differs or an entry is invalid."""
     path = local_path(file.path, root)
     content = read_checked(path, file.checksum, key=key)
     try:
@@ -59,45 +63,45 @@ def read_karpathy_split(file: LocalFile, *, key: str, root: Path) -> KarpathySpl
     names: dict[int, str] = {}
     for position, entry in enumerate(entries):
         where = f"{path}: images[{position}]"
-        name, split, coco_id = _entry(entry, where)
+        name, split, coco_id = _parse_entry(entry, where)
         if coco_id is None:
-            named, other = name, by_name.setdefault(name, split)
+            image, first_split = name, by_name.setdefault(name, split)
         else:
-            named, other = f"cocoid {coco_id}", by_id.setdefault(coco_id, split)
+            image, first_split = f"cocoid {coco_id}", by_id.setdefault(coco_id, split)
             names[coco_id] = name
-        if other != split:
-            raise InputError(f"{where}: {named} is in {other} as well as in {split}")
+        if first_split != split:
+            raise InputError(f"{where}: {image} is in {first_split} as well as in {split}")
     return KarpathySplit(by_id, by_name, names, local_source_file(path, f"{LOCAL}{path.name}", file.checksum))
 
 
-def split_by(found: FoundCaptions, splits: KarpathySplit) -> FoundCaptions:
-    """The images that the file names, in its splits.
+def apply_karpathy_split(raw: RawRecords, splits: KarpathySplit) -> RawRecords:
+    """Return the images that the file names, in its splits.
 
-    Those that it names and the source lacks are missing images; those that it does not name are in no split.
+    Images that it names and the source lacks are missing images. Images that it does not name are in no split.
     """
-    images: list[FoundImage] = []
+    images: list[RawRecord] = []
     unnamed: list[str] = []
-    for image in found.images:
+    for image in raw.images:
         split = splits.of(image.image_id, image.file_name)
         if split is None:
             unnamed.append(image.file_name)
         else:
             images.append(replace(image, split=split))
-    known = [(image.image_id, image.file_name) for image in found.images] + list(found.set_aside)
+    known = [(image.image_id, image.file_name) for image in raw.images] + list(raw.set_aside)
     known_ids, known_names = {image_id for image_id, _ in known}, {_last_part(name) for _, name in known}
     absent = [f"{splits.file.name}: {splits.names[image_id]}" for image_id in splits.by_id.keys() - known_ids]
     absent += [f"{splits.file.name}: {name}" for name in splits.by_name.keys() - known_names]
     return replace(
-        found,
+        raw,
         images=tuple(images),
         has_val=True,
-        missing_images=(*found.missing_images, *sorted(absent)),
-        in_no_split=(*found.in_no_split, *sorted(unnamed)),
+        missing_images=(*raw.missing_images, *sorted(absent)),
+        in_no_split=(*raw.in_no_split, *sorted(unnamed)),
     )
 
 
-def _entry(entry: Any, where: str) -> tuple[str, str, int | None]:
-    """(file name, our split, COCO's id or None) of one image."""
+def _parse_entry(entry: Any, where: str) -> tuple[str, str, int | None]:
+    """Return (file name, our split, COCO's id or None) of one image."""
     values = entry if isinstance(entry, Mapping) else {}
     name, split, coco_id = values.get("filename"), values.get("split"), values.get("cocoid")
     if not isinstance(name, str) or not name:

@@ -1,4 +1,4 @@
-"""What a caption source's raw folder holds before anything is checked or cut: images by name, captions, oddities."""
+"""Raw records of a caption source, before any check or split: images, captions, and what does not fit together."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from seesay.core.errors import InputError
 
 
 @dataclass(frozen=True)
-class FoundImage:
-    """One image of an official split ("train", "val" or "test") that has its file and the captions as they came."""
+class RawRecord:
+    """One image of an official split ("train", "val" or "test"), with its file and its captions, unchanged."""
 
     image_id: int
     file_name: str
@@ -22,14 +22,15 @@ class FoundImage:
 
 
 @dataclass(frozen=True)
-class FoundCaptions:
-    """All images of a source, and the names of what did not fit together.
+class RawRecords:
+    """All images of a source, and the names of what does not fit together.
 
-    `set_aside` holds (image id, file name) of the images that the source knows and `images` lacks: outside of a fetched
-    subset, without a file or without a caption. The id is 0 where a source has none of its own.
+    `has_val` tells if the source has a val split. `set_aside` holds (image id, file name) of the images that the source
+    lists and `images` lacks: outside a fetched subset, without a file, or without a caption. The id is 0 if the source
+    has no ids.
     """
 
-    images: tuple[FoundImage, ...]
+    images: tuple[RawRecord, ...]
     has_val: bool
     missing_images: tuple[str, ...]
     without_captions: tuple[str, ...]
@@ -49,15 +50,18 @@ class RawFiles:
     members: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def find(self, name: str) -> tuple[str, str] | None:
-        """(archive, path) of the member whose path ends with `name` ("val2017/000000000285.jpg")."""
+        """Return (archive, path) of the member whose path ends with `name` ("val2017/000000000285.jpg"), or None."""
         return self.members.get(name)
 
     def read_text(self, name: str) -> str:
-        """The text of the member `name`, newlines kept; `InputError` where it is missing, damaged or not UTF-8."""
-        found = self.find(name)
-        if found is None:
+        """Return the text of the member `name`, newlines unchanged.
+
+        Raises `InputError` if it is missing, damaged or not UTF-8.
+        """
+        location = self.find(name)
+        if location is None:
             raise InputError(f"{self.folder}: no archive here has {name}; fetch the source again")
-        archive, member = found
+        archive, member = location
         try:
             if not archive:
                 return (self.folder / member).read_bytes().decode("utf-8")
@@ -72,7 +76,7 @@ class RawFiles:
 
 
 def list_raw_files(folder: Path) -> RawFiles:
-    """What lies in a raw folder; raises `InputError` naming an archive that cannot be opened."""
+    """List the files of a raw folder; raise `InputError` naming an archive that cannot be opened."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; fetch the source first")
     members: dict[str, tuple[str, str]] = {}

@@ -1,4 +1,4 @@
-"""Which images of a caption dataset are in which split, with which captions, and where their pixels lie."""
+"""Records of a caption dataset: its images, their splits and captions, and access to their pixels."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import json
 import threading
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
 from PIL import Image
-from seesay.sources.provenance import SourceNote
+
 from seesay.core.errors import InputError
 from seesay.core.files import atomic_directory, read_json, write_json
 from seesay.core.paths import Paths
-from collections import defaultdict
-
+from seesay.sources.provenance import SourceNote
 
 SPLITS = ("train", "val", "test")
 SCHEMA_VERSION = 1
@@ -28,8 +29,8 @@ SCHEMA_VERSION = 1
 class CaptionRecord:
     """One image with its captions.
 
-    `file_name` is the member's path inside `archive`, or the path inside the raw folder where `archive` is "" (images
-    fetched one by one). `width` and `height` are pixels as decoded, `sha256` that of the image file's bytes.
+    `file_name` is the path inside `archive`, or inside the raw folder if `archive` is "" (images fetched one by one).
+    `width` and `height` are in pixels after decoding; `sha256` is the digest of the image file's bytes.
     """
 
     image_id: int
@@ -44,7 +45,7 @@ class CaptionRecord:
 
 @dataclass(frozen=True)
 class CaptionRecords:
-    """A caption dataset: records ordered by split (train, val, test), then image id; `digest` covers all of them."""
+    """A caption dataset: records ordered by split (train, val, test), then by image id; `digest` covers all of them."""
 
     name: str
     records: tuple[CaptionRecord, ...]
@@ -55,23 +56,24 @@ class CaptionRecords:
         return len(self.records)
 
     def of(self, split: str) -> list[CaptionRecord]:
+        """Return the records of one split."""
         assert split in SPLITS, split
         return [record for record in self.records if record.split == split]
 
     def rows(self, split: str) -> list[int]:
-        """Positions in `records` of one split's images; features lie in the same order."""
+        """Return the positions of one split's images in `records`. Features have the same order."""
         assert split in SPLITS, split
         return [row for row, record in enumerate(self.records) if record.split == split]
 
 
 def collect_records(name: str, records: Sequence[CaptionRecord], source: SourceNote) -> CaptionRecords:
-    """A dataset of these records, put in order and digested."""
+    """Return the dataset of these records, ordered, with their digest."""
     ordered = tuple(sorted(records, key=lambda record: (SPLITS.index(record.split), record.image_id)))
     return CaptionRecords(name, ordered, records_digest(ordered), source)
 
 
 def records_digest(records: Sequence[CaptionRecord]) -> str:
-    """sha256 over the records, which name their images' sha256."""
+    """Return the sha256 of the records, which contain the sha256 of their images."""
     digest = hashlib.sha256()
     for record in records:
         digest.update(json.dumps(asdict(record), sort_keys=True, ensure_ascii=True).encode())
@@ -80,7 +82,7 @@ def records_digest(records: Sequence[CaptionRecord]) -> str:
 
 
 def write_caption_records(folder: Path, captions: CaptionRecords) -> None:
-    """Writes `records.json` and `manifest.json` (all but the records); both appear or neither."""
+    """Write `records.json` and `manifest.json` (all but the records); both appear or neither."""
     with atomic_directory(folder) as temporary:
         write_json(temporary / "records.json", [asdict(record) for record in captions.records])
         manifest = {
@@ -94,7 +96,7 @@ def write_caption_records(folder: Path, captions: CaptionRecords) -> None:
 
 
 def read_caption_records(folder: Path) -> CaptionRecords:
-    """The dataset `write_caption_records` wrote; raises `InputError` where files are missing, damaged or disagree."""
+    """Read a dataset back; raise `InputError` if files are missing, damaged or do not fit together."""
     manifest, path = read_json(folder / "manifest.json"), folder / "records.json"
     advice = "run prepare_captions again"
     if not isinstance(manifest, Mapping) or manifest.get("schema_version") != SCHEMA_VERSION:
@@ -112,20 +114,11 @@ def read_caption_records(folder: Path) -> CaptionRecords:
     return CaptionRecords(str(manifest.get("name")), records, digest, source)
 
 
-def _record(value: Any, where: str) -> CaptionRecord:
-    names = {item.name for item in fields(CaptionRecord)}
-    if not isinstance(value, Mapping) or set(value) != names or not isinstance(value["captions"], list):
-        raise InputError(f"{where}: expected the keys {', '.join(sorted(names))}; run prepare_captions again")
-    if value["split"] not in SPLITS:
-        raise InputError(f"{where}: split: got {value['split']!r}: expected one of {', '.join(SPLITS)}")
-    return CaptionRecord(**{**value, "captions": tuple(value["captions"])})
-
-
 @dataclass
 class CaptionImages:
-    """The images of a dataset by row, decoded when asked for: `len(images)`, `images[row]` -> RGB `PIL.Image`.
+    """The images of a dataset by row, decoded on access: `images[row]` is an RGB `PIL.Image`.
 
-    May be used from several threads and sent to worker processes: each opens its own zip handles.
+    Several threads may share it, and it may be sent to worker processes: each opens its own zip handles.
     """
 
     folder: Path
@@ -176,21 +169,30 @@ class CaptionImages:
 
 
 def open_caption_images(captions: CaptionRecords, paths: Paths) -> CaptionImages:
-    """The dataset's images, by row of `captions.records`, read from its source's raw folder."""
+    """Return the dataset's images, by row of `captions.records`, read from its source's raw folder."""
     return CaptionImages(paths.raw_captions(captions.source.name), captions.records)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split(" <")[0].split()) or type(error).__name__  # PIL adds a memory address
-
-
 def shared_images(first: CaptionRecords, second: CaptionRecords) -> list[tuple[CaptionRecord, CaptionRecord]]:
-    """(val or test image of `first`, training image of `second`) of each pair whose files have the same bytes.
+    """Return (val or test image of `first`, training image of `second`) for each pair of files with the same bytes.
 
-    In the order of `second`. A picture that was encoded anew or resized has other bytes and is not found.
+    Pairs are in the order of `second`. A re-encoded or resized picture has other bytes and is not detected.
     """
     held_out: dict[str, list[CaptionRecord]] = defaultdict(list)
     for record in (*first.of("val"), *first.of("test")):
         held_out[record.sha256].append(record)
-    held_out.pop("", None)  # records made without a file
+    held_out.pop("", None)  # records without a file
     return [(held, record) for record in second.of("train") for held in held_out.get(record.sha256, [])]
+
+
+def _record(value: Any, where: str) -> CaptionRecord:
+    names = {item.name for item in fields(CaptionRecord)}
+    if not isinstance(value, Mapping) or set(value) != names or not isinstance(value["captions"], list):
+        raise InputError(f"{where}: expected the keys {', '.join(sorted(names))}; run prepare_captions again")
+    if value["split"] not in SPLITS:
+        raise InputError(f"{where}: split: got {value['split']!r}: expected one of {', '.join(SPLITS)}")
+    return CaptionRecord(**{**value, "captions": tuple(value["captions"])})
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split(" <")[0].split()) or type(error).__name__  # PIL adds a memory address

@@ -1,4 +1,4 @@
-"""What the data report says about a caption dataset: counts, lengths, sizes, what was left out and why."""
+"""The data report of a caption dataset: counts, lengths, sizes, and the images left out with the reason."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ RULE = (
 )
 
 MAX_NAMES = 20
-"""A report lists this many names of a kind; the count says how many there are."""
+"""Most names of a kind that a report lists; the count beside them is complete."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An image left out because its picture is in a later split as well."""
+    """An image left out because the same picture is in a later split as well."""
 
     file_name: str
     split: str
@@ -34,7 +34,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What `prepare_captions` met besides the records."""
+    """Findings of `prepare_captions` besides the records."""
 
     missing_images: Sequence[str]
     undecodable_images: Sequence[str]
@@ -47,8 +47,9 @@ class Preparation:
     modes: Sequence[str]
 
 
-def report_captions(captions: CaptionRecords, met: Preparation, settings: CaptionDataset) -> dict[str, Any]:
-    """The nested report, ready for JSON."""
+def report_captions(captions: CaptionRecords, preparation: Preparation, settings: CaptionDataset) -> dict[str, Any]:
+    """Return the nested report, ready for JSON."""
+    num_left_out = Counter(item.split for item in preparation.left_out)
     return {
         "dataset": captions.name,
         "digest": captions.digest,
@@ -63,7 +64,7 @@ def report_captions(captions: CaptionRecords, met: Preparation, settings: Captio
             split: _distribution([len(tokenize(text)) for record in captions.of(split) for text in record.captions])
             for split in SPLITS
         },
-        "image_modes": _histogram(met.modes),
+        "image_modes": _histogram(preparation.modes),
         "image_sizes": {
             "width": _range([record.width for record in captions.records]),
             "height": _range([record.height for record in captions.records]),
@@ -75,21 +76,19 @@ def report_captions(captions: CaptionRecords, met: Preparation, settings: Captio
             ),
         },
         "dropped": {
-            "missing_images": _named(met.missing_images),
-            "undecodable_images": _named(met.undecodable_images),
-            "images_without_captions": _named(met.images_without_captions),
-            "empty_captions": _named(met.empty_captions),
-            "malformed_captions": _named(met.malformed_captions),
+            "missing_images": _named(preparation.missing_images),
+            "undecodable_images": _named(preparation.undecodable_images),
+            "images_without_captions": _named(preparation.images_without_captions),
+            "empty_captions": _named(preparation.empty_captions),
+            "malformed_captions": _named(preparation.malformed_captions),
         },
-        "images_in_no_split": _named(met.images_in_no_split),
+        "images_in_no_split": _named(preparation.images_in_no_split),
         "limits": settings.limits.model_dump(),
         "duplicates": {
             "rule": RULE,
-            "num_left_out": dict(
-                sorted(Counter(item.split for item in met.left_out).items(), key=lambda item: SPLITS.index(item[0]))
-            ),
-            "left_out": [asdict(item) for item in met.left_out],
-            "within_splits": {split: [list(group) for group in met.copies[split]] for split in SPLITS},
+            "num_left_out": {split: count for split in SPLITS if (count := num_left_out[split])},
+            "left_out": [asdict(item) for item in preparation.left_out],
+            "within_splits": {split: [list(group) for group in preparation.copies[split]] for split in SPLITS},
         },
     }
 
@@ -99,7 +98,7 @@ def _histogram(values: Iterable[int] | Iterable[str]) -> dict[str, int]:
 
 
 def _distribution(lengths: Sequence[int]) -> dict[str, Any]:
-    """Tokens a caption: mean, median, extremes, histogram."""
+    """Return statistics of the tokens per caption: mean, median, extremes and histogram."""
     return {
         "mean": round(fmean(lengths), 4),
         **_range(lengths),

@@ -1,8 +1,8 @@
-"""How a caption becomes tokens: Penn Treebank words in lower case without punctuation, as coco-caption scores them.
+"""Tokenization of captions: Penn Treebank words in lower case without punctuation, as coco-caption scores them.
 
-Every caption goes through here, for the vocabulary and for the metrics: which tokens there are decides the scores. The
-behaviour was worked out from examples of what coco-caption's tokenizer (Stanford's `PTBTokenizer -lowerCase`, then a
-list of punctuation dropped) returns; the code is our own.
+The vocabulary and the metrics use this tokenizer alone, since scores depend on the tokens. It reproduces coco-caption's
+tokenizer (Stanford's `PTBTokenizer -lowerCase`, then a list of punctuation dropped), inferred from examples of its
+output; the code is our own.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import string
 from itertools import chain
 
 TOKENIZER_VERSION = "ptb-1"
-"""Changes whenever any caption may get other tokens; vocabularies carry it."""
+"""To be changed whenever any caption may get other tokens. Vocabularies store it."""
 
 DROPPED = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
-"""coco-caption's punctuation. Its list also has -LRB- and the like, but in lower case brackets never match it."""
+"""coco-caption's punctuation. Its list also has -LRB- and the like, which lower-case brackets never match."""
 
-# Words whose full stop belongs to them.
+# Words that keep their full stop.
 _ABBREVIATIONS = (
     "adj adm adv al ala apr ariz assn assoc asst atty aug ave bhd bldg blvd brig bros calif capt cf cie cmdr co col "
     "colo comdr conn corp cos cpl ct dak dec dept det dr drs ens esq est etc ext feb fla fri ft ga gen gov hon inc ind "
@@ -29,7 +29,7 @@ _ABBREVIATIONS = (
 _ABBREVIATED_NAMES = "ark az del ill la mass miss ore pa tex wash"
 # The same, but only before a number: "no. 5".
 _ABBREVIATIONS_OF_NUMBERED = "art ca fig figs no nos op pp prop"
-# After a single letter and a full stop these begin a sentence: "plan b. The dog".
+# Words that begin a sentence after a single letter and a full stop: "plan b. The dog".
 _SENTENCE_STARTS = (
     "A About After An As At But Cannot He Her Here If In It Last Many More Now Once One Other Our She Since So Some "
     "Such That The Their Then There These They This We What When While Yet You"
@@ -67,7 +67,7 @@ _L = r"[^\W\d_]"  # a letter
 _W = r"[^\W_]"  # a letter or digit
 _WORD = rf"{_W}+(?:[-_/]{_W}+)*"
 _APOSTROPHE = r"(?:s|d|m|n|em|ll|re|ve)"
-# At each position the longest match wins, the first of equals. IGNORECASE but where said.
+# At each position the longest match wins. All but the last group ignore case.
 _PATTERNS = [
     re.compile(pattern, flags)
     for flags, patterns in (
@@ -116,15 +116,16 @@ _ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": "''", "&apos;": "
 _NEGATION = re.compile(rf"(?<={_L})(n't)(?!{_W})", re.IGNORECASE)
 _INITIAL = re.compile(rf"(?:^|.*[^\w.]){_L}\.", re.DOTALL)
 _NUMBERED = re.compile(rf"(?:{_ABBREVIATIONS_OF_NUMBERED.replace(' ', '|')})\.", re.IGNORECASE)
+_MAX_CHUNKS = 1 << 17  # in each cache
 
 
 def tokenize(text: str) -> list[str]:
-    """The tokens of one caption, lower case, without punctuation; none for a caption of nothing else.
+    """Return the tokens of one caption, in lower case, without punctuation; none if it has nothing else.
 
-    Any white space separates (also "\\r", "\\u2028"). Brackets become "-lrb-" and so on, contractions are split ("do",
-    "n't"), characters outside the Basic Multilingual Plane (most emoji) are left out: all as coco-caption does. Two
-    things differ on purpose: no token holds white space (its "1 1/2" is one token with a no-break space), and curly
-    quotes beside each other are dropped like straight ones.
+    As in coco-caption, brackets become "-lrb-" and so on, contractions are split ("do", "n't"), and characters outside
+    the Basic Multilingual Plane (most emoji) are dropped. Any white space separates, also "\\r" and "\\u2028". Two
+    things differ on purpose: no token contains white space (coco-caption's "1 1/2" is one token with a no-break space),
+    and adjacent curly quotes are dropped like straight ones.
     """
     chunks = text.split()
     if not chunks:
@@ -140,39 +141,38 @@ def tokenize(text: str) -> list[str]:
     return tokens
 
 
-def forget() -> None:
-    """Empties the memory of chunks seen, which only costs time: for measuring."""
+def clear_cache() -> None:
+    """Empty the cache of chunks, for benchmarks."""
     _CHUNKS.clear()
     _LAST_CHUNKS.clear()
 
 
 class _Chunks(dict[str, tuple[str, ...]]):
-    """The tokens of chunks within a caption, worked out once; `KeyError` for a chunk that the next one decides about."""
+    """A cache of the tokens of chunks within a caption; `KeyError` if they depend on the chunk that follows."""
 
     def __missing__(self, chunk: str) -> tuple[str, ...]:
         if chunk.endswith("."):
             raise KeyError(chunk)
-        return self._keep(chunk, _tokens_of(chunk))
+        return self._store(chunk, _tokens_of(chunk))
 
-    def _keep(self, chunk: str, tokens: tuple[str, ...]) -> tuple[str, ...]:
+    def _store(self, chunk: str, tokens: tuple[str, ...]) -> tuple[str, ...]:
         if len(self) < _MAX_CHUNKS:
             self[chunk] = tokens
         return tokens
 
 
 class _LastChunks(_Chunks):
-    """The same at a caption's end."""
+    """A cache of the tokens of chunks at the end of a caption."""
 
     def __missing__(self, chunk: str) -> tuple[str, ...]:
-        return self._keep(chunk, _tokens_before_next(chunk, "") if chunk.endswith(".") else _tokens_of(chunk))
+        return self._store(chunk, _tokens_before_next(chunk, "") if chunk.endswith(".") else _tokens_of(chunk))
 
 
-_MAX_CHUNKS = 1 << 17
 _CHUNKS, _LAST_CHUNKS = _Chunks(), _LastChunks()
 
 
 def _tokens_before_next(chunk: str, following: str) -> tuple[str, ...]:
-    """Tokens of a chunk whose final full stop belongs to it or not depending on the chunk that follows."""
+    """Return the tokens of a chunk whose final full stop depends on the chunk that follows."""
     tokens = _tokens_of(chunk)
     if (not following or following in _SENTENCE_STARTS.split()) and _INITIAL.fullmatch(chunk):
         return (*tokens[:-1], tokens[-1].rstrip("."))
@@ -182,8 +182,8 @@ def _tokens_before_next(chunk: str, following: str) -> tuple[str, ...]:
 
 
 def _tokens_of(chunk: str) -> tuple[str, ...]:
-    """Tokens of what stands between two spaces."""
-    if chunk.isascii():  # nearly all: a word, with a mark or a possessive after it
+    """Return the tokens of a chunk: the text between two white spaces."""
+    if chunk.isascii():  # fast path for nearly all: a word, maybe with a punctuation mark or a possessive after it
         word = chunk.rstrip(",;:!?") if chunk[-2:-1].isalpha() else chunk
         if word[-1:] == "." and word[-2:-1].isalpha() and word[:-1].lower() not in _WITH_FULL_STOP:
             word = word[:-1]
@@ -196,15 +196,15 @@ def _tokens_of(chunk: str) -> tuple[str, ...]:
     tokens: list[str] = []
     position = 0
     while position < len(text):
-        found = max((m.end() for p in _PATTERNS if (m := p.match(text, position))), default=position + 1)
-        token = text[position:found].lower()
-        position = found
+        end = max((m.end() for p in _PATTERNS if (m := p.match(text, position))), default=position + 1)
+        token = text[position:end].lower()
+        position = end
         tokens += _spelled(token)
     return tuple(token for token in tokens if token not in DROPPED)
 
 
 def _spelled(token: str) -> tuple[str, ...]:
-    """A matched piece as it stands in the token list: brackets and fractions spelled out."""
+    """Return the tokens of a matched piece: brackets and entities spelled out, punctuation runs dropped."""
     cut = _SPLIT_WORDS.get(token)
     if cut is not None:
         return token[:cut], token[cut:]

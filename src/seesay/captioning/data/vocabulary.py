@@ -1,4 +1,4 @@
-"""Which tokens a captioner knows: those of the training captions that are frequent enough, and four of its own."""
+"""The vocabulary of a captioner: four special tokens, and the frequent tokens of the training captions."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
 from seesay.captioning.data.records import SPLITS, CaptionRecords
 from seesay.captioning.data.tokenizer import TOKENIZER_VERSION, tokenize
 from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_json
 
-
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
+
+NEVER_EMITTED = (PAD, BOS, UNK)
+"""Tokens that decoding never chooses: a caption is words, then <eos>."""
+
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens by id: the special ones first, then by falling frequency, equals in alphabetical order.
+    """Tokens by id: the special ones first, then by decreasing frequency, equally frequent ones alphabetically.
 
-    `captions_digest` is that of the training captions' tokens, dataset by dataset.
+    `captions_digest` is the sha256 of the training captions' tokens, dataset by dataset.
     """
 
     tokens: tuple[str, ...]
@@ -37,11 +41,11 @@ class Vocabulary:
         return len(self.tokens)
 
     def encode(self, tokens: Sequence[str]) -> list[int]:
-        """Ids of tokens; UNK for those not known. Adds no BOS or EOS."""
+        """Return the ids of tokens, UNK for unknown ones. Adds no BOS or EOS."""
         return [self._ids.get(token, UNK) for token in tokens]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """Tokens of ids up to the first EOS, without PAD and BOS."""
+        """Return the tokens of ids up to the first EOS, without PAD and BOS."""
         tokens = []
         for token_id in ids:
             if token_id == EOS:
@@ -52,20 +56,20 @@ class Vocabulary:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of all that a model trained with this vocabulary relies on."""
+        """The sha256 of everything that a model trained with this vocabulary relies on."""
         content = json.dumps([SCHEMA_VERSION, self.tokenizer_version, self.tokens], ensure_ascii=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        # A caption may spell out "<unk>" or "<bos>": that is no special token.
+        # A caption that spells out "<unk>" or "<bos>" does not mean the special token.
         return {token: token_id for token_id, token in enumerate(self.tokens) if token_id >= len(SPECIAL_TOKENS)}
 
 
 def build_vocabulary(*datasets: CaptionRecords, min_count: int) -> Vocabulary:
-    """The tokens that the captions of the datasets' train splits, together, hold at least `min_count` times.
+    """Return the tokens that occur at least `min_count` times in the training captions of all `datasets` together.
 
-    Raises `InputError` where there are none.
+    Raises `InputError` if there are none.
     """
     counts: Counter[str] = Counter()
     digest = hashlib.sha256()
@@ -73,14 +77,14 @@ def build_vocabulary(*datasets: CaptionRecords, min_count: int) -> Vocabulary:
         tokens = tokenize(caption)
         counts.update(tokens)
         digest.update(" ".join(tokens).encode() + b"\n")
-    kept = sorted(
+    frequent = sorted(
         (token for token, count in counts.items() if count >= min_count and token not in SPECIAL_TOKENS),
         key=lambda token: (-counts[token], token),
     )
-    if not kept:
+    if not frequent:
         names = " and ".join(captions.name for captions in datasets)
         raise InputError(f"{names}: no token is {min_count} times or more in the training captions (min_count)")
-    return Vocabulary((*SPECIAL_TOKENS, *kept), min_count, TOKENIZER_VERSION, digest.hexdigest())
+    return Vocabulary((*SPECIAL_TOKENS, *frequent), min_count, TOKENIZER_VERSION, digest.hexdigest())
 
 
 def write_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
@@ -96,7 +100,7 @@ def write_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """The vocabulary in `path`; raises `InputError` where it is damaged or of another tokenizer."""
+    """Read the vocabulary in `path`; raise `InputError` if it is damaged or of another tokenizer."""
     content = read_json(path)
     advice = "run build_vocabulary again"
     _require(isinstance(content, dict), path, f"expected a mapping; {advice}")
@@ -105,14 +109,14 @@ def read_vocabulary(path: Path) -> Vocabulary:
     tokens: Any = content.get("tokens")
     valid = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
     _require(valid and tuple(tokens[:4]) == SPECIAL_TOKENS, path, f"tokens: expected {SPECIAL_TOKENS} first; {advice}")
-    _require(len(set(tokens)) == len(tokens), path, f"tokens: some are there twice; {advice}")
+    _require(len(set(tokens)) == len(tokens), path, f"tokens: some occur twice; {advice}")
     for key, kind in (("min_count", int), ("tokenizer_version", str), ("captions_digest", str)):
         _require(type(content.get(key)) is kind, path, f"{key}: got {content.get(key)!r}: expected {kind.__name__}")
     tokenizer = content["tokenizer_version"]
     _require(
         tokenizer == TOKENIZER_VERSION,
         path,
-        f"made with tokenizer {tokenizer!r}, this is {TOKENIZER_VERSION!r}; {advice}",
+        f"made with tokenizer {tokenizer!r}, but this is {TOKENIZER_VERSION!r}; {advice}",
     )
     vocabulary = Vocabulary(tuple(tokens), content["min_count"], tokenizer, content["captions_digest"])
     _require(vocabulary.digest == content.get("digest"), path, f"its tokens do not fit its digest; {advice}")
@@ -120,7 +124,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
 
 
 def out_of_vocabulary_rates(vocabulary: Vocabulary, captions: CaptionRecords) -> dict[str, float]:
-    """Share of each split's caption tokens that the vocabulary lacks, as `<split>/out_of_vocabulary`."""
+    """Return the share of each split's caption tokens that the vocabulary lacks, as `<split>/out_of_vocabulary`."""
     rates = {}
     for split in SPLITS:
         ids = [
@@ -133,12 +137,6 @@ def out_of_vocabulary_rates(vocabulary: Vocabulary, captions: CaptionRecords) ->
     return rates
 
 
-def _require(holds: bool, path: Path, message: str) -> None:
-    if not holds:
+def _require(condition: bool, path: Path, message: str) -> None:
+    if not condition:
         raise InputError(f"{path}: {message}")
-
-
-PAD, BOS, EOS, UNK = 0, 1, 2, 3
-
-NEVER_EMITTED = (PAD, BOS, UNK)
-"""What decoding does not choose: a caption is words, then <eos>."""

@@ -1,4 +1,4 @@
-"""Batches of features from several datasets' images."""
+"""Features of the images of several datasets, gathered into batches."""
 
 from __future__ import annotations
 
@@ -12,70 +12,73 @@ from torch import Tensor
 from seesay.captioning.features.store import Features
 from seesay.core.errors import InputError
 
-MAX_MEASURED = 60_000
-"""Vectors a scale is measured on: 49 places of 6,000 images would be three gigabytes in float64."""
+MAX_SCALE_VECTORS = 60_000
+"""Most vectors that a feature scale is fitted on: 49 positions of 6,000 images would be three gigabytes in float64."""
 
 
-class JoinedFeatures:
-    """What captioners see of the images of one or more datasets, by (dataset, row).
+class CombinedFeatures:
+    """A captioner's features of the images of one or more datasets, by (dataset, row).
 
-    The arrays, float16 (N, D) or (N, L, D), usually lie on disk as memory maps and may be larger than memory.
+    The arrays, float16 (N, D) or (N, L, D), are usually memory maps and may be larger than memory.
     """
 
-    def __init__(self, features: Sequence[Features], looks_at: Literal["pooled", "grid"]) -> None:
-        """Raises `InputError` where `looks_at` is "grid" and one has none."""
+    def __init__(self, features: Sequence[Features], kind: Literal["pooled", "grid"]) -> None:
+        """Raise `InputError` if `kind` is "grid" and one of `features` has none."""
         self._features = list(features)
-        self._arrays = [one.seen(looks_at) for one in features]
-        assert len({array.shape[1:] for array in self._arrays}) == 1, "see require_alike"
+        self._arrays = [dataset_features.array(kind) for dataset_features in features]
+        assert len({array.shape[1:] for array in self._arrays}) == 1, "see require_compatible"
 
     def gather(self, datasets: np.ndarray, rows: np.ndarray) -> Tensor:
-        """Float32 (N, ...) on the CPU: row `rows[i]` of dataset `datasets[i]`.
+        """Return float32 (N, ...) on the CPU: row `rows[i]` of dataset `datasets[i]`.
 
-        An image wanted twice is read once, and images are read in the order in which they lie.
+        Each row is read once, in the order in which rows are stored, even if it is wanted twice.
         """
         gathered = torch.empty((len(rows), *self._arrays[0].shape[1:]), dtype=torch.float32)
         for dataset, array in enumerate(self._arrays):
-            places = np.flatnonzero(datasets == dataset)
-            if len(places):
-                wanted, inverse = np.unique(rows[places], return_inverse=True)
-                read = torch.from_numpy(array[wanted])[torch.from_numpy(inverse)].float()
-                if len(places) == len(rows):
-                    return read
-                gathered[torch.from_numpy(places)] = read
+            positions = np.flatnonzero(datasets == dataset)
+            if len(positions):
+                unique_rows, inverse = np.unique(rows[positions], return_inverse=True)
+                values = torch.from_numpy(array[unique_rows])[torch.from_numpy(inverse)].float()
+                if len(positions) == len(rows):
+                    return values
+                gathered[torch.from_numpy(positions)] = values
         return gathered
 
-    def vary(self, datasets: np.ndarray, rows: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
-        """For each image its own row or that of one of its views, by chance: other rows to `gather` in their place."""
-        varied = rows.copy()
+    def sample_views(self, datasets: np.ndarray, rows: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
+        """Return rows to `gather` in place of `rows`: for each image its own row or a random one of its views."""
+        sampled = rows.copy()
         for dataset, features in enumerate(self._features):
-            places = np.flatnonzero(datasets == dataset)
-            varied[places] = features.vary(rows[places], generator=generator)
-        return varied
+            positions = np.flatnonzero(datasets == dataset)
+            sampled[positions] = features.sample_views(rows[positions], generator=generator)
+        return sampled
 
-    def measured(self, datasets: np.ndarray, rows: np.ndarray) -> Tensor:
-        """Float32 (M, D): what these images show, to measure a scale on; of a grid each place counts.
+    def sample_vectors(self, datasets: np.ndarray, rows: np.ndarray) -> Tensor:
+        """Return feature vectors of these images, float32 (M, D), to fit a scale on; each grid position is a vector.
 
-        Images that come up twice count once. Of very many an even choice stands for all.
+        Repeated images count once. Of more than `MAX_SCALE_VECTORS` vectors, evenly spaced images are taken.
         """
         examples = np.unique(np.stack([datasets, rows]), axis=1)
-        places = int(np.prod(self._arrays[0].shape[1:-1]))
-        step = -(-examples.shape[1] * places // MAX_MEASURED)
+        vectors_per_image = int(np.prod(self._arrays[0].shape[1:-1]))
+        step = -(-examples.shape[1] * vectors_per_image // MAX_SCALE_VECTORS)
         return self.gather(examples[0, ::step], examples[1, ::step]).flatten(0, -2)
 
 
-def require_alike(names: Sequence[str], features: Sequence[Features]) -> None:
-    """Raises `InputError` naming two cells of features that one captioner cannot look at both."""
-    ours = _what_counts(features[0])
+def require_compatible(names: Sequence[str], features: Sequence[Features]) -> None:
+    """Raise `InputError`, naming two sets of features, if one captioner cannot use both."""
+    first = _requirements(features[0])
     for name, other in zip(names[1:], features[1:], strict=True):
-        where = f"features {names[0]} and {name}: one captioner is to look at both"
-        for what, theirs in _what_counts(other).items():
-            if theirs != ours[what]:
-                raise InputError(f"{where}, but their {what} differ: {ours[what]} and {theirs}")
+        where = f"features {names[0]} and {name}: one captioner is to use both"
+        for aspect, value in _requirements(other).items():
+            if value != first[aspect]:
+                raise InputError(f"{where}, but their {aspect} differ: {first[aspect]} and {value}")
         if other.index.num_components is not None:
-            raise InputError(f"{where}, but each is projected on components of its own; expected no num_components")
+            raise InputError(
+                f"{where}, but each is projected on its own principal components; expected no num_components"
+            )
 
 
-def _what_counts(features: Features) -> dict[str, object]:
+def _requirements(features: Features) -> dict[str, object]:
+    """Return all that must be equal in features for one captioner."""
     index = features.index
     return {
         "encoders": f"{index.encoder}, {index.architecture}",

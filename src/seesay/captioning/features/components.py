@@ -1,4 +1,4 @@
-"""How features are put in fewer dimensions: the principal components of what the train split's images show."""
+"""Dimensionality reduction of features: principal components of the train split's features."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ROWS_AT_A_TIME = 256
 
 @dataclass(frozen=True)
 class Components:
-    """`mean` (D,) and orthonormal `axes` (K, D), float64, the axis of most variance first.
+    """Principal components: `mean` (D,) and orthonormal `axes` (K, D), float64, the axis of most variance first.
 
-    `explained` is the share of the train split's variance that the axes keep.
+    `explained` is the share of the train split's variance that the axes explain.
     """
 
     mean: np.ndarray
@@ -25,25 +25,25 @@ class Components:
     explained: float
 
     def project(self, rows: np.ndarray) -> np.ndarray:
-        """Coordinates (..., K), float32, of features (..., D)."""
+        """Return the coordinates (..., K), float32, of features (..., D)."""
         coordinates: np.ndarray = (rows.astype(np.float64) - self.mean) @ self.axes.T
         return coordinates.astype(np.float32)
 
 
-def fit_components(features: np.ndarray, train_rows: Sequence[int], *, num_components: int, what: str) -> Components:
-    """Components of features (N, D) or, place by place, of (N, L, D), from the rows of the train split alone.
+def fit_components(features: np.ndarray, train_rows: Sequence[int], *, num_components: int, name: str) -> Components:
+    """Fit the components of features (N, D), or of each position of (N, L, D), on the train split's rows alone.
 
-    In float64, mean first and covariance after, streamed over rows; an axis points to where its largest entry is
-    positive, so equal features give equal components. Raises `InputError`, naming `what`, where there are fewer
-    dimensions or examples than components.
+    Computed in float64, first the mean and then the covariance, streamed over rows. Each axis has the sign that makes
+    its largest entry positive, so that equal features give equal components. Raises `InputError`, naming `name`, if
+    there are fewer dimensions or examples than components.
     """
     dimensions = features.shape[-1]
     num_examples = len(train_rows) * int(np.prod(features.shape[1:-1]))
-    most = min(dimensions, num_examples - 1)
-    if num_components > most:
+    max_components = min(dimensions, num_examples - 1)
+    if num_components > max_components:
         raise InputError(
-            f"{what}: num_components: got {num_components}: expected at most {most}: there are {dimensions} dimensions "
-            f"and {num_examples} examples in the train split"
+            f"{name}: num_components: got {num_components}: expected at most {max_components}: there are {dimensions} "
+            f"dimensions and {num_examples} examples in the train split"
         )
     total = np.zeros(dimensions)
     for block in _blocks(features, train_rows):
@@ -55,16 +55,19 @@ def fit_components(features: np.ndarray, train_rows: Sequence[int], *, num_compo
         covariance += centred.T @ centred
     values, vectors = np.linalg.eigh(covariance / num_examples)  # ascending
     axes = np.ascontiguousarray(vectors[:, ::-1][:, :num_components].T)
-    largest = np.abs(axes).argmax(axis=1)
-    axes *= np.sign(axes[np.arange(len(axes)), largest])[:, None]
+    largest_entry = np.abs(axes).argmax(axis=1)
+    axes *= np.sign(axes[np.arange(len(axes)), largest_entry])[:, None]
     values = values[::-1].clip(min=0.0)
-    whole = float(values.sum())
-    explained = float(values[:num_components].sum()) / whole if whole else 1.0
+    total_variance = float(values.sum())
+    explained = float(values[:num_components].sum()) / total_variance if total_variance else 1.0
     return Components(mean, axes, explained)
 
 
 def write_projected(source: np.ndarray, components: Components, path: Path) -> None:
-    """Writes the projection of `source` (N, ..., D), float16, to a `.npy` file; `InputError` where it is too large."""
+    """Write the projection of `source` (N, ..., D), as float16, to a `.npy` file.
+
+    Raises `InputError` if a value is too large for float16.
+    """
     shape = (*source.shape[:-1], len(components.axes))
     target = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape, version=(1, 0))
     for start in range(0, len(source), _ROWS_AT_A_TIME):
@@ -77,6 +80,7 @@ def write_projected(source: np.ndarray, components: Components, path: Path) -> N
 
 
 def _blocks(features: np.ndarray, rows: Sequence[int]) -> Iterator[np.ndarray]:
+    """Yield the vectors of `rows` in float64 (M, D), some rows at a time."""
     for start in range(0, len(rows), _ROWS_AT_A_TIME):
         block = features[rows[start : start + _ROWS_AT_A_TIME]]
         yield block.reshape(-1, block.shape[-1]).astype(np.float64)

@@ -1,4 +1,4 @@
-"""What describes an image to a captioner: a frozen network's pooled vector, and a grid of what it sees where."""
+"""Feature encoders: frozen networks that return an image's pooled vector and a grid of features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seesay.captioning.features.adapters import PROBED_AT, Adapted, Pooled, Tiled, largest, mean_pool, with_map
+from seesay.captioning.features.adapters import (
+    PROBE_SIZE,
+    BodyAdapter,
+    PretrainedAdapter,
+    TiledAdapter,
+    max_pool,
+    mean_pool,
+    with_feature_map,
+)
 from seesay.captioning.features.small_cnn import SmallCnn
 from seesay.classification.networks.base import ConvolutionalClassifier
 from seesay.classification.networks.pretrained import Pretrained
@@ -32,14 +40,14 @@ UNTRAINED_ENCODERS = {"small_cnn": SmallCnn}
 _WITHOUT_GLOBAL_POOLING = (torchvision.models.AlexNet, torchvision.models.SqueezeNet, torchvision.models.VGG)
 
 Trace = Callable[[nn.Module], nn.Module]
-"""How a network in evaluation mode is taken up: with its batch norms folded away, or, to be trained, as it is."""
+"""A tracing of a network in evaluation mode: with its batch norms fused, or, for training, unchanged."""
 
 
 class FeatureEncoder(nn.Module):
-    """A frozen network in evaluation mode behind its own normalisation, which keeps places apart.
+    """A frozen network in evaluation mode, with its normalisation of images.
 
-    `network` takes normalised images (N, 3, H, W) to the pooled vector (N, D) and the last map before pooling
-    (N, D, h, w), which is averaged to `grid_size` places a side.
+    `network` maps normalised images (N, 3, H, W) to the pooled vector (N, D) and the last feature map before pooling
+    (N, D, h, w), which is averaged to a grid of `grid_size` x `grid_size` positions.
     """
 
     mean: Tensor
@@ -63,59 +71,62 @@ class FeatureEncoder(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Of uint8 RGB images (N, 3, H, W), float32: `pooled` (N, D) and, with a grid size G, `grid` (N, G * G, D).
+        """Return the features of uint8 RGB images (N, 3, H, W), in float32.
 
-        Places are in reading order: left to right, then top to bottom.
+        They are `pooled` (N, D) and, with a grid size G, `grid` (N, G * G, D). Grid positions are in reading order:
+        left to right, then top to bottom.
         """
-        pooled, places = self.network((images.float() / 255.0 - self.mean) / self.std)
+        pooled, feature_map = self.network((images.float() / 255.0 - self.mean) / self.std)
         features = {"pooled": pooled.float()}
         if self.grid_size is not None:
-            grid = places.float()
-            if grid.shape[2:] != (self.grid_size, self.grid_size):  # nothing to average; CUDA's way back has no order
+            grid = feature_map.float()
+            # Equal sizes need no averaging, whose backward pass is nondeterministic on CUDA.
+            if grid.shape[2:] != (self.grid_size, self.grid_size):
                 grid = F.adaptive_avg_pool2d(grid, self.grid_size)
             features["grid"] = grid.flatten(2).transpose(1, 2)
         return features
 
     def shapes(self, num_images: int) -> dict[str, tuple[int, ...]]:
-        """The shape of each kind of features of that many images."""
+        """Return the shape of each kind of features of that many images."""
         shapes: dict[str, tuple[int, ...]] = {"pooled": (num_images, self.num_dimensions)}
         if self.grid_size is not None:
             shapes["grid"] = (num_images, self.grid_size**2, self.num_dimensions)
         return shapes
 
     def check_image_size(self, image_size: int) -> None:
-        """Raises `InputError` where the network takes no images of that many pixels a side."""
+        """Raise `InputError` if the network does not accept images of that many pixels per side."""
         device = self.mean.device
         try:
             with torch.inference_mode():
                 self(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device))
-        except (RuntimeError, AssertionError) as error:  # torch's words for shapes that do not fit
+        except (RuntimeError, AssertionError) as error:  # as torch and torchvision report shapes that do not fit
             reason = str(error).partition("\n")[0]
-            raise InputError(f"image_size: the network takes no images of {image_size} pixels: {reason}") from None
+            raise InputError(f"image_size: the network accepts no images of {image_size} pixels: {reason}") from None
 
 
 def load_feature_encoder(network: str, weights_path: Path | None, *, grid_size: int | None) -> FeatureEncoder:
-    """torchvision's network of that name with the weights in `weights_path`, or `small_cnn` with None.
+    """Load torchvision's network of that name with the weights in `weights_path`, or `small_cnn` with None.
 
-    Pooled is the network's own pooled vector, what its head sees; AlexNet, VGG and SqueezeNet, which pool to no single
-    vector, get their last feature map's mean. Raises `InputError` for an unknown network and for unfit weights.
+    The pooled vector is the network's own, the input of its head. AlexNet, VGG and SqueezeNet do not pool to a single
+    vector; theirs is the mean of the last feature map. Raises `InputError` for an unknown network and for weights that
+    do not fit.
     """
     if weights_path is None:
         if network not in UNTRAINED_ENCODERS:
             allowed = ", ".join(UNTRAINED_ENCODERS)
             raise InputError(f"encoder {network!r}: expected weights; without weights there is: {allowed}")
         untrained = UNTRAINED_ENCODERS[network]()
-        tiled = Tiled(untrained, grid_size)
+        adapter = TiledAdapter(untrained, grid_size)
         size, zeros, ones = untrained.num_dimensions, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-        return FeatureEncoder(tiled, num_dimensions=size, grid_size=grid_size, mean=zeros, std=ones)
+        return FeatureEncoder(adapter, num_dimensions=size, grid_size=grid_size, mean=zeros, std=ones)
     if network in UNTRAINED_ENCODERS:
-        raise InputError(f"encoder {network!r}: expected weights: null; it has none to load, got {weights_path}")
+        raise InputError(f"encoder {network!r}: expected weights: null; it has no weights, got {weights_path}")
     allowed_names = torchvision.models.list_models(module=torchvision.models)
     if network not in allowed_names:
         raise InputError(f"encoder {network!r}: expected one of {', '.join(allowed_names)}")
     built = torchvision.models.get_model(network, weights=None)
     if isinstance(built, torchvision.models.MNASNet):
-        # It asks for the version of its weights' layout, which does not come through; names and shapes are checked.
+        # Its own method needs the version of the weights' layout, which is lost here; names and shapes are checked.
         built._load_from_state_dict = partial(nn.Module._load_from_state_dict, built)
     read_torchvision_weights(built, weights_path, network)
     return encoder_of_network(built, network, grid_size=grid_size)
@@ -124,58 +135,63 @@ def load_feature_encoder(network: str, weights_path: Path | None, *, grid_size: 
 def encoder_of_network(
     network: nn.Module, name: str, *, grid_size: int | None, trace: Trace = fuse_batch_norms
 ) -> FeatureEncoder:
-    """torchvision's `network` of that name, which loses its linear head; its parameters stay shared with `network`
-    but for those that `trace` makes new."""
+    """Return an encoder of torchvision's `network` of that name, which loses its linear head.
+
+    The encoder shares its parameters with `network`, except those that `trace` creates.
+    """
     if isinstance(network, _WITHOUT_GLOBAL_POOLING):
-        return _of_body(network.features, mean_pool, IMAGENET_MEAN, IMAGENET_STD, grid_size=grid_size, trace=trace)
+        return _body_encoder(network.features, mean_pool, IMAGENET_MEAN, IMAGENET_STD, grid_size=grid_size, trace=trace)
     child, head, linear = find_head(network, name)
     setattr(network, child, nn.Sequential(*head[: head.index(linear)]))
     dimensions = linear.in_features
-    return _of_torchvision(
+    return _traced_encoder(
         network, dimensions, IMAGENET_MEAN, IMAGENET_STD, f"network {name!r}", grid_size=grid_size, trace=trace
     )
 
 
-def classifier_encoder(checkpoint: Checkpoint, cell: str, *, grid_size: int | None) -> FeatureEncoder:
-    """The trained classifier in `checkpoint` without its head; `cell` is for errors.
+def classifier_encoder(checkpoint: Checkpoint, name: str, *, grid_size: int | None) -> FeatureEncoder:
+    """Return the trained classifier in `checkpoint` without its head; error messages call it `name`.
 
-    Pooled is what its head takes, for the AlexNets the mean of their last feature map: their heads take all places.
-    Raises `InputError` for classifiers that keep no places: perceptrons, and ensembles, which have several networks.
+    The pooled vector is the input of its head. The AlexNets' heads take the whole map; their pooled vector is the mean
+    of the last feature map. Raises `InputError` for classifiers without a feature map: perceptrons, and ensembles,
+    which have several networks.
     """
-    return encoder_of_classifier(restore_classifier(checkpoint), checkpoint, cell, grid_size=grid_size)
+    return encoder_of_classifier(restore_classifier(checkpoint), checkpoint, name, grid_size=grid_size)
 
 
 def encoder_of_classifier(
-    classifier: nn.Module, checkpoint: Checkpoint, cell: str, *, grid_size: int | None, trace: Trace = fuse_batch_norms
+    classifier: nn.Module, checkpoint: Checkpoint, name: str, *, grid_size: int | None, trace: Trace = fuse_batch_norms
 ) -> FeatureEncoder:
-    """As `classifier_encoder`, of the classifier restored from `checkpoint`; see `encoder_of_network`."""
+    """Return the encoder of a `classifier` restored from `checkpoint`, as `classifier_encoder` does.
+
+    It shares parameters with `classifier` as in `encoder_of_network`.
+    """
     mean, std = checkpoint.normalisation["mean"], checkpoint.normalisation["std"]
     if isinstance(classifier, ConvolutionalClassifier):
-        pool = {"max": largest, "mean": mean_pool}[classifier.pooling]
-        return _of_body(classifier.body, pool, mean, std, grid_size=grid_size, trace=trace)
+        pool = {"max": max_pool, "mean": mean_pool}[classifier.pooling]
+        return _body_encoder(classifier.body, pool, mean, std, grid_size=grid_size, trace=trace)
     if isinstance(classifier, ResNet18):
         network, head = classifier.network, classifier.network.fc[-1]
         network.fc = nn.Identity()
-        return _of_torchvision(
-            network, head.in_features, mean, std, f"classifier {cell!r}", grid_size=grid_size, trace=trace
+        return _traced_encoder(
+            network, head.in_features, mean, std, f"classifier {name!r}", grid_size=grid_size, trace=trace
         )
     if isinstance(classifier, Pretrained):
         linear = classifier.head[-1]
         assert isinstance(linear, nn.Linear)
         dimensions = linear.in_features
-        inner = _of_torchvision(
-            classifier.backbone, dimensions, mean, std, f"classifier {cell!r}", grid_size=grid_size, trace=trace
+        encoder = _traced_encoder(
+            classifier.backbone, dimensions, mean, std, f"classifier {name!r}", grid_size=grid_size, trace=trace
         )
-        inner.network = Adapted(inner.network, classifier)
-        return inner
-    name = checkpoint.architecture["name"]
+        encoder.network = PretrainedAdapter(encoder.network, classifier)
+        return encoder
     raise InputError(
-        f"classifier {cell!r}: its architecture {name} has no map of features to look at; expected a cell whose "
-        "architecture is resnet9, resnet18, plain_cnn, alexnet, alexnet_mini or pretrained"
+        f"classifier {name!r}: its architecture {checkpoint.architecture['name']} has no feature map; expected a "
+        "classifier whose architecture is resnet9, resnet18, plain_cnn, alexnet, alexnet_mini or pretrained"
     )
 
 
-def _of_torchvision(
+def _traced_encoder(
     network: nn.Module,
     dimensions: int,
     mean: Sequence[float],
@@ -185,12 +201,12 @@ def _of_torchvision(
     grid_size: int | None,
     trace: Trace,
 ) -> FeatureEncoder:
-    """An encoder of a network that has lost its linear head."""
-    places = with_map(trace(network.eval()), dimensions, name)
-    return FeatureEncoder(places, num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
+    """Return an encoder of a network without its linear head, whose feature map is found by tracing."""
+    adapted = with_feature_map(trace(network.eval()), dimensions, name)
+    return FeatureEncoder(adapted, num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
 
 
-def _of_body(
+def _body_encoder(
     body: nn.Module,
     pool: nn.Module,
     mean: Sequence[float],
@@ -199,8 +215,9 @@ def _of_body(
     grid_size: int | None,
     trace: Trace,
 ) -> FeatureEncoder:
-    """An encoder whose last feature map is all that `body` returns."""
+    """Return an encoder of a `body` that returns its last feature map."""
     traced = trace(body.eval())
     with torch.inference_mode():
-        dimensions = traced(torch.zeros(1, 3, PROBED_AT, PROBED_AT)).shape[1]
-    return FeatureEncoder(Pooled(traced, pool), num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
+        dimensions = traced(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE)).shape[1]
+    adapter = BodyAdapter(traced, pool)
+    return FeatureEncoder(adapter, num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)

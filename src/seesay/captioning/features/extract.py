@@ -1,4 +1,4 @@
-"""How all images of a dataset go through the encoder: decoding overlaps with computing, row order is image order."""
+"""Extraction of the features of all images of a dataset; decoding and computing overlap."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from seesay.compute import Compute
 from seesay.core.errors import InputError
 
 BATCHES_AHEAD = 3
-"""Decoded batches that may wait for the encoder, per worker: enough to overlap, little memory."""
+"""Decoded batches that each worker may have waiting for the encoder: enough to overlap, little memory."""
 
 
 class Images(Protocol):
-    """RGB images by row; a copy of it may be read in another process."""
+    """RGB images by row. Other processes may read copies of it."""
 
     def __len__(self) -> int: ...
 
@@ -33,7 +33,7 @@ class Images(Protocol):
 
 
 class Rows(Protocol):
-    """Where features go: rows up to `num_done` are there already."""
+    """A store of features by row. The first `num_done` rows are there already."""
 
     @property
     def num_done(self) -> int: ...
@@ -52,18 +52,18 @@ def extract_features(
     num_workers: int,
     compute: Compute,
 ) -> None:
-    """Writes the features of all `images` to `rows`, those that are there already left out.
+    """Write the features of all `images` to `rows`, except those that are there already.
 
-    Each image's shorter side is resized to `resize_size` (bilinear, antialiased) and its middle `image_size` square
-    kept; a square image is resized to `image_size` and loses nothing. `num_workers` processes decode (0: this one).
+    Images are resized and cropped by `resize_and_crop`. `num_workers` processes decode them (0: this process).
 
-    Batches begin at multiples of `batch_size` wherever an interrupted extraction goes on, and each is computed by one
-    thread, on a CPU as many batches at a time as there are threads: a row's bytes depend on neither. That is also
-    faster than all threads on one batch, most of all on a busy machine, where each would wait for the others.
+    Batches begin at multiples of `batch_size`, also when an interrupted extraction resumes. Each batch is computed by
+    one thread; a CPU computes as many batches at a time as there are threads. So a row's bytes depend neither on
+    interruptions nor on the number of threads. This is also faster than all threads on one batch, most of all on a busy
+    machine, where the threads would wait for each other.
     """
     num_images = len(images)
     encoder = compute.place(encoder)
-    first = -(-rows.num_done // batch_size)  # all rows, or whole batches of them
+    first = -(-rows.num_done // batch_size)  # all rows are done, or whole batches of them
     num_threads = compute.num_threads if compute.device.type == "cpu" else 1
     progress = tqdm(
         total=num_images, initial=rows.num_done, desc="features", unit="image", disable=not sys.stderr.isatty()
@@ -71,12 +71,12 @@ def extract_features(
     waiting: deque[tuple[int, Future[dict[str, np.ndarray]]]] = deque()
 
     def write_oldest() -> None:
-        start, features = waiting.popleft()
-        found = features.result()
-        rows.write(start, found)
-        progress.update(len(found["pooled"]))
+        start, future = waiting.popleft()
+        features = future.result()
+        rows.write(start, features)
+        progress.update(len(features["pooled"]))
 
-    # Processes are forked before there are threads.
+    # Worker processes must be forked before threads exist.
     decoded = decoded_batches(
         images,
         image_size=image_size,
@@ -95,11 +95,15 @@ def extract_features(
                 write_oldest()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-            torch.set_num_threads(compute.num_threads)  # the pool's threads set it for this one too
+            torch.set_num_threads(compute.num_threads)  # the pool's threads have set it for this thread too
 
 
-def prepare(image: Image.Image, *, image_size: int, resize_size: int) -> np.ndarray:
-    """uint8 (image_size, image_size, 3) of an RGB image, its proportions kept; see `extract_features`."""
+def resize_and_crop(image: Image.Image, *, image_size: int, resize_size: int) -> np.ndarray:
+    """Return the pixels, uint8 (image_size, image_size, 3), of an RGB image without distorting it.
+
+    The shorter side is resized to `resize_size` (bilinear, antialiased), then the centre is cropped. A square image is
+    resized to `image_size` instead and loses nothing.
+    """
     width, height = image.size
     if width == height:
         resize_size = image_size
@@ -111,15 +115,8 @@ def prepare(image: Image.Image, *, image_size: int, resize_size: int) -> np.ndar
     return np.asarray(image.crop((left, top, left + image_size, top + image_size)))
 
 
-def _encode(encoder: FeatureEncoder, pixels: Tensor, compute: Compute) -> dict[str, np.ndarray]:
-    # A permuted view of (N, H, W, C) pixels is a channels-last tensor already.
-    batch = pixels.to(compute.device).permute(0, 3, 1, 2)
-    with torch.inference_mode(), compute.autocast():  # both are a thread's own
-        return {kind: values.cpu().numpy() for kind, values in encoder(batch).items()}
-
-
 class _Batches(Dataset[Any]):
-    """Prepared pixels by batch, uint8 (B, image_size, image_size, 3), or why an image of it cannot be read."""
+    """Pixels by batch, uint8 (B, image_size, image_size, 3), or the error of an image that cannot be read."""
 
     def __init__(self, images: Images, *, image_size: int, resize_size: int, batch_size: int) -> None:
         self.images = images
@@ -133,17 +130,17 @@ class _Batches(Dataset[Any]):
         start = index * self._batch_size
         rows = range(start, min(start + self._batch_size, len(self.images)))
         try:
-            return torch.from_numpy(np.stack([prepare(self.images[row], **self._size) for row in rows]))
-        except InputError as error:  # a value, as a worker's exception arrives with its traceback as its text
+            return torch.from_numpy(np.stack([resize_and_crop(self.images[row], **self._size) for row in rows]))
+        except InputError as error:  # returned, since the message of a raised one would become a worker's traceback
             return error
 
 
 def decoded_batches(
     images: Images, *, image_size: int, resize_size: int, batch_size: int, num_workers: int, first: int = 0
 ) -> Iterator[Tensor]:
-    """The images' pixels, as `prepare` gives them, uint8 (B, image_size, image_size, 3): the batches from `first` on.
+    """Return the batches of resized and cropped images from `first` on, uint8 (B, image_size, image_size, 3).
 
-    The processes that decode are forked at once. Raises `InputError` for an image that cannot be decoded.
+    Worker processes are forked at once. Raises `InputError` for an image that cannot be decoded.
     """
     batches = _Batches(images, image_size=image_size, resize_size=resize_size, batch_size=batch_size)
     loader = iter(
@@ -153,7 +150,7 @@ def decoded_batches(
             sampler=range(first, len(batches)),
             num_workers=num_workers,
             prefetch_factor=BATCHES_AHEAD if num_workers else None,
-            worker_init_fn=_open_anew,
+            worker_init_fn=_copy_images,
         )
     )
 
@@ -166,7 +163,14 @@ def decoded_batches(
     return checked()
 
 
-def _open_anew(_worker: int) -> None:
-    """A forked process shares its parent's file handles, and their positions: a copy has none yet."""
+def _encode(encoder: FeatureEncoder, pixels: Tensor, compute: Compute) -> dict[str, np.ndarray]:
+    # A permuted view of (N, H, W, C) pixels is a channels-last tensor already.
+    batch = pixels.to(compute.device).permute(0, 3, 1, 2)
+    with torch.inference_mode(), compute.autocast():  # both apply to the current thread only
+        return {kind: values.cpu().numpy() for kind, values in encoder(batch).items()}
+
+
+def _copy_images(_worker: int) -> None:
+    """Give a worker its own copy of the images, without the open file handles that a fork shares with its parent."""
     info: Any = get_worker_info()
     info.dataset.images = copy.copy(info.dataset.images)

@@ -1,4 +1,4 @@
-"""The origin of an encoder's weights: a fetched file, a classifier trained here, either fine-tuned, or none."""
+"""Origin of an encoder's weights: a fetched file, our own classifier, either of them fine-tuned, or none."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from seesay.sources.provenance import SOURCE_FILE, SourceFile, SourceNote, read_
 ORIGIN_FILE = "origin.json"
 
 CLASSIFIER = "classifier"
-"""The network of an encoder that is, or was made of, a classifier of ours."""
+"""The `network` of an encoder that is one of our classifiers, or was fine-tuned from one."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """`weights` notes the file at `path`, None for an encoder of fixed filters; `digest` covers file or note.
+    """The origin of an encoder's weights.
 
-    `network` is the published network's name, or `classifier`. `trained_on` is a classifier's image dataset or a
-    fine-tuned encoder's captions, as {"dataset", "digest"}, None for an encoder that was fetched.
+    `weights` is the note of the file at `path`, which is None for an encoder of fixed filters. `digest` covers the file
+    or the note. `network` is the published network's name, or `classifier`. `trained_on` is the image dataset of a
+    classifier or the captions of a fine-tuned encoder, as {"dataset", "digest"}; None for a fetched encoder.
     """
 
     architecture: str
@@ -34,7 +35,7 @@ class Origin:
 
 
 def fetched_origin(folder: Path) -> Origin:
-    """Of the weights that `fetch_weights` put in `folder`, whose note names at most one file."""
+    """Return the origin of the weights that `fetch_weights` put in `folder`; raise `InputError` for several files."""
     note, network = read_source(folder), read_architecture(folder)
     if len(note.files) > 1:
         raise InputError(f"{folder / SOURCE_FILE}: names {len(note.files)} files; expected the one with the weights")
@@ -42,30 +43,30 @@ def fetched_origin(folder: Path) -> Origin:
     return Origin(network, note, path, file_digest(folder / SOURCE_FILE), None, network)
 
 
-def trained_origin(path: Path, cell: str, architecture: str, dataset: str, dataset_digest: str) -> Origin:
-    """Of a classifier of ours in the checkpoint at `path`, which was trained on that dataset."""
-    file = _generated(path, cell)
+def trained_origin(path: Path, name: str, architecture: str, dataset: str, dataset_digest: str) -> Origin:
+    """Return the origin of our classifier `name` in the checkpoint at `path`, trained on that dataset."""
+    file = _generated_file(path, name)
     trained_on = {"dataset": dataset, "digest": dataset_digest}
-    return Origin(architecture, SourceNote(cell, (file,)), path, file.sha256, trained_on, CLASSIFIER)
+    return Origin(architecture, SourceNote(name, (file,)), path, file.sha256, trained_on, CLASSIFIER)
 
 
 def write_finetuned_origin(
     path: Path,
-    cell: str,
-    before: SourceNote,
+    name: str,
+    initial_weights: SourceNote,
     captions: CaptionRecords,
     *,
     architecture: str,
     network: str,
     captioner: str,
 ) -> None:
-    """Notes beside the weights at `path` from which ones they were made, with which captions and which captioner.
+    """Write the origin of the fine-tuned weights at `path` beside them: initial weights, captions and captioner.
 
-    The note lists the new file first, then those it was made from: what `before` names, and what stood in for official
-    files among the captions' sources.
+    The note lists the new file first, then the files it depends on: the initial weights, and the substitutes for
+    official files among the captions' sources.
     """
-    stood_in = tuple(file for file in captions.source.files if file.is_substitute)
-    note = SourceNote(cell, (_generated(path, cell), *before.files, *stood_in))
+    substitutes = tuple(file for file in captions.source.files if file.is_substitute)
+    note = SourceNote(name, (_generated_file(path, name), *initial_weights.files, *substitutes))
     content = {
         "architecture": architecture,
         "network": network,
@@ -77,7 +78,10 @@ def write_finetuned_origin(
 
 
 def finetuned_origin(folder: Path) -> Origin:
-    """Of the encoder in `folder`; raises `InputError` where its note or weights are missing or damaged."""
+    """Read the origin of the fine-tuned encoder in `folder`.
+
+    Raises `InputError` if its note or weights are missing or damaged.
+    """
     where, advice = folder / ORIGIN_FILE, "run finetune_encoder again"
     content = read_json(where)
     keys = ("architecture", "network", "weights", "trained_on", "captioner")
@@ -90,5 +94,5 @@ def finetuned_origin(folder: Path) -> Origin:
     return Origin(content["architecture"], note, path, file_digest(where), content["trained_on"], content["network"])
 
 
-def _generated(path: Path, cell: str) -> SourceFile:
-    return SourceFile(path.name, f"generated:{cell}", file_digest(path), path.stat().st_size, "", is_substitute=False)
+def _generated_file(path: Path, name: str) -> SourceFile:
+    return SourceFile(path.name, f"generated:{name}", file_digest(path), path.stat().st_size, "", is_substitute=False)

@@ -1,4 +1,4 @@
-"""How features are written row by row, so that a killed extraction goes on where it stood."""
+"""Features written row by row, so that an interrupted extraction can resume."""
 
 from __future__ import annotations
 
@@ -17,30 +17,37 @@ from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_json
 
 PROGRESS_FILE = "progress.json"
+
 SECONDS_BETWEEN = 1.0
-"""Work that a kill may cost."""
+"""Seconds between two flushes: at most this much work is lost when the process is killed."""
 
 
 class FeatureRows:
-    """float16 arrays, `pooled.npy` and perhaps `grid.npy`, being filled in a scratch folder.
+    """float16 arrays, `pooled.npy` and perhaps `grid.npy`, that are being filled in a scratch folder.
 
-    `shapes` has an array's whole shape by kind. `described_by` says what makes the rows: what lies in the folder counts
-    only for the same description, any other is written over. `names` has an image's name by row, for errors.
+    `shapes` has the full shape of each array by kind. `fingerprint_parts` are all inputs that the rows depend on:
+    arrays in the folder are continued if these are the same, and overwritten otherwise. `names` has the image's name
+    by row, for error messages.
     """
 
     def __init__(
-        self, folder: Path, shapes: Mapping[str, tuple[int, ...]], *, described_by: Sequence[str], names: Sequence[str]
+        self,
+        folder: Path,
+        shapes: Mapping[str, tuple[int, ...]],
+        *,
+        fingerprint_parts: Sequence[str],
+        names: Sequence[str],
     ) -> None:
         self.folder = folder
         self._shapes = dict(shapes)
         self._names = names
-        text = "\n".join([*described_by, repr(sorted(self._shapes.items()))])
+        text = "\n".join([*fingerprint_parts, repr(sorted(self._shapes.items()))])
         self._fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self._num_done = self._read_progress()
         if self._num_done == 0:
             self._create()
         self._arrays = {kind: np.load(self.path(kind), mmap_mode="r+", allow_pickle=False) for kind in self._shapes}
-        self._num_safe, self._safe_at = self._num_done, time.monotonic()
+        self._num_flushed, self._flushed_at = self._num_done, time.monotonic()
 
     @property
     def num_done(self) -> int:
@@ -50,7 +57,7 @@ class FeatureRows:
         return self.folder / f"{kind}.npy"
 
     def write(self, start: int, features: Mapping[str, np.ndarray]) -> None:
-        """The rows from `start` on, the next ones; they count once they are on disk, at most a second later.
+        """Write the next rows, which begin at `start`; at most `SECONDS_BETWEEN` seconds later they are on disk.
 
         Raises `InputError` naming the images whose features are not finite or too large for float16.
         """
@@ -65,21 +72,21 @@ class FeatureRows:
                 raise InputError(f"{kind} features not finite in float16, of these images: {', '.join(bad[:5])}")
             self._arrays[kind][start : start + len(halves)] = halves
         self._num_done = start + len(features["pooled"])
-        if time.monotonic() - self._safe_at >= SECONDS_BETWEEN:
+        if time.monotonic() - self._flushed_at >= SECONDS_BETWEEN:
             self.flush()
 
     def flush(self) -> None:
-        """Puts all rows on disk, and only then the note that they are there."""
-        if self._num_safe == self._num_done:
+        """Write all rows to disk, and only then the number of rows."""
+        if self._num_flushed == self._num_done:
             return
         for array in self._arrays.values():
             assert isinstance(array, np.memmap)
             array.flush()
         write_json(self.folder / PROGRESS_FILE, {"fingerprint": self._fingerprint, "num_rows": self._num_done})
-        self._num_safe, self._safe_at = self._num_done, time.monotonic()
+        self._num_flushed, self._flushed_at = self._num_done, time.monotonic()
 
     def finish(self) -> dict[str, Path]:
-        """The complete arrays' files, by kind."""
+        """Return the files of the complete arrays by kind."""
         assert self._num_done == self._shapes["pooled"][0], (self._num_done, self._shapes)
         self.flush()
         return {kind: self.path(kind) for kind in self._shapes}
@@ -91,7 +98,7 @@ class FeatureRows:
         try:
             progress = read_json(path)
             if progress["fingerprint"] != self._fingerprint:
-                warnings.warn(f"{path}: is of another extraction: extraction starts anew", stacklevel=3)
+                warnings.warn(f"{path}: is of another extraction: extraction starts over", stacklevel=3)
                 return 0
             for kind, shape in self._shapes.items():
                 array = read_array(self.path(kind), mmap=True)
@@ -99,19 +106,19 @@ class FeatureRows:
                     raise InputError(f"{self.path(kind)}: got {array.dtype} {array.shape}: expected float16 {shape}")
             return int(progress["num_rows"])
         except (InputError, KeyError, TypeError, ValueError) as error:
-            warnings.warn(f"{path}: not usable ({error}): extraction starts anew", stacklevel=3)
+            warnings.warn(f"{path}: not usable ({error}): extraction starts over", stacklevel=3)
             return 0
 
     def _create(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / PROGRESS_FILE).unlink(missing_ok=True)  # first: it is of arrays that go now
+        (self.folder / PROGRESS_FILE).unlink(missing_ok=True)  # before the arrays that it describes are overwritten
         for kind, shape in self._shapes.items():
             array = np.lib.format.open_memmap(self.path(kind), mode="w+", dtype=np.float16, shape=shape, version=(1, 0))
             del array
 
 
-def place_array(source: Path, target: Path) -> None:
-    """Puts a finished array at `target` too, without a copy of its bytes where the file system can; both stay."""
+def link_array(source: Path, target: Path) -> None:
+    """Put a finished array at `target` too: as a hard link if the file system can, as a copy otherwise."""
     try:
         os.link(source, target)
     except OSError:

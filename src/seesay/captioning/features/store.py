@@ -1,4 +1,4 @@
-"""An encoder's cached features of a caption dataset, with the images, weights and sizes that made them."""
+"""Stored features of a caption dataset, with the images, weights and transforms that they come from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seesay.arrays import read_array
 from seesay.captioning.data.records import CaptionRecords
 from seesay.captioning.features.components import Components, fit_components, write_projected
 from seesay.captioning.features.origin import Origin
-from seesay.captioning.features.rows import place_array
+from seesay.captioning.features.rows import link_array
 from seesay.core.errors import InputError
 from seesay.core.files import atomic_directory, atomic_path, file_digest, read_json, write_json
 from seesay.params import datasets
@@ -22,18 +22,33 @@ from seesay.sources.provenance import SourceNote
 SCHEMA_VERSION = 3
 KINDS = ("pooled", "grid")
 _ADVICE = "run extract_features again"
+_REQUIRED_KEYS = {
+    "schema_version": int,
+    "encoder": str,
+    "classifier": str,
+    "network": str,
+    "architecture": str,
+    "weights": dict,
+    "transform": dict,
+    "dataset": str,
+    "dataset_digest": str,
+    "shape": list,
+    "digests": dict,
+    "image_ids": list,
+}
+_OPTIONAL_KEYS = {"trained_on": dict, "num_components": int, "grid_shape": list}
 
 
 @dataclass(frozen=True)
 class FeaturesIndex:
-    """The origin of the features.
+    """The encoder, weights, transform and dataset that features come from.
 
-    `encoder` is as params name it, such as `weights/mobilenet_v2`, and `architecture` its network's. `weights` names
-    the file of the encoder's weights: fetched, or trained here, then `trained_on` is the classifier's dataset as
-    {"dataset", "digest"}. `transform` is {"resize_size", "image_size", "mean", "std"}: pixels of the shorter
-    side and of the centre crop, and the channels' normalisation. `shape` is that of the pooled features; `image_ids`
-    has one entry an image, `digests` an array's sha256 by kind; `num_views` is how many views each image of the train
-    split has.
+    `encoder` is as params name it, such as `weights/mobilenet_v2`; `architecture` is its network's. `weights` is the
+    note of the encoder's weights file; if it was trained here, `trained_on` is its training dataset as
+    {"dataset", "digest"}. `transform` is {"resize_size", "image_size", "mean", "std"}: pixels of the shorter side and
+    of the centre crop, and the normalisation of the channels. `shape` is the shape of the pooled features. `image_ids`
+    has one entry per image. `digests` has the sha256 of each array by kind. `num_views` is the number of views of each
+    image of the train split.
     """
 
     encoder: str
@@ -53,11 +68,11 @@ class FeaturesIndex:
 
 @dataclass(frozen=True)
 class Features:
-    """float16, read-only memory maps: `pooled` (R, D) and `grid` (R, L, D), its places in reading order, or None.
+    """Features as read-only float16 memory maps: `pooled` (R, D) and `grid` (R, L, D), or None.
 
-    Of the R rows, row r is image r of the N of the dataset's records. After them come the views
-    (`seesay.captioning.features.views`): of each image in `viewed` (V,), rows of the train split, the first, then of
-    each the second, and so on.
+    The L grid positions are in reading order. The first N rows are the images of the dataset's records. They are
+    followed by views (`seesay.captioning.features.views`) of the images `viewed` (V,), which are rows of the train
+    split: the first view of each, then the second view of each, and so on.
     """
 
     pooled: np.ndarray
@@ -66,7 +81,7 @@ class Features:
     viewed: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __len__(self) -> int:
-        """N, without views."""
+        """Return N, the number of images, not counting views."""
         return len(self.pooled) - self.index.num_views * len(self.viewed)
 
     @property
@@ -74,29 +89,29 @@ class Features:
         """D, the same for both kinds."""
         return int(self.pooled.shape[1])
 
-    def seen(self, looks_at: Literal["pooled", "grid"]) -> np.ndarray:
-        """The array a captioner looks at; `InputError` for a grid where none was kept."""
-        assert looks_at in KINDS, looks_at
-        if looks_at == "pooled":
+    def array(self, kind: Literal["pooled", "grid"]) -> np.ndarray:
+        """Return the features of one kind; raise `InputError` for a grid if there is none."""
+        assert kind in KINDS, kind
+        if kind == "pooled":
             return self.pooled
         if self.grid is None:
             file = self.pooled.filename if isinstance(self.pooled, np.memmap) else None
             where = "these features" if file is None else Path(file).parent
-            raise InputError(f"{where}: has no grid; a captioner that looks at places needs features with a grid_size")
+            raise InputError(f"{where}: has no grid; a captioner with attention needs features with a grid_size")
         return self.grid
 
-    def vary(self, rows: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
-        """For each image of `rows` its own row or that of one of its views, all equally likely; int64 like `rows`."""
+    def sample_views(self, rows: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
+        """Return for each image of `rows` its own row or that of one of its views, all equally likely; int64 (N,)."""
         if not self.index.num_views:
             return rows
-        place = np.full(len(self), -1, dtype=np.int64)
-        place[self.viewed] = np.arange(len(self.viewed))
+        position = np.full(len(self), -1, dtype=np.int64)  # of each image in `viewed`
+        position[self.viewed] = np.arange(len(self.viewed))
         view = generator.integers(0, self.index.num_views + 1, len(rows))
-        is_view = (view > 0) & (place[rows] >= 0)
-        return np.where(is_view, len(self) + (view - 1) * len(self.viewed) + place[rows], rows)
+        is_view = (view > 0) & (position[rows] >= 0)
+        return np.where(is_view, len(self) + (view - 1) * len(self.viewed) + position[rows], rows)
 
     def report(self) -> dict[str, Any]:
-        """For the data report: everything but the rows."""
+        """Return the entries of the data report: everything but the features."""
         content = _to_json(self.index)
         for key in ("image_ids", "shape", "grid_shape", "schema_version"):
             del content[key]
@@ -117,12 +132,12 @@ def write_features(
     origin: Origin,
     normalisation: Mapping[str, Sequence[float]],
 ) -> tuple[Features, dict[str, float]]:
-    """Puts finished arrays, float16 `.npy` files by kind with one row per record and then the views' rows, and their
-    index into `folder`.
+    """Write finished arrays and their index to `folder`; all files appear or none.
 
-    All files appear or none. `normalisation` is the encoder's {"mean", "std"}. With `num_components` each kind is
-    projected on components of its own, which lie beside in `pca.npz`. Returns the features, and the metrics
-    `<kind>/explained_variance`: the share of the train split's variance that is kept.
+    `arrays` are float16 `.npy` files by kind, with one row per record and then the rows of the views. `normalisation`
+    is the encoder's {"mean", "std"}. With `num_components` each kind is projected on its own principal components,
+    which are written to `pca.npz`. Returns the features, and the metrics `<kind>/explained_variance`: the share of the
+    train split's variance that the components explain.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     digests: dict[str, str] = {}
@@ -136,10 +151,10 @@ def write_features(
             assert array.dtype == np.float16, array.dtype
             assert len(array) == num_rows, (len(array), num_rows)
             if settings.num_components is None:
-                place_array(source, target)
+                link_array(source, target)
             else:
                 components[kind] = fit_components(
-                    array, captions.rows("train"), num_components=settings.num_components, what=f"{kind} features"
+                    array, captions.rows("train"), num_components=settings.num_components, name=f"{kind} features"
                 )
                 write_projected(array, components[kind], target)
             shapes[kind] = read_array(target, mmap=True).shape
@@ -153,7 +168,7 @@ def write_features(
             transform={
                 "resize_size": settings.resize_size,
                 "image_size": settings.image_size,
-                # float32 buffers
+                # Rounded, since the encoder's buffers are float32.
                 **{name: [round(float(value), 6) for value in values] for name, values in normalisation.items()},
             },
             dataset=captions.name,
@@ -167,18 +182,18 @@ def write_features(
             num_views=num_views,
         )
         write_json(temporary / "index.json", _to_json(index))
-    explained = {f"{kind}/explained_variance": found.explained for kind, found in components.items()}
+    explained = {f"{kind}/explained_variance": fitted.explained for kind, fitted in components.items()}
     return read_features(folder, captions), explained
 
 
 def num_rows_with_views(captions: CaptionRecords, settings: datasets.Features) -> int:
-    """How many rows features of these settings have: the images', and those of the train split's views."""
+    """Return the number of rows of features with these settings: one per image, and one per view."""
     count = 0 if settings.views is None else settings.views.count
     return len(captions) + count * len(captions.rows("train"))
 
 
 def read_features(folder: Path, captions: CaptionRecords) -> Features:
-    """The features of this dataset; raises `InputError` where files are missing, damaged or of another dataset."""
+    """Read the features of this dataset; raise `InputError` if files are missing, damaged or of another dataset."""
     index = _from_json(read_json(folder / "index.json"), folder / "index.json")
     if (index.dataset, index.dataset_digest) != (captions.name, captions.digest):
         raise InputError(
@@ -205,9 +220,9 @@ def _read_kind(folder: Path, kind: str, shape: tuple[int, ...], index: FeaturesI
     if array.dtype != np.float16 or array.shape != shape:
         raise InputError(f"{path}: got {array.dtype} {array.shape}: expected float16 {shape}; {_ADVICE}")
     if not _is_finite(array):
-        raise InputError(f"{path}: holds values that are not finite; {_ADVICE}")
+        raise InputError(f"{path}: some values are not finite; {_ADVICE}")
     if file_digest(path) != (index.digests or {}).get(kind):
-        raise InputError(f"{path}: its bytes are not those that its index names; {_ADVICE}")
+        raise InputError(f"{path}: its sha256 is not the one in its index; {_ADVICE}")
     return array
 
 
@@ -220,8 +235,8 @@ def _is_finite(array: np.ndarray, rows_at_a_time: int = 256) -> bool:
 
 def _write_components(path: Path, components: Mapping[str, Components]) -> None:
     arrays: dict[str, Any] = {}
-    for kind, found in components.items():
-        arrays |= {f"{kind}_mean": found.mean, f"{kind}_axes": found.axes}
+    for kind, fitted in components.items():
+        arrays |= {f"{kind}_mean": fitted.mean, f"{kind}_axes": fitted.axes}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
 
@@ -246,30 +261,15 @@ def _to_json(index: FeaturesIndex) -> dict[str, Any]:
     }
 
 
-_OPTIONAL = {"trained_on": dict, "num_components": int, "grid_shape": list}
-_REQUIRED = {
-    "schema_version": int,
-    "encoder": str,
-    "architecture": str,
-    "weights": dict,
-    "transform": dict,
-    "dataset": str,
-    "dataset_digest": str,
-    "shape": list,
-    "digests": dict,
-    "image_ids": list,
-}
-
-
 def _from_json(content: Any, path: Path) -> FeaturesIndex:
     if not isinstance(content, Mapping) or content.get("schema_version") != SCHEMA_VERSION:
         raise InputError(f"{path}: schema_version: expected {SCHEMA_VERSION}; {_ADVICE}")
-    for key, kind in {**_REQUIRED, **_OPTIONAL}.items():
-        is_absent = key in _OPTIONAL and key in content and content[key] is None
+    for key, kind in {**_REQUIRED_KEYS, **_OPTIONAL_KEYS}.items():
+        is_absent = key in _OPTIONAL_KEYS and key in content and content[key] is None
         if not is_absent and not isinstance(content.get(key), kind):
             raise InputError(f"{path}: {key}: missing or not a {kind.__name__}; {_ADVICE}")
     if not isinstance(num_views := content.get("num_views", 0), int) or num_views < 0:
-        raise InputError(f"{path}: num_views: got {num_views!r}: expected a number of views or none; {_ADVICE}")
+        raise InputError(f"{path}: num_views: got {num_views!r}: expected 0 or more; {_ADVICE}")
     shape, grid_shape = content["shape"], content["grid_shape"]
     if len(shape) != 2 or (grid_shape is not None and len(grid_shape) != 3):
         raise InputError(f"{path}: expected a shape of two and a grid_shape of three; {_ADVICE}")

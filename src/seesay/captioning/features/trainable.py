@@ -1,4 +1,4 @@
-"""How an encoder is taken up to learn: unfused, in evaluation mode, some of its first blocks frozen."""
+"""Encoders for fine-tuning: batch norms unfused, in evaluation mode, with some first blocks frozen."""
 
 from __future__ import annotations
 
@@ -21,63 +21,72 @@ from seesay.training.checkpoint import Checkpoint, save_checkpoint
 
 @dataclass(frozen=True)
 class TrainableEncoder:
-    """`encoder` shares its parameters with `network`, which has lost its head; `first` are all weights it came with,
-    `checkpoint` what its file held where it is a classifier of ours."""
+    """An encoder that can be trained and saved.
+
+    `encoder` shares its parameters with `network`, which has lost its head. `initial` are all weights of its file, the
+    head's included. `checkpoint` is the content of that file if it is one of our classifiers.
+    """
 
     encoder: FeatureEncoder
     network: nn.Module
-    first: Mapping[str, Tensor]
+    initial: Mapping[str, Tensor]
     checkpoint: Checkpoint | None
 
     def save(self, path: Path) -> None:
-        """Writes a file like the one it came from: the head as it was, the rest as it is now."""
-        now = self.network.state_dict()
+        """Save a file of the same format as the one it was loaded from: the trained weights, and the initial head."""
+        current = self.network.state_dict()
         weights = {
-            name: now.get(name, tensor).detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-            for name, tensor in self.first.items()
+            name: current.get(name, tensor).detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, tensor in self.initial.items()
         }
         if self.checkpoint is not None:
-            save_checkpoint(path, replace(self.checkpoint, state_dict=weights, metrics={}))  # no classifier's any more
+            # The classifier's metrics do not hold for the fine-tuned weights.
+            save_checkpoint(path, replace(self.checkpoint, state_dict=weights, metrics={}))
             return
-        buffer = io.BytesIO()  # a path would stand in the file
+        buffer = io.BytesIO()  # torch.save would store the name of a path in the file
         torch.save(weights, buffer)
         write_bytes(path, buffer.getvalue())
 
 
 def trainable_network(name: str, weights_path: Path, *, grid_size: int | None) -> TrainableEncoder:
-    """torchvision's network of that name; `InputError` for weights that are not its own."""
+    """Load torchvision's network of that name; raise `InputError` for weights of another network."""
     network = torchvision.models.get_model(name, weights=None)
     read_torchvision_weights(network, weights_path, name)
-    first = network.state_dict()
+    initial = network.state_dict()
     encoder = encoder_of_network(network, name, grid_size=grid_size, trace=fx.symbolic_trace)
-    return TrainableEncoder(encoder, network, first, None)
+    return TrainableEncoder(encoder, network, initial, None)
 
 
-def trainable_classifier(checkpoint: Checkpoint, cell: str, *, grid_size: int | None) -> TrainableEncoder:
-    """The classifier in `checkpoint`; `InputError` for one that keeps no places. `cell` is for errors."""
+def trainable_classifier(checkpoint: Checkpoint, name: str, *, grid_size: int | None) -> TrainableEncoder:
+    """Restore the classifier in `checkpoint`; error messages call it `name`.
+
+    Raises `InputError` for a classifier without a feature map.
+    """
     classifier = restore_classifier(checkpoint)
-    first = classifier.state_dict()
-    encoder = encoder_of_classifier(classifier, checkpoint, cell, grid_size=grid_size, trace=fx.symbolic_trace)
-    return TrainableEncoder(encoder, classifier, first, checkpoint)
+    initial = classifier.state_dict()
+    encoder = encoder_of_classifier(classifier, checkpoint, name, grid_size=grid_size, trace=fx.symbolic_trace)
+    return TrainableEncoder(encoder, classifier, initial, checkpoint)
 
 
 def unfreeze(encoder: FeatureEncoder, frozen_blocks: int, *, key: str) -> list[str]:
-    """Lets all blocks but the first `frozen_blocks` learn; returns their parameters' names.
+    """Unfreeze all blocks but the first `frozen_blocks`; return the names of their parameters.
 
-    Raises `InputError` naming `key` where none is left.
+    Raises `InputError` naming `key` if no block is left.
     """
     blocks = blocks_of(encoder.network)
     if frozen_blocks >= len(blocks):
-        expected = f"less than {len(blocks)}, the blocks of this encoder"
-        raise InputError(f"{key}: got {frozen_blocks}: expected {expected}")
+        raise InputError(f"{key}: got {frozen_blocks}: expected less than {len(blocks)}, the blocks of this encoder")
     for block in blocks[frozen_blocks:]:
         block.requires_grad_(True)
     return [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """The parts of `network` that have weights, from the input on: its children, and those of a child `features`; what
-    only wraps one part is looked through."""
+    """Return the parts of `network` that have weights, in order from the input.
+
+    They are its children, and the children of a child named `features`. A module with a single such child is replaced
+    by the parts of that child.
+    """
     children = [(name, child) for name, child in network.named_children() if any(True for _ in child.parameters())]
     if not children:
         return [network]

@@ -1,1 +1,1 @@
-"""Caption metrics, exact and without Java, and their significance."""
+"""Caption metrics, exact and without Java, with bootstrap intervals and baselines."""

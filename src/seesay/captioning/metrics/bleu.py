@@ -1,4 +1,4 @@
-"""How many of the captions' n-grams are in the references: BLEU-1 to BLEU-4 (Papineni et al., 2002)."""
+"""BLEU-1 to BLEU-4 (Papineni et al., 2002), equal to pycocoevalcap 1.2, from sums that add up over images."""
 
 from __future__ import annotations
 
@@ -9,36 +9,21 @@ import numpy as np
 
 from seesay.captioning.metrics.ngrams import MAX_ORDER, TokenArray, number_tokens, positions_of
 
-Bleu = tuple[float, float, float, float]
-
 NUM_STATISTICS = 2 * MAX_ORDER + 2
 
-# coco-caption's guards against division by zero; without them its values are not met to the last digits.
+# coco-caption's guards against division by zero; equality with its values to the last digits needs them.
 _SMALL, _TINY = 1e-9, 1e-15
 
 
-def corpus_bleu(predictions: Sequence[list[str]], references: Sequence[Sequence[list[str]]]) -> Bleu:
-    """BLEU-1..4 over a whole corpus, in [0, 1], higher is better, equal to pycocoevalcap 1.2.
-
-    `predictions[i]` are the tokens of image i's caption, `references[i]` those of its references (at least one). Counts
-    are summed over the corpus before dividing; a reference's length is the one closest to the caption's, the shorter of
-    two equally close.
-    """
-    totals = bleu_statistics(predictions, references).sum(axis=0)
-    scores = bleu_of(totals[None])[0]
-    return float(scores[0]), float(scores[1]), float(scores[2]), float(scores[3])
-
-
-def image_bleu(predictions: Sequence[list[str]], references: Sequence[Sequence[list[str]]]) -> np.ndarray:
-    """BLEU-1..4 of each image alone, float64 (N, 4). Their mean is not the corpus BLEU."""
-    return bleu_of(bleu_statistics(predictions, references))
-
-
 def bleu_statistics(predictions: Sequence[list[str]], references: Sequence[Sequence[list[str]]]) -> np.ndarray:
-    """What corpus BLEU is made of, float64 (N, 10): the sum over any images, given to `bleu_of`, is their BLEU.
+    """Return the statistics of each image's caption that BLEU is computed from, float64 (N, 10).
 
-    Columns: n-grams found in a reference (each counted at most as often as one reference has it) and n-grams there
-    are, both of order 1 to 4, the caption's length, the closest reference's length.
+    `predictions[i]` are the tokens of image i's caption, `references[i]` those of its references (at least one). Sum
+    the statistics over any images, and `bleu_scores` gives their corpus BLEU.
+
+    Columns: n-grams found in a reference, for orders 1 to 4, each counted at most as often as in one reference; all
+    n-grams, for orders 1 to 4; the caption's length; the length of the closest reference, the shorter of two equally
+    close ones.
     """
     assert len(predictions) == len(references), (len(predictions), len(references))
     if not predictions:
@@ -49,7 +34,7 @@ def bleu_statistics(predictions: Sequence[list[str]], references: Sequence[Seque
     others = number_tokens(rows, tokens)
     image_of_row = np.repeat(np.arange(len(references)), list(map(len, references)))
     statistics = np.zeros((len(predictions), NUM_STATISTICS))
-    _count_found(captions, others, image_of_row, len(tokens), statistics)
+    _count_matches(captions, others, image_of_row, len(tokens), statistics)
     lengths = captions.lengths
     for order in range(MAX_ORDER):
         statistics[:, MAX_ORDER + order] = np.maximum(0, lengths - order)
@@ -58,23 +43,24 @@ def bleu_statistics(predictions: Sequence[list[str]], references: Sequence[Seque
     return statistics
 
 
-def bleu_of(statistics: np.ndarray) -> np.ndarray:
-    """BLEU-1..4, float64 (M, 4), of M sums of `bleu_statistics`, (M, 10)."""
-    found, there = statistics[:, :MAX_ORDER], statistics[:, MAX_ORDER : 2 * MAX_ORDER]
-    precision = np.cumprod((found + _TINY) / (there + _SMALL), axis=1)
+def bleu_scores(statistics: np.ndarray) -> np.ndarray:
+    """Return BLEU-1..4, float64 (M, 4), of M sums of `bleu_statistics`, (M, 10). In [0, 1], higher is better."""
+    matches, totals = statistics[:, :MAX_ORDER], statistics[:, MAX_ORDER : 2 * MAX_ORDER]
+    precision = np.cumprod((matches + _TINY) / (totals + _SMALL), axis=1)
     means = precision ** (1.0 / np.arange(1, MAX_ORDER + 1))
     ratio = (statistics[:, -2] + _TINY) / (statistics[:, -1] + _SMALL)
-    penalty = np.exp(1 - 1 / np.maximum(ratio, 1 / 700))  # below that the penalty is 0 to all digits there are
+    penalty = np.exp(1 - 1 / np.maximum(ratio, 1 / 700))  # below 1/700 the penalty underflows to 0
     scores: np.ndarray = means * np.where(ratio < 1, np.where(ratio > 1 / 700, penalty, 0.0), 1.0)[:, None]
     return scores
 
 
-def _count_found(
+def _count_matches(
     captions: TokenArray, others: TokenArray, image_of_row: np.ndarray, num_tokens: int, statistics: np.ndarray
 ) -> None:
-    """Fills the first four columns: n-grams are numbered image by image, and only those the image's caption has.
+    """Fill the first four columns of `statistics`.
 
-    A reference's n-gram whose first tokens are not in the caption cannot be either: few are left at higher orders.
+    N-grams are numbered image by image, and only those in the image's caption. A reference's n-gram whose first tokens
+    are not in the caption cannot be in it either, so that few are left at higher orders.
     """
     starts, image, left = np.arange(len(captions.ids)), captions.row, captions.tokens_left
     numbers = image * num_tokens + captions.ids
@@ -98,14 +84,14 @@ def _count_found(
         known = other_numbers >= 0
         other_starts, other_numbers = other_starts[known], other_numbers[known]
         pairs, times = np.unique(other_row[other_starts] * max(1, len(distinct)) + other_numbers, return_counts=True)
-        most = np.zeros(len(distinct), dtype=np.int64)
-        np.maximum.at(most, pairs % max(1, len(distinct)), times)
+        max_times = np.zeros(len(distinct), dtype=np.int64)  # in one reference
+        np.maximum.at(max_times, pairs % max(1, len(distinct)), times)
         of_image = image[starts[first]]
-        statistics[:, order] = np.bincount(of_image, weights=np.minimum(counts, most), minlength=len(statistics))
+        statistics[:, order] = np.bincount(of_image, weights=np.minimum(counts, max_times), minlength=len(statistics))
 
 
 def _closest_lengths(lengths: np.ndarray, others: np.ndarray, image_of_row: np.ndarray) -> np.ndarray:
-    """For each image the reference's length closest to the caption's, the shorter of two equally close."""
+    """Return for each image the reference length closest to the caption's, the shorter of two equally close ones."""
     distance = np.abs(others - lengths[image_of_row])
     order = np.lexsort((others, distance, image_of_row))
     first = np.searchsorted(image_of_row, np.arange(len(lengths)))

@@ -1,4 +1,4 @@
-"""How much of what could be said is said? Distinct n-grams, vocabulary, novelty and length of a set of captions."""
+"""Diversity of a set of captions: distinct n-grams, vocabulary, novelty and length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seesay.captioning.metrics.ngrams import NGramCounts, count_ngrams
 
 @dataclass(frozen=True)
 class TrainingCaptions:
-    """What a captioner has read: its captions as token tuples, and the tokens in them."""
+    """The captions that a captioner was trained on, as token tuples, and the tokens in them."""
 
     captions: Collection[tuple[str, ...]]
     tokens: Collection[str]
@@ -25,11 +25,11 @@ def training_captions(captions: Sequence[Sequence[str]]) -> TrainingCaptions:
 
 
 def diversity(captions: Sequence[Sequence[str]]) -> dict[str, float]:
-    """How varied captions (tokens, one an image) are.
+    """Return metrics of the diversity of captions (tokens, one per image).
 
-    `distinct1`, `distinct2`: distinct n-grams over all n-grams of the set (Li et al., 2016, who divide by tokens), in
-    [0, 1], higher is more varied; it falls as a set grows, so compare sets of as many images. `vocabulary_size`:
-    distinct tokens.
+    `distinct1`, `distinct2`: distinct n-grams over all n-grams of the set (Li et al., 2016, who divide by tokens). In
+    [0, 1], higher is more diverse. It falls as a set grows, so compare sets of equal size only. `vocabulary_size`: the
+    number of distinct tokens.
     """
     counts = count_ngrams(captions)
     return {
@@ -39,10 +39,11 @@ def diversity(captions: Sequence[Sequence[str]]) -> dict[str, float]:
 
 
 def novelty(captions: Sequence[Sequence[str]], training: TrainingCaptions) -> dict[str, float]:
-    """What captions have of, and beyond, those learnt from; both in [0, 1].
+    """Return how far captions use, and go beyond, the training captions; both values are in [0, 1].
 
-    `share_vocabulary`: share of the training captions' tokens that are used, higher is more varied. `share_novel`:
-    share of captions that are no training caption, token for token; higher is not better by itself.
+    `share_vocabulary`: the share of the training captions' tokens that are used; higher is more diverse.
+    `share_novel`: the share of captions that equal no training caption, token for token; higher is not better by
+    itself.
     """
     used = {token for caption in captions for token in caption}
     return {
@@ -52,17 +53,20 @@ def novelty(captions: Sequence[Sequence[str]], training: TrainingCaptions) -> di
 
 
 def lengths(captions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> dict[str, float]:
-    """`mean_length` and `std_length` in tokens; `length_ratio`: all captions' tokens over the tokens of the references
-    closest in length, as BLEU takes them: 1 is as long as people write, below 1 BLEU's brevity penalty sets in."""
-    of_captions = np.fromiter(map(len, captions), np.float64, len(captions))
+    """Return `mean_length` and `std_length` in tokens, and `length_ratio`.
+
+    `length_ratio` is all captions' tokens over the tokens of the references closest in length, as in BLEU: at 1
+    captions are as long as human ones, and below 1 BLEU's brevity penalty sets in.
+    """
+    caption_lengths = np.fromiter(map(len, captions), np.float64, len(captions))
     closest = [
         min((abs(len(reference) - len(caption)), len(reference)) for reference in of_image)[1]
         for caption, of_image in zip(captions, references, strict=True)
     ]
     return {
-        "mean_length": float(of_captions.mean()),
-        "std_length": float(of_captions.std()),
-        "length_ratio": float(of_captions.sum() / max(1, sum(closest))),
+        "mean_length": float(caption_lengths.mean()),
+        "std_length": float(caption_lengths.std()),
+        "length_ratio": float(caption_lengths.sum() / max(1, sum(closest))),
     }
 
 

@@ -1,9 +1,8 @@
-"""Do a caption and the references speak of the same things? The cosine of embeddings that no captioner has a part in.
+"""Similarity in topic of captions and references: the cosine of embeddings that no captioner is involved in.
 
-A caption's embedding is its TF-IDF vector seen through the first dimensions of an SVD of the training captions (latent
-semantic analysis: Deerwester et al., 1990): words used in the same captions come to lie close. It knows no order of
-words. A cosine by itself says little, since all captions of a dataset are alike: read it beside that of captions with
-other images' references.
+A caption's embedding is its TF-IDF vector, projected on the first dimensions of an SVD of the training captions (latent
+semantic analysis: Deerwester et al., 1990). Words used in the same captions get similar vectors; word order is ignored.
+All captions of a dataset are similar, so compare the cosine with that of captions and other images' references.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from seesay.seeding import derive_seed, numpy_generator
 
 MAX_DIMENSIONS = 100
 MAX_CAPTIONS = 10_000
-"""About as many training captions, evenly spaced, are what it is fitted on: more change little and take long."""
+"""About the number of evenly spaced training captions to fit on: more would change little and take long."""
 
 
 class CaptionEmbedding:
-    """Fitted on training captions (tokens); turns captions into unit vectors."""
+    """An embedding of captions as unit vectors, fitted on training captions (tokens)."""
 
     def __init__(self, training: Sequence[list[str]], *, seed: int) -> None:
-        some = training[:: max(1, len(training) // MAX_CAPTIONS)]
+        sample = training[:: max(1, len(training) // MAX_CAPTIONS)]
         self.tfidf = TfidfVectorizer(analyzer=_tokens, sublinear_tf=True, dtype=np.float64)
-        weights = self.tfidf.fit_transform(some)
+        weights = self.tfidf.fit_transform(sample)
         num_dimensions = min(MAX_DIMENSIONS, weights.shape[1] - 1, weights.shape[0] - 1)
         self.svd: TruncatedSVD | None = None
         if num_dimensions >= 1:
@@ -35,7 +34,7 @@ class CaptionEmbedding:
             self.svd = TruncatedSVD(num_dimensions, n_iter=4, random_state=state).fit(weights)
 
     def embed(self, captions: Sequence[list[str]]) -> np.ndarray:
-        """Unit vectors, float64 (N, dimensions); 0 for a caption of unknown tokens only."""
+        """Return unit vectors, float64 (N, dimensions); 0 for a caption without known tokens."""
         weights = self.tfidf.transform(captions)
         vectors = weights.toarray() if self.svd is None else self.svd.transform(weights)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -44,7 +43,7 @@ class CaptionEmbedding:
 
 
 class EmbeddedReferences:
-    """One split's references, embedded once."""
+    """The mean embedding of each image's references, computed once."""
 
     def __init__(self, embedding: CaptionEmbedding, references: Sequence[Sequence[list[str]]]) -> None:
         self.embedding = embedding
@@ -56,10 +55,10 @@ class EmbeddedReferences:
         self.means /= sizes[:, None]
 
     def cosines(self, predictions: Sequence[list[str]], *, seed: int) -> dict[str, float]:
-        """`embedding_cosine`: mean cosine of captions and their images' references, in [-1, 1], higher is better.
+        """Return the mean cosines of captions with references, in [-1, 1], higher is better.
 
-        `embedding_cosine_random`: the same with another image's references each, drawn with `seed`: the baseline.
-        A corpus of one image has no other: there the two are equal.
+        `embedding_cosine` is with the references of the same image. `embedding_cosine_random`, the baseline, is with
+        those of another image, chosen with `seed`. With a single image the two are equal.
         """
         vectors = self.embedding.embed(predictions)
         others = other_images(len(vectors), seed=seed)
@@ -70,7 +69,7 @@ class EmbeddedReferences:
 
 
 def other_images(num_images: int, *, seed: int) -> np.ndarray:
-    """For each image another one, each once: a random cycle through all of them."""
+    """Return another image for each image, each of them once: a random cycle through all images."""
     order = numpy_generator(seed, "captions", "random_pairs").permutation(num_images)
     others = np.empty(num_images, dtype=np.int64)
     others[order] = np.roll(order, -1)

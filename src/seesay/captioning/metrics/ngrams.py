@@ -1,4 +1,4 @@
-"""How often each run of one to four tokens is in each of many captions, counted for all of them at once."""
+"""Counts of n-grams of one to four tokens, for many captions at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from itertools import chain, repeat
 import numpy as np
 
 MAX_ORDER = 4
+
 UNKNOWN = -1
+"""The number of a token or n-gram that is not in the numbered set."""
 
 
 @dataclass(frozen=True)
@@ -21,22 +23,24 @@ class TokenArray:
 
     @property
     def row(self) -> np.ndarray:
-        """Which caption each token is of."""
+        """The caption of each token."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
     @property
     def tokens_left(self) -> np.ndarray:
-        """How many tokens its caption has from each token on, itself included."""
+        """The number of tokens from each token to the end of its caption, itself included."""
         return np.repeat(np.cumsum(self.lengths), self.lengths) - np.arange(len(self.ids))
 
 
 @dataclass(frozen=True)
 class NGramCounts:
-    """Counts of all n-grams of order 1 to 4 in captions, one entry for each n-gram of each caption.
+    """Counts of all n-grams of order 1 to 4 in captions, with one entry for each distinct n-gram of each caption.
 
-    Caption `row[i]` (ascending) has n-gram `ngram[i]`, `count[i]` times; `order[i]` is its number of tokens less one.
-    N-grams are numbered order by order; the unigrams' numbers are the token ids in `tokens`.
-    `keys[order]` (ascending) says what the n-grams of an order are made of, see `key`.
+    Entry i: caption `row[i]` (ascending) has n-gram `ngram[i]` `count[i]` times; `order[i]` is its number of tokens
+    less one. N-grams are numbered order by order; the numbers of unigrams are the token ids in `tokens`. `keys[order]`
+    (ascending) identifies the n-grams of an order, in the order of their numbers: each key is the number of the first
+    tokens within their order, times the number of tokens, plus the id of the last token. `lengths` are the captions'
+    lengths in tokens.
     """
 
     tokens: dict[str, int]
@@ -57,24 +61,24 @@ class NGramCounts:
         return [0, *np.cumsum([len(keys) for keys in self.keys[:-1]]).tolist()]
 
     def numbers_in(self, other: NGramCounts) -> np.ndarray:
-        """For each n-gram its number in `other`, `UNKNOWN` where `other` has none such."""
+        """Return for each n-gram its number in `other`, `UNKNOWN` if `other` lacks it."""
         token = np.fromiter((other.tokens.get(text, UNKNOWN) for text in self.tokens), np.int64, len(self.tokens))
-        found = [token]
+        by_order = [token]
         for order in range(1, MAX_ORDER):
             prefix, last = np.divmod(self.keys[order], max(1, len(self.tokens)))
-            prefix, last = found[order - 1][prefix], token[last]
-            wanted = np.where((prefix < 0) | (last < 0), UNKNOWN, prefix * len(other.tokens) + last)
-            found.append(positions_of(wanted, other.keys[order]))
+            prefix, last = by_order[order - 1][prefix], token[last]
+            keys = np.where((prefix < 0) | (last < 0), UNKNOWN, prefix * len(other.tokens) + last)
+            by_order.append(positions_of(keys, other.keys[order]))
         return np.concatenate(
             [
                 np.where(numbers < 0, UNKNOWN, numbers + start)
-                for numbers, start in zip(found, other.first_of_order, strict=True)
+                for numbers, start in zip(by_order, other.first_of_order, strict=True)
             ]
         )
 
 
 def number_tokens(captions: Sequence[Sequence[str]], tokens: dict[str, int]) -> TokenArray:
-    """The captions' tokens by their numbers in `tokens`, `UNKNOWN` for those it lacks."""
+    """Return the captions' tokens as their numbers in `tokens`, `UNKNOWN` for those it lacks."""
     lengths = np.fromiter(map(len, captions), np.int64, len(captions))
     flat = map(tokens.get, chain.from_iterable(captions), repeat(UNKNOWN))
     ids = np.fromiter(flat, np.int64, int(lengths.sum()))
@@ -82,9 +86,9 @@ def number_tokens(captions: Sequence[Sequence[str]], tokens: dict[str, int]) -> 
 
 
 def count_ngrams(captions: Sequence[Sequence[str]]) -> NGramCounts:
-    """Counts of all n-grams of order 1 to 4 of each caption (tokens).
+    """Count all n-grams of order 1 to 4 of each caption (tokens).
 
-    An n-gram is its first n-1 tokens and its last one: two numbers make its key, and sorting the keys numbers them.
+    The number of the first n-1 tokens and that of the last one make an n-gram's key; sorting the keys numbers n-grams.
     """
     tokens = {token: number for number, token in enumerate(dict.fromkeys(chain.from_iterable(captions)))}
     array = number_tokens(captions, tokens)
@@ -97,8 +101,7 @@ def count_ngrams(captions: Sequence[Sequence[str]]) -> NGramCounts:
         if order > 0:
             fits = left[starts] > order
             starts = starts[fits]
-            made_of = numbers[fits] * len(tokens) + array.ids[starts + order]
-            distinct, numbers = np.unique(made_of, return_inverse=True)
+            distinct, numbers = np.unique(numbers[fits] * len(tokens) + array.ids[starts + order], return_inverse=True)
             keys.append(distinct)
         entries, counts = np.unique(row[starts] * max(1, len(keys[order])) + numbers, return_counts=True)
         of_row, ngram = np.divmod(entries, max(1, len(keys[order])))
@@ -113,9 +116,9 @@ def count_ngrams(captions: Sequence[Sequence[str]]) -> NGramCounts:
 
 
 def positions_of(wanted: np.ndarray, ascending: np.ndarray) -> np.ndarray:
-    """Where each wanted number stands in an ascending array without repeats, `UNKNOWN` where it is not there."""
+    """Return the position of each wanted number in an ascending array without repeats, `UNKNOWN` if it is not there."""
     if not len(ascending):
         return np.full(len(wanted), UNKNOWN)
-    places = np.searchsorted(ascending, wanted)
-    places[places == len(ascending)] = 0
-    return np.where(ascending[places] == wanted, places, UNKNOWN)
+    positions = np.searchsorted(ascending, wanted)
+    positions[positions == len(ascending)] = 0
+    return np.where(ascending[positions] == wanted, positions, UNKNOWN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from seesay.captioning.data.batches import Seen
+from seesay.captioning.data.batches import ImageInputs
 from seesay.captioning.data.records import CaptionRecords
 from seesay.captioning.data.vocabulary import Vocabulary
 from seesay.captioning.features.trainable import TrainableEncoder, unfreeze
@@ -26,7 +26,7 @@ def finetune_encoder(
     trainable: TrainableEncoder,
     trained: Checkpoint,
     captions: CaptionRecords,
-    pixels: Seen,
+    pixels: ImageInputs,
     vocabulary: Vocabulary,
     settings: FinetunedEncoder,
     *,

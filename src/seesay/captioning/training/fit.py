@@ -14,7 +14,7 @@ from torch import nn
 from seesay.captioning.data.batches import (
     CaptionBatch,
     ImageBatch,
-    Seen,
+    ImageInputs,
     encode_captions,
     image_batches,
     images_of,
@@ -22,7 +22,7 @@ from seesay.captioning.data.batches import (
 )
 from seesay.captioning.data.records import CaptionRecords
 from seesay.captioning.data.vocabulary import Vocabulary
-from seesay.captioning.features.combined import JoinedFeatures, require_alike
+from seesay.captioning.features.combined import CombinedFeatures, require_compatible
 from seesay.captioning.features.store import Features
 from seesay.captioning.networks.base import Captioner
 from seesay.captioning.training.scheduled_sampling import replace_inputs, share_at
@@ -84,12 +84,12 @@ def fit_captioner(
     `TrainingError` where training fails.
     """
     assert captioner.vocabulary_size == len(vocabulary), "the captioner was built for another vocabulary"
-    require_alike(settings.features, [dataset.features for dataset in training_data])
-    rows = JoinedFeatures([dataset.features for dataset in training_data], captioner.looks_at)
+    require_compatible(settings.features, [dataset.features for dataset in training_data])
+    rows = CombinedFeatures([dataset.features for dataset in training_data], captioner.looks_at)
     datasets = [dataset.captions for dataset in training_data]
     if settings.start == SCRATCH:
         train_images = images_of(datasets, "train")
-        captioner.scale.measure(rows.measured(train_images.datasets, train_images.rows))
+        captioner.scale.measure(rows.sample_vectors(train_images.datasets, train_images.rows))
     best = fit_weights(
         captioner,
         datasets,
@@ -122,7 +122,7 @@ def fit_captioner(
 def fit_weights(
     captioner: Captioner,
     datasets: Sequence[CaptionRecords],
-    rows: Seen,
+    rows: ImageInputs,
     vocabulary: Vocabulary,
     settings: CaptionerTraining,
     *,
@@ -176,7 +176,7 @@ def fit_weights(
 
 def _cross_entropy(
     datasets: Sequence[CaptionRecords],
-    rows: Seen,
+    rows: ImageInputs,
     vocabulary: Vocabulary,
     settings: CaptionerTraining,
     *,
@@ -206,7 +206,7 @@ def _cross_entropy(
 
 def _self_critical(
     datasets: Sequence[CaptionRecords],
-    rows: Seen,
+    rows: ImageInputs,
     reward: Reward,
     settings: CaptionerTraining,
     *,

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seesay.captioning.data.batches import CaptionBatch, EncodedCaptions, Examples, Seen, image_batches, ordered_batches
+from seesay.captioning.data.batches import (
+    CaptionBatch,
+    EncodedCaptions,
+    Examples,
+    ImageInputs,
+    image_batches,
+    ordered_batches,
+)
 from seesay.captioning.data.vocabulary import EOS, PAD
 from seesay.captioning.decoding.decode import greedy_tokens
 from seesay.captioning.networks.base import Captioner
@@ -22,7 +29,9 @@ words."""
 BATCH_SIZE = 128
 
 
-def mean_token_loss(captioner: nn.Module, encoded: EncodedCaptions, features: Seen, *, device: torch.device) -> float:
+def mean_token_loss(
+    captioner: nn.Module, encoded: EncodedCaptions, features: ImageInputs, *, device: torch.device
+) -> float:
     """Return the mean cross-entropy per token over all of `encoded`."""
     total, num_tokens = 0.0, 0
     for batch in ordered_batches(encoded, features, batch_size=BATCH_SIZE, device=device):
@@ -33,7 +42,7 @@ def mean_token_loss(captioner: nn.Module, encoded: EncodedCaptions, features: Se
 
 
 def greedy_captions(
-    captioner: nn.Module, images: Examples, features: Seen, *, max_length: int, device: torch.device
+    captioner: nn.Module, images: Examples, features: ImageInputs, *, max_length: int, device: torch.device
 ) -> list[list[int]]:
     """Return the token ids of each image's greedy caption, without <eos>."""
     model = cast(Captioner, captioner)
