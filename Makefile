@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro prove test check format lock deps dag ui clean-demo
+.PHONY: help setup demo repro prove test check format lock deps ui clean-demo
 
 help:  ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,11 +48,8 @@ lock: $(READY)  ## resolve requirements.lock anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header \
 	  --upgrade -o requirements.lock pyproject.toml
 
-deps: $(READY)  ## write each stage's imported modules to dvc.yaml (after an import has changed)
-	python tests/pipeline/import_closure.py
-
-dag: $(READY)  ## write DVC's graph of the stages into ARCHITECTURE.md
-	python tests/pipeline/dag.py
+deps: $(READY)  ## write the code that each stage depends on to dvc.yaml (after an import has changed)
+	python tests/pipeline/code_dependencies.py
 
 ui: $(READY)  ## open the MLflow UI on this repository's runs
 	mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db

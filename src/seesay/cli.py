@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="seesay", description="Run it in the repository's root.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("check", help="say what is wrong with params.yaml and gates.yaml")
-    repro = commands.add_parser("repro", help="check, `dvc repro`, `seesay sync`, and put the results into README.md")
+    repro = commands.add_parser("repro", help="check, `dvc repro`, `seesay sync`, and update the documents")
     repro.add_argument("dvc_arguments", nargs="*", help="for dvc repro: stage names or, after --, options")
     commands.add_parser("sync", help="bring MLflow up to what DVC has in the workspace, and render the report anew")
     gate = commands.add_parser("gate", help="judge the metrics: exit 0 passed, 1 failed, 2 could not judge")
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     gate.add_argument(
         "--out", metavar="DIR", type=Path, default=Path(".work"), help="where gate.json and gate.md go (default: .work)"
     )
-    commands.add_parser("readme", help="put the tables of reports/results.md into README.md")
+    commands.add_parser("readme", help="put the results in reports/ into README.md and docs/results.md")
     export = commands.add_parser("export", help="write a trained classifier as ONNX, checked against PyTorch")
     export.add_argument("cell", metavar="CELL", help="an entry of classifiers in params.yaml")
     export.add_argument("--out", metavar="FILE.onnx", type=Path, help="where it goes (default: .work/export/CELL.onnx)")
@@ -88,11 +88,11 @@ def repro(root: Path, options: argparse.Namespace) -> int:
     check_architectures(check_workspace(root))
     status, _ = _dvc_repro(root, options.dvc_arguments)
     _sync(root)
-    paths = Paths(root)
-    if status == 0 and (root / "README.md").is_file():
-        from seesay.report.readme import update_readme
+    if status == 0:
+        from seesay.report.readme import has_documents, update_documents
 
-        update_readme(root / "README.md", paths.results)
+        if has_documents(root):
+            update_documents(root)
     return status
 
 
@@ -117,9 +117,9 @@ def gate(root: Path, options: argparse.Namespace) -> int:
 
 
 def readme(root: Path, _options: argparse.Namespace) -> int:
-    from seesay.report.readme import update_readme
+    from seesay.report.readme import update_documents
 
-    update_readme(root / "README.md", Paths(root).results)
+    print("\n".join(f"updated: {name}" for name in update_documents(root)) or "the documents are current")
     return 0
 
 

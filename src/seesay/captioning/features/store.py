@@ -25,8 +25,6 @@ _ADVICE = "run extract_features again"
 _REQUIRED_KEYS = {
     "schema_version": int,
     "encoder": str,
-    "classifier": str,
-    "network": str,
     "architecture": str,
     "weights": dict,
     "transform": dict,
