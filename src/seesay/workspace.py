@@ -1,7 +1,8 @@
 """A workspace beside the repository's own: the same flow, stages and code under other parameters (the demo, tests).
 
 A workspace is a DVC repository without git. It holds copies of dvc.yaml, stages/ and src/, so that DVC sees a change of
-the code, and params.yaml and gates.yaml of its own; the stages run with the installed package.
+the code, and params.yaml and gates.yaml of its own; the stages run with the installed package. It takes over the
+repository's proofs together with their entries in dvc.lock, so that only a change of the code makes them again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from seesay.core.errors import InputError
 from seesay.core.files import write_text
 from seesay.core.settings import read_yaml
 
-FLOW = ("dvc.yaml", ".dvcignore")
+FLOW = ("dvc.yaml", ".dvcignore", "requirements.lock")
+PROOFS = "proofs"
+_PROVING = "prove_"  # begins the names of the stages that make proofs
 CODE = ("stages", "src/seesay")
 
 
@@ -42,14 +45,26 @@ def prepare_workspace(main: Path, workspace: Path, *, overrides: Path, gates: Pa
     for name in FLOW:
         _write_if_new(workspace / name, (main / name).read_text(encoding="utf-8"))
     for folder in CODE:
-        _mirror_code(main / folder, workspace / folder)
+        _mirror(main / folder, workspace / folder)
+    _take_over_proofs(main, workspace)
     if not (workspace / ".dvc").is_dir():
         with Repo.init(str(workspace), no_scm=True) as repo, repo.config.edit() as config:
             config["core"].update(analytics=False, check_update=False)
             config["cache"]["type"] = ["reflink", "hardlink", "copy"]
 
 
-def _mirror_code(source: Path, copy: Path) -> None:
+def _take_over_proofs(main: Path, workspace: Path) -> None:
+    """Copies the proofs and what dvc.lock says of them, unless the workspace's own dvc.lock is newer."""
+    source, target = main / "dvc.lock", workspace / "dvc.lock"
+    if not source.is_file() or (target.is_file() and target.stat().st_mtime >= source.stat().st_mtime):
+        return
+    _mirror(main / PROOFS, workspace / PROOFS)
+    stages = (read_yaml(target).get("stages") or {}) if target.is_file() else {}
+    proving = {name: entry for name, entry in read_yaml(source)["stages"].items() if name.startswith(_PROVING)}
+    write_text(target, _as_yaml({"schema": "2.0", "stages": {**stages, **proving}}))
+
+
+def _mirror(source: Path, copy: Path) -> None:
     wanted = set(_code_files(source))
     for name in sorted(set(_code_files(copy)) - wanted):
         (copy / name).unlink()

@@ -1,44 +1,69 @@
 """dvc.yaml names everything a stage's result depends on."""
 
 import ast
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from tests.pipeline import code_dependencies
 
 ROOT = Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("import_closure", Path(__file__).with_name("import_closure.py"))
-assert spec is not None
-assert spec.loader is not None
-import_closure = importlib.util.module_from_spec(spec)
-sys.modules["import_closure"] = import_closure
-spec.loader.exec_module(import_closure)
-
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+EXPENSIVE = {stage for stages in code_dependencies.PROVED.values() for stage in stages}
 
 
 def body(stage: str) -> dict:
     return STAGES[stage].get("do", STAGES[stage])
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_depends_on_exactly_the_modules_it_imports(stage: str) -> None:
-    listed = {dependency for dependency in body(stage)["deps"] if import_closure.is_code(dependency)}
-    expected = set(import_closure.expected_code(stage))
-    assert listed == expected, f"run `make deps`: missing {expected - listed}, superfluous {listed - expected}"
+def proofs_of(stage: str) -> list[str]:
+    return [next(iter(out)) for out in body(stage)["outs"] if isinstance(out, dict)]
 
 
-def test_every_stage_script_is_a_stage_and_every_stage_has_its_script() -> None:
-    scripts = {path.stem for path in (ROOT / "stages").glob("*.py")}
-    assert scripts - {"prove"} == set(STAGES)  # `make prove` runs that one
+def test_stages_list_exactly_the_folders_of_the_modules_they_import() -> None:
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert text == code_dependencies.with_code(text), "run `make deps`"
+
+
+def test_expensive_stages_depend_on_a_proof_and_on_no_code() -> None:
+    for stage in EXPENSIVE:
+        dependencies = body(stage)["deps"]
+        assert [name for name in dependencies if name.startswith("proofs/")], stage
+        assert not [name for name in dependencies if code_dependencies.is_code(name)], stage
+
+
+def test_no_stage_depends_on_plumbing() -> None:
+    plumbing = tuple(f"src/seesay/{package}" for package in code_dependencies.PLUMBING)
     for stage in STAGES:
-        assert body(stage)["cmd"].split()[:2] == ["python", f"stages/{stage}.py"]
+        assert not [name for name in body(stage)["deps"] if name.startswith(plumbing)], stage
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_reads_exactly_the_params_that_dvc_watches_for_it(stage: str) -> None:
+def test_proofs_are_kept_in_git_and_rewritten_only_by_their_stage() -> None:
+    """`persist` leaves the old proof in place to be compared with, and skips the run cache."""
+    listed = []
+    for stage in code_dependencies.PROVED:
+        for out in body(stage)["outs"]:
+            assert list(out.values()) == [{"cache": False, "persist": True}], stage
+        listed += proofs_of(stage)
+    in_git = {path.relative_to(ROOT).as_posix() for path in (ROOT / "proofs").rglob("*.json")}
+    assert sorted(listed) == sorted(in_git)
+
+
+@pytest.mark.parametrize("stage", code_dependencies.PROVED)
+def test_every_proof_depends_on_requirements_lock(stage: str) -> None:
+    assert "requirements.lock" in body(stage)["deps"]
+
+
+def test_every_stage_has_its_script() -> None:
+    scripts = {path.stem for path in (ROOT / "stages").glob("*.py")}
+    assert scripts == (set(STAGES) - set(code_dependencies.PROVED)) | {"prove"}
+    for stage in STAGES:
+        script = "prove" if stage in code_dependencies.PROVED else stage
+        assert body(stage)["cmd"].split()[:2] == ["python", f"stages/{script}.py"]
+
+
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - set(code_dependencies.PROVED)))
+def test_a_stage_reads_exactly_the_params_that_dvc_watches(stage: str) -> None:
     """A stage that read a section DVC does not watch would keep stale results; `report` loads all of them."""
     read = set()
     for node in ast.walk(ast.parse((ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8"))):
@@ -48,31 +73,40 @@ def test_every_stage_reads_exactly_the_params_that_dvc_watches_for_it(stage: str
     if stage == "report":
         assert "classifiers" in watched
         return
-    # `extract_features` reads the encoder that its cell names.
-    read = {key.replace("{settings.encoder}", "${item.encoder}") for key in read}
-    # `score_captions` reads only which dataset its cell is on, which is a path in its `deps` as well.
+    # `score_captions` reads only which dataset and features its captioner has, which are paths in its `deps` as well.
     if stage == "score_captions":
         read.discard("captioners.${key}.learning")
     assert read == watched
 
 
 def test_package_inits_hold_nothing_but_a_docstring() -> None:
-    """They are executed by every import below them and stand in no stage's dependencies."""
+    """They are executed by every import below them."""
     for path in (ROOT / "src/seesay").rglob("__init__.py"):
-        body_of_module = ast.parse(path.read_text(encoding="utf-8")).body
-        assert len(body_of_module) <= 1, path
-        assert all(isinstance(node, ast.Expr) for node in body_of_module), path
+        statements = ast.parse(path.read_text(encoding="utf-8")).body
+        assert len(statements) <= 1, path
+        assert all(isinstance(node, ast.Expr) for node in statements), path
 
 
-def test_every_stage_leaves_a_run_record_that_no_stage_depends_on() -> None:
-    for stage in STAGES:
+def test_every_stage_leaves_a_run_record_that_no_stage_reads() -> None:
+    for stage in set(STAGES) - set(code_dependencies.PROVED):
         records = [out for out in body(stage)["outs"] if isinstance(out, str) and out.startswith("runs/")]
         assert len(records) == 1, stage
         assert not [dependency for dependency in body(stage)["deps"] if dependency.startswith("runs")], stage
 
 
-def test_the_closure_follows_imports_inside_functions(tmp_path: Path) -> None:
-    """It does not follow those for type checking."""
+def test_the_flow_reads_like_a_table_of_contents() -> None:
+    assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 480
+    assert (ROOT / "dvc.lock").stat().st_size <= 450_000
+
+
+def test_folders_stay_small_enough_to_be_read() -> None:
+    modules = [path for path in (ROOT / "src/seesay").rglob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= 190
+    for folder in {path.parent for path in modules}:
+        assert len([path for path in modules if path.parent == folder]) <= 16, folder
+
+
+def test_the_closure_follows_imports_inside_functions_only_if_executed(tmp_path: Path) -> None:
     package = tmp_path / "src/seesay"
     package.mkdir(parents=True)
     (package / "a.py").write_text("def f():\n    from seesay import b\n")
@@ -80,4 +114,9 @@ def test_the_closure_follows_imports_inside_functions(tmp_path: Path) -> None:
     (package / "c.py").write_text("")
     script = tmp_path / "script.py"
     script.write_text("from seesay.a import f\n")
-    assert import_closure.import_closure(script, tmp_path / "src") == {package / "a.py", package / "b.py"}
+    assert code_dependencies.import_closure([script], tmp_path / "src") == {package / "a.py", package / "b.py"}
+
+
+def test_modules_stand_for_their_folders_and_inner_folders_for_nothing() -> None:
+    modules = [Path("p") / name for name in ("seeding.py", "core/files.py", "a/x.py", "a/b/y.py", "c/d/z.py")]
+    assert code_dependencies.folders_of(modules, Path("p")) == ["a", "c/d", "seeding.py"]

@@ -73,6 +73,7 @@ class Paths:
         of an empty section the others."""
         return (
             self.root / "models/scratch",
+            self.autoencoder(_EMPTY).with_suffix(""),
             self.weights(_EMPTY),
             self.captioner_of(_EMPTY),
             self.raw_captions(_EMPTY),

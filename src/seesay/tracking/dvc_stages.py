@@ -27,7 +27,7 @@ class Instance:
 
 
 def read_instances(root: Path) -> list[Instance]:
-    """All instances in dvc.yaml's order. dvc.lock alone would not do: it keeps the entries of cells that are gone."""
+    """All instances that leave run records, in the order of dvc.yaml; dvc.lock alone keeps entries of removed cells."""
     paths = Paths(root)
     stages = read_yaml(paths.pipeline).get("stages") or {}
     locked = (read_yaml(paths.lock).get("stages") or {}) if paths.lock.is_file() else {}
@@ -35,8 +35,16 @@ def read_instances(root: Path) -> list[Instance]:
     return [
         Instance(stage, cell, locked.get(cell_name(stage, cell)))
         for stage, definition in stages.items()
+        if _records_its_run(definition)
         for cell in _cells(stage, definition, params, locked)
     ]
+
+
+def _records_its_run(definition: Mapping[str, Any]) -> bool:
+    """Whether a stage leaves a run record: all do but `prove_*`, whose numbers are no results."""
+    outs = definition.get("do", definition).get("outs") or []
+    paths = [next(iter(out)) if isinstance(out, Mapping) else str(out) for out in outs]
+    return not paths or any(path.startswith("runs/") for path in paths)
 
 
 def _cells(stage: str, definition: Any, params: Mapping[str, Any], locked: Mapping[str, Any]) -> Iterator[str | None]:
