@@ -120,6 +120,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
 """By file: the first line of what is not run, and why. An error's branch, one that ends by raising, needs no entry."""
 
 
+@pytest.mark.timeout(2400)
 def test_proofs_run_every_line_of_what_they_stand_for(tmp_path: Path) -> None:
     data = tmp_path / "coverage"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}

@@ -173,6 +173,9 @@ MUTATIONS = {
 }
 
 
+pytestmark = pytest.mark.timeout(2400)  # a hundred seconds of an idle core, which a busy machine multiplies
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The proofs of each changed copy."""

@@ -146,12 +146,12 @@ CLASSIFIERS = {
         FINETUNED,
         PROBED,
         grows=True,
-        slower=100.0,
-        linear={**_MOBILENET, "layer_decay": 0.8},  # without it, what is next to the image blows rounding up
+        slower=5.0,
+        linear={**_MOBILENET, "layer_decay": 0.5},  # without it, what is next to the image blows rounding up
         cosine=_SHUFFLENET,
-        step={**_MOBILENET, "layer_decay": 0.6},
+        step={**_MOBILENET, "layer_decay": 0.5},
         one_cycle=_SHUFFLENET,
-        constant={**_MOBILENET, "layer_decay": 0.6, "architecture": {**FINETUNED, "freeze_batch_norms": False}},
+        constant={**_MOBILENET, "layer_decay": 0.5, "architecture": {**FINETUNED, "freeze_batch_norms": False}},
     ),
     "ensemble": Proof(
         {"classifiers": {"ensemble": _ENSEMBLE}},
