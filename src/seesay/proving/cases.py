@@ -149,7 +149,7 @@ CLASSIFIERS = {
         slower=5.0,
         linear={**_MOBILENET, "layer_decay": 0.5},  # without it, what is next to the image blows rounding up
         cosine=_SHUFFLENET,
-        step={**_MOBILENET, "layer_decay": 0.5},
+        step={**_MOBILENET, "distillation": None, "layer_decay": 0.5},
         one_cycle=_SHUFFLENET,
         constant={**_MOBILENET, "layer_decay": 0.5, "architecture": {**FINETUNED, "freeze_batch_norms": False}},
     ),
