@@ -26,7 +26,7 @@ from seesay.params.classification import Architecture
 from seesay.sources.provenance import SourceFile, SourceNote, write_architecture, write_source
 from seesay.training.checkpoint import Checkpoint, describe_architecture, save_checkpoint
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NETWORK = "shufflenet_v2_x0_5"
 PLAIN_CNN = Architecture(name="plain_cnn", widths=[8, 16], dropout=0.0)
 TRAINING = {

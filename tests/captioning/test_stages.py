@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
-from tests.data.own_captions import own_source, split_of, write_annotations, write_archive
+from tests.captioning.data.own_captions import own_source, split_of, write_annotations, write_archive
 
 from seesay.core.paths import Paths
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

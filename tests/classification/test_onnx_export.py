@@ -22,7 +22,7 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 @pytest.fixture(scope="module")
 def contract():
     """The test of all classifiers, which knows how to build a small one of each."""
-    spec = importlib.util.spec_from_file_location("contract", Path(__file__).with_name("test_classifiers.py"))
+    spec = importlib.util.spec_from_file_location("contract", Path(__file__).parent / "networks/test_classifiers.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -46,11 +46,19 @@ class Workspace:
     tracking: bool
     python: Path
     """The folder of the `python` that runs DVC and the stages."""
+    own_code: bool = False
+    """Whether the stages run the workspace's own copy of the code, in place of the installed package."""
 
     @property
     def environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(self.python), str(PYTHON), ENVIRONMENT["PATH"]])
-        return {**ENVIRONMENT, "PATH": path} | ({} if self.tracking else {"SEESAY_TRACKING": "off"})
+        own = {"PYTHONPATH": str(self.root / "src")} if self.own_code else {}
+        return {**ENVIRONMENT, "PATH": path, **own} | ({} if self.tracking else {"SEESAY_TRACKING": "off"})
+
+    @property
+    def params(self) -> dict[str, Any]:
+        content: dict[str, Any] = YAML(typ="safe").load(self.root / "params.yaml")
+        return content
 
     def command(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -97,9 +105,9 @@ def warm_python() -> Iterator[Path]:
 def new_workspace(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Callable[..., Workspace]:
     """Workspaces with MLflow, whose tracker looks for DVC among a stage's parents, have an ordinary `python`."""
 
-    def make(*, tracking: bool) -> Workspace:
+    def make(*, tracking: bool, own_code: bool = False) -> Workspace:
         root = tmp_path_factory.mktemp("workspace")
         prepare_workspace(ROOT, root, overrides=HERE / "tiny.yaml", gates=HERE / "tiny_gates.yaml")
-        return Workspace(root, tracking, PYTHON if tracking else warm_python)
+        return Workspace(root, tracking, PYTHON if tracking else warm_python, own_code)
 
     return make

@@ -104,6 +104,7 @@ def answer(arguments: list[str], folder: str, environment: Mapping[str, str], st
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    sys.path[1:1] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     if arguments[0] == "-m":
         sys.path[0], sys.argv = folder, arguments[1:]
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

@@ -14,7 +14,7 @@ from seesay.sources.provenance import SourceNote, read_source
 from seesay.core.errors import InputError
 from seesay.params.datasets import CaptionSource, CocoFilesSource, ScenesCaptionSource
 from seesay.core.paths import Paths
-from tests.data.own_captions import (
+from tests.captioning.data.own_captions import (
     checksum,
     dataset_settings,
     own_source,

@@ -13,7 +13,7 @@ from seesay.captioning.data.karpathy import read_karpathy_split, apply_karpathy_
 from seesay.captioning.data.prepare import prepare_captions
 from seesay.core.errors import InputError
 from seesay.params.datasets import LocalFile
-from tests.data.own_captions import checksum, dataset_settings, own_source
+from tests.captioning.data.own_captions import checksum, dataset_settings, own_source
 
 SPLITS = {1: "train", 2: "restval", 3: "val", 4: "test", 11: "train", 21: "test", 22: "train"}
 

@@ -17,7 +17,7 @@ from seesay.captioning.metrics.bleu import bleu_scores, bleu_statistics
 from seesay.captioning.metrics.cider import CiderReferences
 from seesay.captioning.metrics.rouge import image_rouge_l
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared/golden"
+GOLDEN = Path(__file__).resolve().parents[4] / "shared/golden"
 
 caption = st.lists(st.sampled_from("a b c d e f".split()), min_size=1, max_size=9)  # noqa: SIM905
 corpus = st.lists(st.tuples(caption, st.lists(caption, min_size=1, max_size=4)), min_size=1, max_size=6)

@@ -1,0 +1,40 @@
+"""Fixtures for all tests: torch on one thread, and the modules that build small images, captions and models."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+pytest_plugins = [
+    "tests.fixtures.files",
+    "tests.fixtures.images",
+    "tests.fixtures.reporting",
+    "tests.fixtures.training",
+]
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_torch() -> Iterator[None]:
+    """Restore torch's process-wide settings; small networks gain nothing from a second thread."""
+    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode(deterministic)
+
+
+@pytest.fixture(scope="session")
+def contract() -> ModuleType:
+    """The contract test of classifiers, whose way of building a small one of each kind other tests share."""
+    path = Path(__file__).parent / "classification/networks/test_classifiers.py"
+    spec = importlib.util.spec_from_file_location("contract", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
