@@ -1,4 +1,4 @@
-"""Fetch one image source: official archives, or drawings made by us."""
+"""Fetch one image source: official archives, or generated drawings."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Judge the results: fail where a metric is missing, out of bounds or worse than in the baseline."""
+"""Judge the results, and fail if a metric is missing, out of bounds or worse than in the baseline."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ def main(root: Path = Path()) -> None:
     with record_stage(root, "gate", params={"gates": paths.gates.name}) as log:
         verdict = judge_workspace(root)
         write_verdict(verdict, json_path=paths.gate, markdown_path=paths.verdict)
-        # Not in a metrics file: `report`, which runs before, depends on all of metrics/.
+        # Not in a metrics file, because `report` runs earlier and depends on all of metrics/.
         log.measurement({"passed": float(verdict.passed), "num_failed": float(verdict.num_failed)})
         log.artifact(paths.verdict)
     print(verdict.summary())

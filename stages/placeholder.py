@@ -1,4 +1,4 @@
-"""Make empty folders for stages that depend on what may not be there: DVC has no optional dependency."""
+"""Create empty folders for stages with dependencies that may be missing, because DVC has no optional dependencies."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Turn one class subset of an image source into packed train, val and test splits, and report what is in them."""
+"""Prepare packed train, val and test splits from one class subset of an image source, and write a data report."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Run the tiny trainings of one kind, and rewrite a proof where a number has moved."""
+"""Run the tiny runs of one kind of proof, and rewrite each proof in which a number moved."""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""Release the models named in params behind a passed gate: a list in models/, and versions in MLflow's registry."""
+"""Release the models named in params.yaml, provided that the gate has passed.
+
+The stage writes a list to models/ and adds versions to MLflow's registry.
+"""
 
 from pathlib import Path
 
@@ -26,7 +29,7 @@ def main(root: Path = Path()) -> None:
         entries = describe_release(settings, paths, gate=read_json(paths.gate), cells=cells)
         write_json(paths.release, entries)
         log.artifact(paths.release)
-    register_models(root, entries)  # what a tracker that is down has missed, `seesay sync` makes good
+    register_models(root, entries)  # `seesay sync` backfills versions missed while MLflow was down
 
 
 if __name__ == "__main__":

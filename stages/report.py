@@ -1,4 +1,4 @@
-"""Render the results: a Markdown file of tables, and pages that open offline."""
+"""Render the results as a Markdown file of tables and as HTML pages that open offline."""
 
 from pathlib import Path
 

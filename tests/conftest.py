@@ -30,7 +30,7 @@ def _settings_of_torch() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def contract() -> ModuleType:
-    """The contract test of classifiers, whose way of building a small one of each kind other tests share."""
+    """The contract tests of classifiers. Other tests use their function that builds a small classifier of each kind."""
     path = Path(__file__).parent / "classification/networks/test_classifiers.py"
     spec = importlib.util.spec_from_file_location("contract", path)
     assert spec is not None

@@ -28,7 +28,6 @@ DOCUMENTS += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs"
 MADE = ("data/", "models/", "runs/", ".work/", "mlruns/", ".venv/")
 """What a run or the set-up makes; a fresh clone has none of it."""
 
-HAS_PROOFS, HAS_NEW_KEYS = (ROOT / "proofs").is_dir(), "weights" in Params.model_fields
 """The documents describe proofs and the keys of params.yaml that come with them."""
 
 OTHER_PROGRAMS = {"$EDITOR", "cd", "pip", "source"}
@@ -86,8 +85,6 @@ def test_the_paths_that_a_document_names_are_there(document: str) -> None:
     top = {path.name for path in ROOT.iterdir()} | {"proofs"}
     for name in inline_code(document):
         if " " in name or re.search(r"[<*{@]", name) or name.startswith(MADE) or "://" in name:
-            continue
-        if name.startswith(("proofs", "src/seesay/proving")) and not HAS_PROOFS:
             continue
         if name.partition("/")[0] in top and ("/" in name or "." in name):
             assert (ROOT / name).exists(), f"{document}: {name}"
@@ -163,7 +160,6 @@ def test_the_commands_in_running_text_exist(document: str) -> None:
             check_stages(words, where=f"{document}: {code}")
 
 
-@pytest.mark.skipif(not HAS_NEW_KEYS, reason="params.yaml has its old keys")
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_the_settings_that_a_document_shows_are_valid(document: str) -> None:
     for block in blocks(document, "yaml"):
@@ -175,7 +171,6 @@ def test_the_settings_that_a_document_shows_are_valid(document: str) -> None:
             validate(value, Params.model_fields[section].annotation, where=document, prefix=[section])
 
 
-@pytest.mark.skipif(not HAS_NEW_KEYS, reason="params.yaml has its old keys")
 def test_configuration_describes_every_section_of_params() -> None:
     text = text_of("docs/configuration.md")
     assert [section for section in Params.model_fields if not re.search(rf"\b{section}\b", text)] == []

@@ -1,1 +1,1 @@
-"""seesay: train image classifiers and captioners, and say for every number what made it."""
+"""seesay: train image classifiers and captioners, and record what produced every number."""

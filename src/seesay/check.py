@@ -13,7 +13,7 @@ from seesay.params.project import Params
 
 
 def check_workspace(root: Path) -> Params:
-    """The validated parameters; raises `InputError` for the first file that is wrong, naming its keys."""
+    """Return the validated parameters; raises `InputError` for the first invalid file, naming its wrong keys."""
     params = load_params(root)
     for name, dataset in params.image_datasets.items():
         if dataset.subset not in SUBSETS:
@@ -26,10 +26,10 @@ def check_workspace(root: Path) -> Params:
 
 
 def check_architectures(params: Params) -> None:
-    """Builds every network that params name, on no device and without memory.
+    """Build every network named in the parameters on PyTorch's meta device, which allocates no memory.
 
-    Raises `InputError` for an unknown architecture or argument, and for a captioner that looks at a grid of features
-    that have none, naming key, value and what is allowed.
+    Raises `InputError` for an unknown architecture or argument, and for a captioner that attends to a grid when its
+    features have none. The message names the key, the value and the allowed values.
     """
     import torch
 
@@ -41,7 +41,7 @@ def check_architectures(params: Params) -> None:
     with torch.device("meta"):
         for name, classifier in params.classifiers.items():
             if classifier.architecture.name == ENSEMBLE:
-                continue  # made of its members
+                continue  # consists of its members
             key = f"classifiers.{name}.architecture"
             size = params.image_datasets[classifier.dataset].image_size
             build_classifier(classifier.architecture, num_classes=10, image_size=size, seed=0, key=key)
@@ -59,9 +59,9 @@ def check_architectures(params: Params) -> None:
             built = build_captioner(
                 learning.architecture, vocabulary_size=10, feature_size=10, seed=0, key=f"{key}.architecture"
             )
-            seen = learning.features[0]
-            if built.looks_at == "grid" and params.features[seen].grid_size is None:
+            features = learning.features[0]
+            if built.looks_at == "grid" and params.features[features].grid_size is None:
                 raise InputError(
-                    f"{PARAMS_FILE}: {key}.features: got {seen!r}: expected features with a grid_size: "
+                    f"{PARAMS_FILE}: {key}.features: got {features!r}: expected features with a grid_size: "
                     f"architecture {learning.architecture.name} looks at a grid"
                 )

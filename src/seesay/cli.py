@@ -106,7 +106,7 @@ def gate(root: Path, options: argparse.Namespace) -> int:
 
     try:
         verdict = judge_workspace(root, gates=options.gates, baseline=options.baseline)
-    except InputError as error:  # a worse model exits with 1, and this is none
+    except InputError as error:  # status 1 means a worse model, which this is not
         for line in str(error).splitlines():
             print(f"seesay: error: {line}", file=sys.stderr)
         return 2
@@ -185,17 +185,17 @@ def _run_workspace(root: Path, name: str) -> int:
     overrides, gates = (root / "params" / f"{name}{ending}.yaml" for ending in ("", "_gates"))
     for path in (overrides, gates):
         if not path.is_file():
-            raise InputError(f"{path}: no such file: expected what workspace {name!r} changes, and its gates")
+            raise InputError(f"{path}: no such file: expected the overrides of workspace {name!r} and its gates")
     prepare_workspace(root, workspace, overrides=overrides, gates=gates)
     check_architectures(check_workspace(workspace))
     status, num_run = _dvc_repro(workspace, [])
     _sync(workspace)
     paths = Paths(workspace)
-    verdict = read_verdict(paths)  # of these very metrics, not of an earlier demo's
-    said = "not judged" if verdict is None else "passed" if verdict["passed"] else "FAILED"
+    verdict = read_verdict(paths)  # of the current metrics, not of an earlier run
+    outcome = "not judged" if verdict is None else "passed" if verdict["passed"] else "FAILED"
     print(f"\n{num_run} stages run in {time.monotonic() - started:.0f} s")
     print(f"report:  {paths.report.relative_to(root)}")
-    print(f"gate:    {said} ({paths.verdict.relative_to(root)})")
+    print(f"gate:    {outcome} ({paths.verdict.relative_to(root)})")
     print("MLflow:  make ui   (or: .venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db)")
     return status
 
@@ -215,7 +215,10 @@ _COMMANDS = {
 
 
 def _dvc_repro(root: Path, arguments: Sequence[str]) -> tuple[int, int]:
-    """Runs `dvc repro` in `root` with this interpreter's commands first on PATH; returns (status, stages run)."""
+    """Run `dvc repro` in `root` with this interpreter's commands first on PATH.
+
+    Returns the exit status and the number of stages run.
+    """
     if not (root / "dvc.yaml").is_file():
         raise InputError(f"{root}: no dvc.yaml here; run seesay in the repository's root")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -233,7 +236,7 @@ def _dvc_repro(root: Path, arguments: Sequence[str]) -> tuple[int, int]:
 
 
 def _sync(root: Path) -> None:
-    """Brings MLflow in step, unless it is switched off, and renders the page anew where it has something new to say."""
+    """Update MLflow, unless it is switched off, and render the page again if MLflow or the gate has changed."""
     from seesay.report.page import refresh_views
 
     paths, ledger, changed = Paths(root), None, False
@@ -250,7 +253,7 @@ def _sync(root: Path) -> None:
 
 
 def _is_older(view: Path, source: Path) -> bool:
-    """Whether a view is missing or was rendered before `source` was written."""
+    """Return whether a view is missing or was rendered before `source` was written."""
     if not view.is_file():
         return True
     return source.is_file() and view.stat().st_mtime < source.stat().st_mtime

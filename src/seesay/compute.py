@@ -1,4 +1,4 @@
-"""Where and how numbers are computed: device, precision, threads, determinism; asked of the machine once."""
+"""Device, precision, threads and determinism of a process, determined once from the machine and the params."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Compute:
-    """What `configure` found and set."""
+    """The settings that `configure` chose and applied."""
 
     device: torch.device
     autocast_dtype: torch.dtype | None
@@ -29,24 +29,24 @@ class Compute:
 
     @property
     def channels_last(self) -> bool:
-        """Whether convolutions run faster on channels-last tensors: on GPUs, and on CPUs through oneDNN."""
+        """True where convolutions run faster on channels-last tensors: on GPUs, and on CPUs through oneDNN."""
         return self.device.type in ("cpu", "cuda")
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Mixed precision where the hardware has it, else nothing."""
+        """Return a context of mixed precision, or an empty one where `autocast_dtype` is None."""
         if self.autocast_dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.autocast_dtype)
 
     def place(self, network: Network) -> Network:
-        """`network` on the device, its 4-d weights in the memory layout that is fast there."""
+        """Move `network` to the device, with 4-d weights in the memory layout that is fast there."""
         network.to(self.device)
         if self.channels_last:
             network.to(memory_format=torch.channels_last)
         return network
 
     def describe(self) -> dict[str, str]:
-        """For run records and tags: device, its name, precision, threads."""
+        """Return device, its name, precision, threads and determinism as texts, for run records and tags."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         precision = "float32" if self.autocast_dtype is None else str(self.autocast_dtype).removeprefix("torch.")
         return {
@@ -59,22 +59,22 @@ class Compute:
 
 
 def configure(runtime: Runtime) -> Compute:
-    """Sets torch's threads and determinism for this process and says where to compute.
+    """Set torch's threads and determinism for this process, and choose device and precision.
 
-    Raises `InputError` where params ask for a device or a precision that this machine does not have.
+    Raises `InputError` where the params ask for a device or a precision that this machine does not have.
     """
     device = _device(runtime.device)
     num_threads = _cores_granted() if runtime.num_threads == "auto" else runtime.num_threads
-    torch.set_num_threads(num_threads)  # more than the cores granted is up to nine times slower
+    torch.set_num_threads(num_threads)  # more threads than granted cores is up to nine times slower
     if runtime.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
-    compiled = runtime.compile and device.type == "cuda"  # on CPU nothing is gained
+    compiled = runtime.compile and device.type == "cuda"  # no gain on CPUs
     if runtime.deterministic and compiled:
         torch.use_deterministic_algorithms(True)
-    else:  # the same switch without importing the compiler, which takes seconds
+    else:  # the same setting, without the slow import of the compiler (seconds)
         torch.set_deterministic_debug_mode("error" if runtime.deterministic else "default")
-    # Filling each new tensor with NaN is for finding reads of unset memory; it costs a few percent of every step.
+    # Filling new tensors with NaN helps to find reads of unset memory, but costs a few percent of every step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return Compute(
         device=device,
@@ -108,7 +108,7 @@ def _autocast_dtype(asked: str, device: torch.device) -> torch.dtype | None:
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is computed in hardware; emulated, it is slower than float32."""
+    """Return true where the hardware computes bfloat16. Emulated bfloat16 is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
@@ -118,9 +118,9 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 
 def _cores_granted(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores this process may use: its affinity, or a container's CPU quota where that is less."""
+    """Return the number of cores this process may use: its affinity, or a container's CPU quota where that is less."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    try:  # control groups, version 2, then 1
+    try:  # control groups: version 2, then version 1
         if (cgroup / "cpu.max").exists():
             quota, period = (cgroup / "cpu.max").read_text().split()
         else:

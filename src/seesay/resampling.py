@@ -1,6 +1,6 @@
-"""Bootstrap intervals and paired tests: shares, means and sums over images drawn again with replacement.
+"""Bootstrap intervals and paired tests of shares, means and sums over images.
 
-The bootstrap: Efron (1979); paired, for corpus scores: Koehn (2004).
+The bootstrap is that of Efron (1979), the paired test for corpus scores that of Koehn (2004).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import numpy as np
 from seesay.seeding import numpy_generator
 
 _AT_ONCE = 250
-"""Resamples held in memory at a time."""
+"""The number of resamples in memory at a time."""
 
 
 def mean_interval(values: np.ndarray, *, num_resamples: int, seed: int, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of the mean of `values` (n,) over resamples of the images (Efron, 1979).
+    """Return the percentile interval of the mean of `values` (n,) over resamples of the images (Efron, 1979).
 
-    The same seed draws the same images for any values of as many images. Of differences between two methods on the same
-    images it is the paired interval.
+    The same seed draws the same images for all arrays of the same length. For differences between two methods on the
+    same images, this is the paired interval.
     """
     generator = numpy_generator(seed, "bootstrap", "means")
     means = np.array([values[generator.integers(0, len(values), len(values))].mean() for _ in range(num_resamples)])
@@ -28,7 +28,7 @@ def mean_interval(values: np.ndarray, *, num_resamples: int, seed: int, level: f
 
 
 def with_interval(key: str, values: np.ndarray, *, num_resamples: int, seed: int) -> dict[str, float]:
-    """The metrics `key`, the mean, and `key_low` and `key_high`, its interval."""
+    """Return the mean as `key`, and its interval as `key_low` and `key_high`."""
     low, high = mean_interval(values, num_resamples=num_resamples, seed=seed)
     return {key: float(np.mean(values)), f"{key}_low": low, f"{key}_high": high}
 
@@ -36,10 +36,10 @@ def with_interval(key: str, values: np.ndarray, *, num_resamples: int, seed: int
 def bootstrap_interval(
     is_right: np.ndarray, *, num_resamples: int, seed: int, level: float = 0.95
 ) -> tuple[float, float]:
-    """The percentile interval of a share (Efron, 1979) from a bool per image, over resamples of the images.
+    """Return the percentile interval of the share of right images over resamples of the images (Efron, 1979).
 
-    Drawing n of n images with replacement and counting the right ones is drawing from Binomial(n, share), which is
-    what is done here: the same distribution at a thousandth of the work.
+    `is_right` has a bool per image. The number of right images among n of n drawn with replacement has the distribution
+    Binomial(n, share). The function draws from this distribution, at a thousandth of the cost.
     """
     n, share = len(is_right), float(np.mean(is_right))
     shares = numpy_generator(seed, "bootstrap").binomial(n, share, size=num_resamples) / n
@@ -49,9 +49,9 @@ def bootstrap_interval(
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of two captioners on the same images: `difference` is first less second, with its interval.
+    """One metric of two captioners on the same images: `difference` is first minus second, with its interval.
 
-    `p` is two-sided: how often, if the resamples are any guide, the sign would come out the other way.
+    `p` is two-sided. It estimates from the resamples how often the difference would have the other sign.
     """
 
     first: float
@@ -65,10 +65,11 @@ class Difference:
 def paired_bootstrap(
     first: np.ndarray, second: np.ndarray, *, resamples: int, seed: int, level: float = 0.95
 ) -> Difference:
-    """Whether two means differ; both arrays (N,) have a value for each of the same images, in the same order.
+    """Test the difference of two means. Both arrays are (N,), with values for the same images in the same order.
 
-    Each resample takes both means over the images it drew. `p` is twice the smaller share of resamples whose difference
-    is at most, or at least, 0, at most 1; one resample is added on either side, so it is never 0.
+    Each resample has both means over the same drawn images. Two shares of resamples are computed: those with a
+    difference of at most 0, and those with a difference of at least 0. `p` is twice the smaller share, and at most 1.
+    One is added to the count and to the number of resamples, so that `p` is never 0.
     """
     assert first.shape == second.shape, (first.shape, second.shape)
     sums = resampled_sums(np.column_stack([first, second]), resamples=resamples, seed=seed)
@@ -84,13 +85,13 @@ def difference_of(first: float, second: float, resampled: np.ndarray, level: flo
 
 
 def resampled_sums(columns: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
-    """(resamples, K): sums of the (N, K) columns over N images drawn with replacement, again and again."""
+    """Return (resamples, K): in each resample, the sums of the (N, K) columns over N images drawn with replacement."""
     num_images = len(columns)
     generator = numpy_generator(seed, "captions", "bootstrap")
     sums = np.empty((resamples, columns.shape[1]))
     for start in range(0, resamples, _AT_ONCE):
         size = min(_AT_ONCE, resamples - start)
         drawn = generator.integers(num_images, size=(size, num_images)) + num_images * np.arange(size)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=size * num_images).reshape(size, num_images)
-        sums[start : start + size] = times.astype(np.float64) @ columns
+        counts = np.bincount(drawn.ravel(), minlength=size * num_images).reshape(size, num_images)
+        sums[start : start + size] = counts.astype(np.float64) @ columns
     return sums

@@ -1,4 +1,4 @@
-"""Where every random number comes from: one seed, split by name so that no two uses share a stream."""
+"""Random number generators. All are derived from one seed by name, so that no two uses share a stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """A 63-bit seed for one named use of `seed`; the same names give the same seed on every machine."""
+    """Return a 63-bit seed for one named use of `seed`. The same names give the same seed on every machine."""
     text = "/".join([str(seed), *map(str, names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -28,7 +28,7 @@ def torch_generator(seed: int, *names: str | int, device: str | torch.device = "
 
 
 def seed_torch(seed: int, *names: str | int) -> None:
-    """Seeds torch's global generators, for the parts of torch that take no generator (initialisation, dropout)."""
+    """Seed torch's global generators, for the parts of torch that take no generator (initialisation, dropout)."""
     import torch
 
     torch.manual_seed(derive_seed(seed, *names))

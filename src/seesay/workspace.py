@@ -1,8 +1,9 @@
-"""A workspace beside the repository's own: the same flow, stages and code under other parameters (the demo, tests).
+"""Additional workspaces with the same pipeline, stages and code but other parameters (the demo, tests).
 
-A workspace is a DVC repository without git. It holds copies of dvc.yaml, stages/ and src/, so that DVC sees a change of
-the code, and params.yaml and gates.yaml of its own; the stages run with the installed package. It takes over the
-repository's proofs together with their entries in dvc.lock, so that only a change of the code makes them again.
+A workspace is a DVC repository without git. It contains copies of dvc.yaml, stages/ and src/, so that DVC detects
+changes of the code. It has its own params.yaml and gates.yaml. The stages run with the installed package. The
+repository's proofs are copied together with their entries in dvc.lock, so that only a change of the code runs them
+again.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ from seesay.core.settings import read_yaml
 
 FLOW = ("dvc.yaml", ".dvcignore", "requirements.lock")
 PROOFS = "proofs"
-_PROVING = "prove_"  # begins the names of the stages that make proofs
+_PROVING = "prove_"  # the prefix of the stages that produce proofs
 CODE = ("stages", "src/seesay")
 
 
 def override_sections(params: Mapping[str, Any], overrides: Mapping[str, Any], *, where: Path) -> dict[str, Any]:
-    """`params` with each section that `overrides` names replaced whole: nothing is merged inside a section."""
+    """Return `params` with each section in `overrides` replaced as a whole: nothing is merged inside a section.
+
+    Raises `InputError`, naming `where`, for a section that `params` does not have.
+    """
     unknown = [section for section in overrides if section not in params]
     if unknown:
         raise InputError(f"{where}: {unknown[0]}: unknown section; params.yaml has: {', '.join(params)}")
@@ -37,7 +41,7 @@ def override_sections(params: Mapping[str, Any], overrides: Mapping[str, Any], *
 
 
 def prepare_workspace(main: Path, workspace: Path, *, overrides: Path, gates: Path) -> None:
-    """Makes or refreshes `workspace` from the repository `main`; files that are the same already are left alone."""
+    """Create or update `workspace` from the repository `main`; files with the same content are not rewritten."""
     workspace.mkdir(parents=True, exist_ok=True)
     params = override_sections(read_yaml(main / "params.yaml"), read_yaml(overrides), where=overrides)
     _write_if_new(workspace / "params.yaml", _as_yaml(params))
@@ -54,7 +58,7 @@ def prepare_workspace(main: Path, workspace: Path, *, overrides: Path, gates: Pa
 
 
 def _take_over_proofs(main: Path, workspace: Path) -> None:
-    """Copies the proofs and what dvc.lock says of them, unless the workspace's own dvc.lock is newer."""
+    """Copy the proofs and their entries in dvc.lock, unless the workspace's own dvc.lock is at least as new."""
     source, target = main / "dvc.lock", workspace / "dvc.lock"
     if not source.is_file() or (target.is_file() and target.stat().st_mtime >= source.stat().st_mtime):
         return
@@ -76,7 +80,7 @@ def _mirror(source: Path, copy: Path) -> None:
 
 
 def _code_files(folder: Path) -> list[Path]:
-    """Modules and templates, relative to `folder`."""
+    """List the modules and templates, relative to `folder`."""
     return [p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.parent.name != "__pycache__"]
 
 
@@ -90,6 +94,6 @@ def _as_yaml(value: Mapping[str, Any]) -> str:
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     buffer = io.StringIO()
-    unshared = json.loads(json.dumps(value))  # what YAML anchors shared: an edit of one place must not change another
+    unshared = json.loads(json.dumps(value))  # no shared anchors: an edit in one place must not affect others
     yaml.dump(unshared, buffer)
     return buffer.getvalue()

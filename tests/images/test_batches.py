@@ -81,7 +81,7 @@ def test_mixed_images_have_mixed_labels(loaded):
 
 
 def test_where_there_are_no_classes_mixing_is_refused(loaded):
-    with pytest.raises(InputError, match=r"augmentation\.mixing: expected none where there are no classes to learn"):
+    with pytest.raises(InputError, match=r"augmentation\.mixing: expected none where no class labels are used"):
         next(training_batches(loaded, 1, batch_size=5, augmentation=MIXED, seed=0))
 
 

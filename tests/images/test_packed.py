@@ -111,7 +111,7 @@ def test_one_changed_byte_is_noticed(folder):
     content = bytearray((folder / "test_images.npy").read_bytes())
     content[-1] ^= 1
     (folder / "test_images.npy").write_bytes(bytes(content))
-    with pytest.raises(InputError, match=r"test does not hold what manifest.json says; run prepare_images again"):
+    with pytest.raises(InputError, match=r"test does not match manifest.json; run prepare_images again"):
         read_packed_images(folder)
 
 
@@ -127,7 +127,7 @@ def test_a_changed_manifest_is_refused(folder):
     path = folder / "manifest.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "classes": content["classes"][::-1]}))
-    with pytest.raises(InputError, match=r"manifest.json: its digest is not that of its classes and splits"):
+    with pytest.raises(InputError, match=r"manifest.json: the digest does not match the classes and splits"):
         read_manifest(folder)
     path.write_text(json.dumps({"name": "two"}))
     with pytest.raises(InputError, match=r"manifest.json: not a manifest of packed images"):

@@ -212,7 +212,7 @@ def test_val_is_never_read_as_a_class_folder(prepare, make_members):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.pop("tiny/val/images/val_3.JPEG"), r"lists 1 images that are not there: val/images/val_3.JPEG"),
+        (lambda m: m.pop("tiny/val/images/val_3.JPEG"), r"lists 1 missing images: val/images/val_3.JPEG"),
         (lambda m: m.update({"tiny/val/images/val_99.JPEG": b""}), r"does not list 1 images: val/images/val_99.JPEG"),
         (lambda m: m.pop("tiny/val/val_annotations.txt"), "has no tiny/val/val_annotations.txt"),
         (lambda m: m.pop("tiny/wnids.txt"), "expected one wnids.txt"),

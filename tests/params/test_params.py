@@ -108,7 +108,7 @@ def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, sou
         ("classifiers.resnet9_ensemble.start", "scratch", "expected classifiers/<name> for architecture ensemble"),
         ("classifiers.resnet9_ensemble.start", "classifiers/vgg", "an entry of classifiers: classifiers/alexnet, "),
         ("classifiers.resnet9_ensemble.start", "classifiers/alexnet", "of tiny30; this one is of tiny10_100"),
-        ("classifiers.resnet9_ensemble.start", "classifiers/resnet9_ensemble", "a line of classifiers that has an end"),
+        ("classifiers.resnet9_ensemble.start", "classifiers/resnet9_ensemble", "an acyclic chain of classifiers"),
         ("classifiers.resnet9_ensemble.augmentation", {"flip": True}, "expected none for architecture ensemble"),
         ("classifiers.resnet9_ensemble.seeds", [0, 1], "an ensemble is not trained"),
         ("release.classifiers", ["vgg"], "got 'vgg': expected an entry of classifiers: alexnet, "),
@@ -213,7 +213,7 @@ def own_source(*splits: str) -> dict[str, Any]:
         (
             {f"{LEARNING}.start": "captioners/lstm_coco2017"},
             f"{LEARNING}.start",
-            "a line of captioners that has an end; got lstm_coco2017 from lstm_coco2017",
+            "an acyclic chain of captioners; got lstm_coco2017 from lstm_coco2017",
         ),
         (
             {

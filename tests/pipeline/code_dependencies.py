@@ -1,8 +1,9 @@
-"""The code that each stage depends on, by folder; run as a script (`make deps`) it writes dvc.yaml.
+"""The code that each stage depends on, by folder. Run as a script (`make deps`), this module updates dvc.yaml.
 
-A package folder is the unit of change: a cheap stage lists the folders of the modules it imports, directly or not. An
-expensive stage lists no code: it depends on its proof, and the `prove_*` stages list the code of the stages they prove.
-Imports inside functions count; imports under `if TYPE_CHECKING` do not, since they are never executed.
+The unit of change is a package folder. A cheap stage lists the folders of the modules that it imports, directly or
+indirectly. An expensive stage lists no code: it depends on its proof, and the `prove_*` stages list the code of the
+stages they prove. Imports inside functions count. Imports under `if TYPE_CHECKING` do not, since they are never
+executed.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ NUMERICAL = {"PIL", "captum", "cv2", "numpy", "scipy", "sklearn", "torch", "torc
 
 
 def imported_names(path: Path) -> Iterator[str]:
-    """Every dotted name that one file imports."""
+    """Yield every dotted name that a file imports."""
     for node in _executed(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
             case ast.Import():
@@ -47,7 +48,7 @@ def imported_names(path: Path) -> Iterator[str]:
 
 
 def import_closure(scripts: Iterable[Path], source_root: Path) -> set[Path]:
-    """All modules of the package that running `scripts` can execute, apart from docstrings (`__init__.py`)."""
+    """Return all modules of the package that `scripts` can execute, except `__init__.py` (only docstrings)."""
     found: set[Path] = set()
     todo = list(scripts)
     while todo:
@@ -60,7 +61,10 @@ def import_closure(scripts: Iterable[Path], source_root: Path) -> set[Path]:
 
 
 def folders_of(modules: Iterable[Path], package_root: Path) -> list[str]:
-    """The folders of `modules` without plumbing, none inside another; modules right under the package by themselves."""
+    """Return the folders of `modules`, without plumbing and without folders inside other listed folders.
+
+    Modules directly under the package are listed themselves.
+    """
     units = set()
     for module in modules:
         relative = module.relative_to(package_root)
@@ -70,7 +74,7 @@ def folders_of(modules: Iterable[Path], package_root: Path) -> list[str]:
 
 
 def expected_code(stage: str, root: Path = ROOT) -> list[str]:
-    """The code in a stage's `deps`: the lock of libraries, scripts, then folders in alphabetical order."""
+    """Return the code in a stage's `deps`: requirements.lock, scripts, then folders in alphabetical order."""
     if stage in {proved for stages in PROVED.values() for proved in stages}:
         return []
     script = "prove" if stage in PROVED else stage
@@ -97,7 +101,7 @@ def _executed(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def with_code(text: str, root: Path = ROOT) -> str:
-    """The text of dvc.yaml with each stage's `deps` written anew: its data as it is listed, then its code."""
+    """Return the text of dvc.yaml with updated `deps`: each stage's data in their listed order, then its code."""
     lines = iter(text.splitlines())
     written: list[str] = []
     stage, indent = "", ""
@@ -118,7 +122,7 @@ def with_code(text: str, root: Path = ROOT) -> str:
 
 
 def _wrapped(data: list[str], code: list[str], indent: str) -> list[str]:
-    """A YAML list in brackets, at most 120 characters a line; data and code begin on lines of their own."""
+    """Return a YAML list in brackets, with at most 120 characters per line. Data and code begin on separate lines."""
     lines: list[str] = []
     for group in (data, code):
         line = ""

@@ -1,4 +1,4 @@
-"""dvc.yaml names everything a stage's result depends on."""
+"""dvc.yaml names everything that a stage's result depends on."""
 
 import ast
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_no_stage_depends_on_plumbing() -> None:
 
 
 def test_proofs_are_kept_in_git_and_rewritten_only_by_their_stage() -> None:
-    """`persist` leaves the old proof in place to be compared with, and skips the run cache."""
+    """`persist` keeps the old proof for comparison, and skips the run cache."""
     listed = []
     for stage in code_dependencies.PROVED:
         for out in body(stage)["outs"]:
@@ -64,7 +64,7 @@ def test_every_stage_has_its_script() -> None:
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - set(code_dependencies.PROVED)))
 def test_a_stage_reads_exactly_the_params_that_dvc_watches(stage: str) -> None:
-    """A stage that read a section DVC does not watch would keep stale results; `report` loads all of them."""
+    """A stage that reads a section that DVC does not watch would keep stale results. `report` loads all sections."""
     read = set()
     for node in ast.walk(ast.parse((ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "read_section":
@@ -73,14 +73,14 @@ def test_a_stage_reads_exactly_the_params_that_dvc_watches(stage: str) -> None:
     if stage == "report":
         assert "classifiers" in watched
         return
-    # `score_captions` reads only which dataset and features its captioner has, which are paths in its `deps` as well.
+    # Of its captioner, `score_captions` reads only the dataset and the features, which are paths in its `deps` as well.
     if stage == "score_captions":
         read.discard("captioners.${key}.learning")
     assert read == watched
 
 
 def test_package_inits_hold_nothing_but_a_docstring() -> None:
-    """They are executed by every import below them."""
+    """Every import of a module below an `__init__.py` executes it."""
     for path in (ROOT / "src/seesay").rglob("__init__.py"):
         statements = ast.parse(path.read_text(encoding="utf-8")).body
         assert len(statements) <= 1, path

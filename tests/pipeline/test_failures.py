@@ -1,4 +1,4 @@
-"""What breaks ends in one clear error or warning of the real stage script, and no half-written output."""
+"""Failures of the real stage scripts: one clear error or warning, and no half-written output."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def prepared(new_workspace: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def root(prepared: Any, tmp_path: Path) -> Path:
-    """A copy of the prepared workspace to break."""
+    """A copy of the prepared workspace that a test may damage."""
     copy = tmp_path / "workspace"
     shutil.copytree(prepared.root, copy, ignore=shutil.ignore_patterns(".dvc"))
     for path in copy.rglob("*"):
@@ -49,7 +49,7 @@ def run_stage(prepared: Any) -> RunStage:
 
 
 def one_error(done: subprocess.CompletedProcess[str]) -> str:
-    """What a stage said of its one error: a line, or a line and the files it is about, one each."""
+    """Return the message of a stage's only error: one line, or one line and a second one with the affected files."""
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("seesay: error: ")]
@@ -117,7 +117,7 @@ def test_an_annotation_for_a_missing_image_is_named_and_nothing_is_written(root:
 
 
 def test_an_empty_caption_beyond_the_limit_is_refused(root: Path, run_stage: RunStage) -> None:
-    """Nothing is written."""
+    """No output is written."""
 
     def empty_first(name: str, content: bytes) -> bytes:
         if not name.endswith("captions_train2017.json"):
@@ -134,7 +134,7 @@ def test_an_empty_caption_beyond_the_limit_is_refused(root: Path, run_stage: Run
 
 
 def test_an_output_folder_that_cannot_be_made_is_named(root: Path, run_stage: RunStage) -> None:
-    """A file stands in its way: root, as whom CI may run, is stopped by no permission."""
+    """A file blocks the folder. Permissions would not do, since CI may run as root, which they do not stop."""
     shutil.rmtree(root / "data/images")
     (root / "data/images").write_text("in the way")
     assert "data/images" in one_error(run_stage(root, "prepare_images", "scenes10"))
@@ -190,7 +190,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(
     root: Path, run_stage: RunStage, full_disk: Callable[[str], Path], folder: str, stage: str, cell: str
 ) -> None:
     place = full_disk(folder)
-    error = one_error(run_stage(root, stage, cell))  # numpy's own words for it, or the system's
+    error = one_error(run_stage(root, stage, cell))  # the message is numpy's or the system's
     assert "No space left on device" in error or "cannot be written whole" in error
     assert folder in error
     assert [path for path in place.rglob("*") if path.is_file()] == []

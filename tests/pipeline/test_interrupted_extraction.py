@@ -1,4 +1,4 @@
-"""The real stage in a real process, killed in the middle: what was done is kept, and the result is the same."""
+"""A real stage, killed in the middle of a real process, keeps its finished rows and ends in the same result."""
 
 import os
 import shutil
@@ -69,7 +69,7 @@ def start(root: Path, seconds: float, python: Path = Path(sys.executable)) -> su
 
 
 def wait_for_rows(root: Path, process: subprocess.Popen[bytes]) -> Path:
-    """The note of the first rows on disk."""
+    """Wait for the first rows on disk, and return the path of the note about them."""
     deadline = time.monotonic() + 600
     while process.poll() is None and time.monotonic() < deadline:
         notes = list((root / ".work").glob("*/progress.json"))
@@ -90,7 +90,7 @@ def test_a_killed_extraction_is_resumed_and_ends_in_the_same_bytes(root: Path, w
 
     folder = Paths(root).features("toy")
     shutil.rmtree(folder)  # as DVC does before a stage runs
-    process = start(root, 0.08)  # an ordinary process: the one that is killed is the one that computes
+    process = start(root, 0.08)  # an ordinary process, so that the killed process is the one that computes
     note = wait_for_rows(root, process)
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=60)
@@ -99,9 +99,9 @@ def test_a_killed_extraction_is_resumed_and_ends_in_the_same_bytes(root: Path, w
     assert num_done % 3 == 0
     assert not folder.exists()
     rows = np.load(note.parent / "pooled.npy", mmap_mode="r")
-    assert np.abs(rows[:num_done]).sum(axis=1).all()  # what the note counts is on disk
+    assert np.abs(rows[:num_done]).sum(axis=1).all()  # the rows that the note counts are on disk
 
-    # An image that is gone would end the run, if it were read once more.
+    # If the deleted image were read again, the run would fail.
     captions = read_caption_records(Paths(root).captions("toy"))
     (Paths(root).raw_captions("toy") / captions.records[0].file_name).unlink()
     assert start(root, 0.0, warm_python / "python").wait(timeout=600) == 0

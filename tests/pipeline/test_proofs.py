@@ -1,4 +1,7 @@
-"""Refactored code trains nothing, changed numbers train what they touch: real dvc, real stages, generated data."""
+"""Refactored code trains no model again; changed numbers train only the models they affect.
+
+The tests run the real DVC and the real stages on generated data.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ PROVING = {"prove_classifiers", "prove_autoencoders", "prove_features", "prove_c
 
 
 def edit(workspace: Any, name: str, pattern: str, replacement: str) -> None:
-    """Replaces what `pattern` matches in a file of the workspace's own code, where it must match."""
+    """Replace the match of `pattern` in a file of the workspace's code. There must be a match."""
     path = workspace.root / name
     text, count = re.subn(pattern, replacement, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert count, f"{name}: {pattern}"
@@ -31,7 +34,7 @@ def trained_in(done: Any) -> set[str]:
 
 
 def add(workspace: Any, section: str, name: str, *, like: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """Adds an entry to a section of params.yaml: a copy of another one, changed."""
+    """Add an entry to a section of params.yaml: a changed copy of another entry."""
     entry = copy.deepcopy(workspace.params[section][like])
     change(entry)
     workspace.change(section, {**workspace.params[section], name: entry})
@@ -63,7 +66,7 @@ PROOF = r"\1\n      - proofs/{kind}/{name}.json: {{cache: false, persist: true}}
 
 
 def add_classifier(workspace: Any) -> None:
-    """One file, one line of the registry, one case of the proof and its output, and one entry of params.yaml."""
+    """Add a classifier: a file, a line of the registry, a case of the proof, its output and an entry of params.yaml."""
     folder = "src/seesay/classification/networks"
     (workspace.root / folder / "linear.py").write_text(LINEAR)
     line = "from seesay.classification.networks.linear import Linear\n"
@@ -82,7 +85,7 @@ def add_classifier(workspace: Any) -> None:
 
 
 def add_captioner(workspace: Any) -> None:
-    """One file, one line of the registry, one case of the proof and its output, and one entry of params.yaml."""
+    """Add a captioner: a file, a line of the registry, a case of the proof, its output and an entry of params.yaml."""
     folder = "src/seesay/captioning/networks"
     (workspace.root / folder / "second_lstm.py").write_text(SECOND_LSTM)
     line = "from seesay.captioning.networks.second_lstm import SecondLSTM\n"
@@ -102,7 +105,7 @@ def add_captioner(workspace: Any) -> None:
 
 @pytest.fixture(scope="module")
 def workspace(new_workspace: Callable[..., Any]) -> Any:
-    """A workspace that runs its own copy of the code, with everything up to the trained models in place."""
+    """A workspace that runs its own copy of the code. All stages up to the trained models have run."""
     workspace = new_workspace(tracking=False, own_code=True)
     first = workspace.repro(*TRAININGS)
     assert first.status == 0, first.output
@@ -112,7 +115,7 @@ def workspace(new_workspace: Callable[..., Any]) -> Any:
 
 class TestInOrder:
     def test_a_refactoring_and_new_networks_train_only_the_new_ones(self, workspace: Any) -> None:
-        """A comment and a renamed variable in shared modules, a new classifier and a new captioner."""
+        """The refactoring: comments and renamed variables. The new networks: a classifier and a captioner."""
         edit(workspace, "src/seesay/core/paths.py", r"\A", "# A comment.\n")
         edit(workspace, "src/seesay/training/loop.py", r"\A", "# A comment.\n")
         edit(workspace, "src/seesay/training/loop.py", r"\bmeans\b", "averages")
@@ -128,7 +131,7 @@ class TestInOrder:
         assert stages_of(done.ran) >= PROVING
 
     def test_another_warm_up_trains_what_warms_up_and_nothing_else(self, workspace: Any) -> None:
-        """The ensemble follows its members; principal components and features know no warm-up."""
+        """The ensemble changes with its members. Principal components and features have no warm-up."""
         edit(workspace, "src/seesay/training/optim.py", r"\(step \+ 1\) / \(warmup_steps", "(step + 2) / (warmup_steps")
         assert trained_in(workspace.repro(*TRAININGS)) == {
             *(f"train_classifier@{cell}" for cell in ("mlp", "plain_cnn", "ensemble", "linear")),

@@ -1,4 +1,7 @@
-"""A change of params reruns the cells it affects and no other: real dvc, real stages, generated data."""
+"""A change of params reruns the cells it affects and no others.
+
+The tests run the real DVC and the real stages on generated data.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ IMAGE_MODELS = cells(*CLASSIFIERS, *AUTOENCODERS, "compare_classifiers")
 MASKED = {f"{stage}@masked" for stage in AUTOENCODERS}
 # The ensemble is built on the multi-layer perceptron's two seeds.
 PERCEPTRONS = {f"{stage}@{cell}" for stage in CLASSIFIERS for cell in ("mlp", "ensemble")}
-# One captioner goes on from the other.
+# One captioner starts from the other's weights.
 CAPTIONERS = ("train_captioner", "caption_images", "score_captions", "explain_captioner")
 CAPTIONED = cells(*CAPTIONERS, "compare_captioners")
 
@@ -60,7 +63,7 @@ def workspace(new_workspace: Callable[..., Any]) -> Any:
     return workspace
 
 
-# Each change stands on the ones before it; together they change every section of params.yaml.
+# Each change is made on top of the earlier ones. Together they change every section of params.yaml.
 IMAGE_CHANGES = [
     ("tracking.experiment_prefix", "other-", set()),
     ("report.note", "Another note.", cells("report")),
@@ -92,7 +95,7 @@ CAPTION_CHANGES = [
     ("caption_sources.scenes.seed", 1,
      cells("fetch_captions", "prepare_captions", "build_vocabulary", "extract_features") | CAPTIONED | LAST),
 ]  # fmt: skip
-# The multi-layer perceptron names its own seeds: trained again it is the same, and so is the ensemble of its networks.
+# The multi-layer perceptron has its own seeds, so training again gives the same networks and the same ensemble.
 SAME_WITH_ANY_SEED = {f"{stage}_classifier@{cell}" for stage in ("evaluate", "explain") for cell in ("mlp", "ensemble")}
 
 SHARED_CHANGES = [
@@ -155,7 +158,7 @@ class TestCaptionHalf:
         assert done.ran == expected
 
     def test_other_weights_rerun_what_sees_through_them(self, workspace: Any) -> None:
-        """The encoder without weights has none to change, so its own section is changed by name."""
+        """The encoder has no weights that could change, so features refer to an entry of another name instead."""
         from seesay.core.settings import read_yaml
 
         params = read_yaml(workspace.root / "params.yaml")
@@ -164,11 +167,11 @@ class TestCaptionHalf:
             workspace.change(f"features.{cell}.encoder", "weights/other")
         done = workspace.repro()
         assert done.status == 0, done.output
-        # The features' index names the encoder, so what learns from them runs again; it finds the same, so the metrics
-        # stay and there is nothing for the gate to judge.
+        # The features' index names the encoder, so the stages that learn from the features run again. Their results
+        # are the same, so the metrics do not change and the gate does not run.
         unjudged = cells(*CAPTIONERS, "report", "register")
         expected = {"fetch_weights@other"} | cells("extract_features") | unjudged
-        # It says which weights stand in for official ones, and so depends on the folder of all of them.
+        # The comparison lists weights that replace official ones, so it depends on the folder of all weights.
         expected |= cells("compare_classifiers")
         assert done.ran == expected
 
@@ -177,11 +180,11 @@ class TestCaptionHalf:
         done = workspace.repro()
         assert done.status == 0, done.output
         computing = IMAGE_MODELS | cells("extract_features", "train_captioner", "caption_images", "explain_captioner")
-        assert done.ran == computing  # on a CPU the flag changes no result, so score_captions and what follows it stay
+        assert done.ran == computing  # same results on a CPU, so score_captions and later stages do not run
 
 
 def test_every_section_of_params_is_changed_by_a_test() -> None:
     from seesay.params.project import Params
 
     changed = {change[0].split(".")[0] for change in [*IMAGE_CHANGES, *CAPTION_CHANGES, *SHARED_CHANGES]}
-    assert changed | {"weights", "runtime", "finetuned"} == set(Params.model_fields)  # no cell has the last
+    assert changed | {"weights", "runtime", "finetuned"} == set(Params.model_fields)  # `finetuned` has no cells

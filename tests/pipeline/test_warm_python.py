@@ -1,4 +1,4 @@
-"""The `python` that has everything imported does what an ordinary one does."""
+"""The `python` with everything already imported behaves like an ordinary one."""
 
 from __future__ import annotations
 

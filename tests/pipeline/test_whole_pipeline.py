@@ -1,4 +1,4 @@
-"""The whole pipeline on generated data: reproducible to the byte, and remembered by MLflow whatever is deleted."""
+"""The whole pipeline on generated data: byte-identical results, and MLflow runs that survive deletion of the store."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_outputs_that_others_depend_on_hold_no_hosts_or_absolute_paths(workspace
 
 
 def test_sync_restores_every_run_after_the_store_is_deleted(workspace: Any) -> None:
-    """A second sync changes nothing."""
+    """`sync` restores them; a second sync changes nothing."""
     assert workspace.command("seesay.cli", "sync").returncode == 0
     before, history = counts(workspace), metric_history(workspace, "mlp", "train/loss")
     assert len(history) == 2

@@ -1,9 +1,10 @@
-"""A `python` that has imported what the stages need: where a test is not about processes, it need not wait for imports.
+"""A `python` with all libraries of the stages already imported, for tests that are not about processes.
 
-Importing torch, torchvision and DVC is most of what a stage on a few tiny images costs. `WarmPython` imports them once,
-in a process that does nothing else, and forks it for each `python script.py ...` or `python -m module ...` that finds
-its folder first on PATH: a process of its own with the caller's folder, environment and output, as ever, and all of
-seesay imported anew. Only DVC writes its lock file otherwise, see `write_locks_faster`.
+Importing torch, torchvision and DVC takes most of the time of a stage on a few tiny images. `WarmPython` imports them
+once, in a process that does nothing else. Each `python script.py ...` or `python -m module ...` with its folder first
+on PATH is answered by a fork of that process. The fork is a separate process with the caller's folder, environment and
+output, as usual, and imports all of seesay anew. The only difference is in how DVC writes its lock file; see
+`write_locks_faster`.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ sys.exit(int(status) if status else "the warm Python is gone")
 
 
 class WarmPython:
-    """`folder` holds its `python`; it listens until `end`."""
+    """A process with everything imported. It listens until `end` is called; `folder` holds its `python`."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="warm-"))  # a socket's address must be short
+        self.folder = Path(tempfile.mkdtemp(prefix="warm-"))  # the address of a socket must be short
         address = str(self.folder / "socket")
         (self.folder / "call.py").write_text(CALL.format(address=address))
         python = self.folder / "python"
@@ -68,14 +69,14 @@ class WarmPython:
 
 
 def serve(address: str) -> None:
-    """Listens as long as stdin is open; answers each call in a process of its own."""
-    gc.freeze()  # what is never collected is never copied
+    """Listen as long as stdin is open, and answer each call in a separate process."""
+    gc.freeze()  # objects that are never collected are never copied to a fork
     server = socket.socket(socket.AF_UNIX)
     server.bind(address)
     server.listen()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that pass answers on
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing waits for the processes that run `pass_on`
     while select.select([server, sys.stdin], [], [])[0] == [server]:
         caller, _ = server.accept()
         if os.fork() == 0:
@@ -87,7 +88,7 @@ def serve(address: str) -> None:
 
 
 def pass_on(caller: socket.socket) -> None:
-    """One call, and back the status of the process that answered it."""
+    """Run one call in a new process, and send its exit status back to the caller."""
     _, streams, _, _ = socket.recv_fds(caller, 1, 3)
     with caller.makefile("rb") as request:
         call = json.load(request)
@@ -98,7 +99,7 @@ def pass_on(caller: socket.socket) -> None:
 
 
 def answer(arguments: list[str], folder: str, environment: Mapping[str, str], streams: list[int]) -> None:
-    """What `python` does with `arguments`."""
+    """Run `arguments` as `python` would."""
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     os.chdir(folder)
@@ -114,7 +115,10 @@ def answer(arguments: list[str], folder: str, environment: Mapping[str, str], st
 
 
 def write_locks_faster() -> None:
-    """After each stage DVC reads and writes dvc.lock so that comments stay; it has none, and that takes two seconds."""
+    """Make DVC read and write dvc.lock without preserving comments.
+
+    By default it preserves them after each stage, which takes two seconds, but dvc.lock has none.
+    """
     from dvc.utils.serialize import _yaml
     from ruamel.yaml import YAML
 

@@ -1,7 +1,7 @@
-"""Run as a script: proofs of copies of the package, each with one line changed. Libraries are imported once, and each
-copy lives in a process forked from this one.
+"""Proofs of copies of the package, each with one line changed. Runs as a script.
 
-Reads a list of [file, old, new, [proofs]] from stdin; writes a list of {proof: cases} to the path it is given.
+Libraries are imported once, and each copy runs in a process forked from this one. The script reads a list of
+[file, old, new, [proofs]] from stdin. It writes a list of {proof: cases} to the path it is given.
 """
 
 import importlib
@@ -29,7 +29,7 @@ def change(copy: Path, file: str, old: str, new: str) -> None:
 
 
 def prove(folder: Path, proofs: list[str]) -> dict[str, object]:
-    """In a process of its own: the package in `folder` takes the place of ours."""
+    """Return the cases of `proofs` by the package in `folder`. Call it in a process that has not imported seesay."""
     assert not [name for name in sys.modules if name.split(".")[0] == "seesay"]
     sys.path.insert(0, str(folder))
     running = importlib.import_module("seesay.proving.running")
@@ -42,12 +42,12 @@ def main(target: Path) -> None:
         importlib.import_module(library)
     import torch
 
-    torch.set_num_threads(1)  # a fork keeps no threads of a pool
+    torch.set_num_threads(1)  # a fork does not keep the threads of a pool
     found = []
     with tempfile.TemporaryDirectory() as temporary:
         for number, (file, old, new, proofs) in enumerate(json.load(sys.stdin)):
             folder, answer = Path(temporary, str(number)), Path(temporary, f"{number}.json")
-            # With compiled files and times, so that one file only is compiled anew.
+            # Compiled files and modification times are copied too, so that only one file is compiled again.
             shutil.copytree(ROOT / "src/seesay", folder / "seesay")
             change(folder / "seesay", file, old, new)
             child = os.fork()

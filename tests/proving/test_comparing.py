@@ -1,4 +1,4 @@
-"""Two proofs agree where every number does, and an unchanged proof keeps its bytes."""
+"""Two proofs agree if all their numbers agree, and an unchanged proof keeps its bytes."""
 
 import json
 import math
@@ -46,7 +46,7 @@ def test_a_sum_is_as_exact_as_its_norm_is_large() -> None:
 def test_counts_agree_exactly_or_not_at_all() -> None:
     assert math.isinf(largest(changed(metrics={"num_epochs": 3, "val/loss": 1.25})))
     assert math.isinf(largest(changed(sums={"weight": [7, 0.01, 12.0]})))
-    assert math.isinf(largest(changed(metrics={"num_epochs": 2.0, "val/loss": 1.25})))  # no count any more
+    assert math.isinf(largest(changed(metrics={"num_epochs": 2.0, "val/loss": 1.25})))  # no longer a count
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -1,4 +1,4 @@
-"""The proofs of all kinds together run every line that trainings can run, but for those that are listed."""
+"""Together, the proofs of all kinds run every line that training can run, except for the listed lines."""
 
 import ast
 import os
@@ -162,7 +162,7 @@ def _units() -> list[Path]:
 
 
 def _error_lines(path: Path) -> Iterator[int]:
-    """Lines of blocks that end by raising an error."""
+    """Yield the lines of blocks that end by raising an error."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         for block in (getattr(node, "body", None), getattr(node, "orelse", None)):
             if isinstance(block, list) and block and isinstance(block[-1], ast.Raise):
@@ -173,7 +173,7 @@ def _error_lines(path: Path) -> Iterator[int]:
 
 
 def _excused_lines(path: Path, exceptions: dict[str, str]) -> Iterator[int]:
-    """Lines of the statements that begin with a listed line; a function's or an `if`'s is all that is in it."""
+    """Yield all lines of the statements that begin with a listed line, with the bodies of functions and `if` blocks."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     for node in ast.walk(ast.parse(text)):

@@ -1,4 +1,4 @@
-"""A proof can fail: each change of behaviour below moves the proofs that stand for it, and leaves others alone."""
+"""Proofs can fail: each change of behaviour below moves the proofs that cover it, and no others."""
 
 import json
 import os
@@ -173,12 +173,12 @@ MUTATIONS = {
 }
 
 
-pytestmark = pytest.mark.timeout(2400)  # a hundred seconds of an idle core, which a busy machine multiplies
+pytestmark = pytest.mark.timeout(2400)  # a hundred seconds on an idle core, many times that on a busy machine
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The proofs of each changed copy."""
+    """The proofs of each changed copy, by the name of its mutation."""
     target = tmp_path_factory.mktemp("mutations") / "found.json"
     tasks = [(FILES[one.file], one.old, one.new, [*one.moves, *one.stays]) for one in MUTATIONS.values()]
     path = [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]

@@ -1,4 +1,4 @@
-"""Every architecture has a proof, and every proof shows what it should."""
+"""Every architecture has a proof, and every proof shows its required properties."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-from seesay.report.headlines import headlines_markdown
+from seesay.report.readme import headlines_markdown
 from seesay.report.results import Results
 
 

@@ -17,8 +17,14 @@ from seesay.plotting.numbers import (
     whole,
 )
 from seesay.plotting.table import Timings
-from seesay.report.results import Results, collect_results, read_results, write_results
-from seesay.report.tables import results_markdown, results_tables
+from seesay.report.results import (
+    Results,
+    collect_results,
+    read_results,
+    results_markdown,
+    results_tables,
+    write_results,
+)
 
 NOTHING_MEASURED = Timings()
 

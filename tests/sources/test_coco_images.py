@@ -174,7 +174,7 @@ def test_a_mirrored_archive_or_image_that_breaks_its_sum_is_refused(fetch, membe
     folder = mirror_folder(mirrored(members, "train2017"))
     for path in (folder / "train2017").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(InputError, match="hashes to something else than the mirror's SHA256SUMS says"):
+    with pytest.raises(InputError, match="its sha256 is not the one in the mirror's SHA256SUMS"):
         fetch(mirror=folder)
 
 

@@ -315,9 +315,9 @@ def test_an_output_that_cannot_be_written_is_named(file_server, tmp_path):
         fetch(source_at(file_server.url), tmp_path)
 
 
-@pytest.mark.parametrize("module", ["fetching", "preparing_images", "packed_images"])
+@pytest.mark.parametrize("module", ["sources.fetch", "images.prepare", "images.packed"])
 def test_what_fetches_and_prepares_needs_no_torch(module):
-    code = f"import sys, seesay.data.{module}; sys.exit('torch' in sys.modules or 'mlflow' in sys.modules)"
+    code = f"import sys, seesay.{module}; sys.exit('torch' in sys.modules or 'mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -1,6 +1,6 @@
 from seesay.classification.networks.registry import build_classifier
 from seesay.params.classification import Architecture
-from seesay.training.flops import count_flops
+from seesay.training.build import count_flops
 
 
 def test_the_network_of_the_publication_costs_95_million_multiply_adds():

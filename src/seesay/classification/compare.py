@@ -26,8 +26,8 @@ from seesay.params import results
 from seesay.params.classification import Classifier
 from seesay.plotting.table import CHANCE
 from seesay.sources.provenance import read_source
+from seesay.training.build import count_flops
 from seesay.training.checkpoint import load_checkpoint
-from seesay.training.flops import count_flops
 
 COPIED_METRICS = (
     *("test/top1", "test/top1_low", "test/top1_high", "test/top1_flipped", "test/top5", "test/macro_f1"),

@@ -1,1 +1,1 @@
-"""Plumbing that cannot change a number: errors, files, paths, the stage shell, reading settings."""
+"""Infrastructure that cannot change a number: errors, files, paths, the stage runner and reading settings."""

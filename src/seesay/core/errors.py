@@ -1,9 +1,9 @@
-"""What a user did wrong, said in one line."""
+"""The exception for errors of the user."""
 
 
 class InputError(ValueError):
-    """Bad input: the message names the file, key or value and says what was expected.
+    """Invalid input: the message names the file, key or value and states what was expected.
 
-    The command line prints it as one line and exits with status 1; any other exception is a defect of ours and
-    keeps its traceback.
+    The command line prints the message without a traceback and exits with status 1. Any exception other than this one
+    and `OSError` is a defect of the program and keeps its traceback.
     """

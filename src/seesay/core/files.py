@@ -1,4 +1,4 @@
-"""How files are written so that a half-written one is never read: beside their place, then renamed into it."""
+"""Atomic writing of files: each is written beside its target, then renamed, so that no partial file is ever read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from seesay.core.errors import InputError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it is renamed to `path` when the block ends and removed when it raises."""
+    """Yield a path beside `path` to write to; it is renamed to `path` when the block ends, or removed if it raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     os.close(handle)
@@ -32,7 +32,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename is not None:
             raise
-        # A full disk does not say for which file, and numpy ("12 requested and 0 written") not even that it is full.
+        # The error of a full disk does not name the file. That of numpy ("12 requested and 0 written") does not even
+        # mention the disk.
         reason = error.strerror or f"cannot be written whole ({error})"
         raise OSError(error.errno or errno.EIO, reason, str(path)) from None
     finally:
@@ -41,7 +42,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """A new directory to fill; it takes the place of `path` when the block ends and is removed when it raises."""
+    """Yield a new directory to fill; it replaces `path` when the block ends, or is removed if the block raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
@@ -64,12 +65,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` with sorted keys, so that equal values give equal bytes."""
+    """Write `value` with sorted keys, so that equal values give equal bytes."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def read_text(path: Path) -> str:
-    """The text of `path`, newlines as they are in the file."""
+    """Read the text of `path`, with newlines as they are in the file.
+
+    Raises `InputError` if the file is missing or not UTF-8.
+    """
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
@@ -87,7 +91,7 @@ def read_json(path: Path) -> Any:
 
 
 def file_digest(path: Path, algorithm: Literal["sha256", "md5"] = "sha256") -> str:
-    """The hexadecimal digest of a file's bytes."""
+    """Return the hexadecimal digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 

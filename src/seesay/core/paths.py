@@ -1,4 +1,4 @@
-"""The paths of all artefacts, named once. Paths are relative to the root of a workspace: the folder of dvc.yaml."""
+"""The paths of all artefacts, each defined once, below the root of a workspace: the folder of dvc.yaml."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EMPTY = "empty"
 class Paths:
     root: Path
 
-    # What a person writes
+    # Files in the root
     @property
     def params(self) -> Path:
         return self.root / "params.yaml"
@@ -39,7 +39,7 @@ class Paths:
         return self.root / "data/raw/captions" / source
 
     def images(self, dataset: str) -> Path:
-        """Folder: packed splits of an image dataset and `manifest.json`."""
+        """Folder: the packed splits of an image dataset and `manifest.json`."""
         return self.root / "data/images" / dataset
 
     def captions(self, dataset: str) -> Path:
@@ -50,16 +50,16 @@ class Paths:
         return self.root / "data/vocabularies" / f"{name}.json"
 
     def features(self, name: str) -> Path:
-        """Folder: `pooled.npy`, `grid.npy` where places are kept, and `index.json`."""
+        """Folder: `pooled.npy`, `grid.npy` if the positions of the grid are kept, and `index.json`."""
         return self.root / "data/features" / name
 
     # Models
     def weights(self, name: str) -> Path:
-        """Folder: fetched weights, `source.json`, and `encoder.json`, which says whose they are."""
+        """Folder: fetched weights, `source.json`, and `encoder.json`, which names their network."""
         return self.root / "models/weights" / name
 
     def classifiers_of(self, cell: str) -> Path:
-        """Folder: `0.pt`, `1.pt`, ...: a classifier for each seed of the cell."""
+        """Folder: `0.pt`, `1.pt`, ...: one classifier per seed of the experiment."""
         return self.root / "models/classifiers" / cell
 
     def classifier(self, cell: str, index: int = 0) -> Path:
@@ -69,8 +69,10 @@ class Paths:
         return self.root / "models/autoencoders" / f"{cell}.pt"
 
     def empty_folders(self) -> tuple[Path, ...]:
-        """Folders for stages that depend on what may not be there: what starts from scratch has the first, comparisons
-        of an empty section the others."""
+        """The empty folders for stages whose dependency may not exist.
+
+        Experiments that start from scratch depend on the first. Comparisons of an empty section depend on the others.
+        """
         return (
             self.root / "models/scratch",
             self.autoencoder(_EMPTY).with_suffix(""),
@@ -84,24 +86,24 @@ class Paths:
         )
 
     def captioner_of(self, cell: str) -> Path:
-        """Folder: `captioner.pt`; a folder, as `models/scratch` is one."""
+        """Folder: `captioner.pt`. It is a folder because `models/scratch` is one."""
         return self.root / "models/captioners" / cell
 
     def captioner(self, cell: str) -> Path:
         return self.captioner_of(cell) / "captioner.pt"
 
     def finetuned_encoder(self, cell: str) -> Path:
-        """Folder: an encoder's weights after learning on with a captioner, and `origin.json`."""
+        """Folder: an encoder's weights after fine-tuning with a captioner, and `origin.json`."""
         return self.root / "models/finetuned" / cell
 
     @property
     def release(self) -> Path:
-        """What `register` has released: one entry per registered model."""
+        """The models released by `register`: one entry per registered model."""
         return self.root / "data/release.json"
 
     # Predictions
     def attention(self, cell: str) -> Path:
-        """Folder: `attention.json` and, where the captioner looks at a grid, `weights.npy`."""
+        """Folder: `attention.json` and, if the captioner attends to a grid, `weights.npy`."""
         return self.root / "data/attention" / cell
 
     def class_predictions(self, cell: str) -> Path:
@@ -111,7 +113,7 @@ class Paths:
         return self.root / "data/predictions/captioners" / f"{cell}.json"
 
     def image_scores(self, cell: str) -> Path:
-        """A CSV: what each test image's caption scores."""
+        """A CSV: the scores of each test image's caption."""
         return self.root / "data/scores" / f"{cell}.csv"
 
     # Results: small files, in git
@@ -120,11 +122,11 @@ class Paths:
         return self.root / "metrics" / _named(stage, cell, ".json")
 
     def table(self, stage: str, cell: str | None, name: str) -> Path:
-        """A CSV beside the metrics: `history` (per epoch), `per_class`, `confusion`."""
+        """A CSV beside the metrics: `history` (per epoch), `per_class` or `confusion`."""
         return self.root / "metrics" / _named(stage, cell, f".{name}.csv")
 
     def data_report(self, stage: str, dataset: str) -> Path:
-        """The nested JSON report on a dataset's or a feature array's contents."""
+        """The nested JSON report on the contents of a dataset or a feature array."""
         return self.root / "data/reports" / _named(stage, dataset, ".json")
 
     @property
@@ -133,12 +135,12 @@ class Paths:
 
     # Figures and views
     def figures(self, stage: str, cell: str | None = None) -> Path:
-        """Folder of a stage's figures (`*.svg`, `*.png`, `*.webp`)."""
+        """Folder: a stage's figures (`*.svg`, `*.png`, `*.webp`)."""
         return self.root / "reports/figures" / _named(stage, cell, "")
 
     @property
     def results_data(self) -> Path:
-        """The rows of every results table, as `report` collected them."""
+        """The rows of every results table, as collected by `report`."""
         return self.root / "reports/results.json"
 
     @property
@@ -157,18 +159,18 @@ class Paths:
     def verdict(self) -> Path:
         return self.root / "reports/gate.md"
 
-    # What happened
+    # Records of runs and temporary state
     def run_record(self, stage: str, cell: str | None = None) -> Path:
         return self.root / "runs" / _named(stage, cell, ".json")
 
     @property
     def scratch(self) -> Path:
-        """Resumable state and locks: outside DVC's outputs, never in git."""
+        """Folder: resumable state and locks, outside DVC's outputs and never in git."""
         return self.root / ".work"
 
 
 def cell_name(stage: str, cell: str | None) -> str:
-    """How DVC names a stage instance: `train_classifier@mlp`, or `report` for a stage without cells."""
+    """Return DVC's name of a stage instance: `train_classifier@mlp`, or `report` for a stage without cells."""
     return stage if cell is None else f"{stage}@{cell}"
 
 

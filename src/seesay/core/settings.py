@@ -1,4 +1,4 @@
-"""Sections of params.yaml as frozen typed values, and errors that name every wrong key."""
+"""Sections of params.yaml as frozen, typed values, with errors that name every wrong key."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PARAMS_FILE = "params.yaml"
 
 
 class Settings(BaseModel):
-    """A section of params.yaml: frozen; unknown keys and wrong types are refused.
+    """A section of params.yaml: frozen; unknown keys and wrong types are rejected.
 
-    What is absent is off, and that is all that a default says: numbers that a run depends on (rates, sizes, epochs,
-    seeds) have none. null is as good as absent, so that an entry can switch off what its recipe has on.
+    An absent option is off, and defaults express nothing else: numbers that a run depends on (rates, sizes, epochs,
+    seeds) have no default. null means the same as absent, so that an entry can switch off an option of its recipe.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -37,7 +37,7 @@ class Settings(BaseModel):
 
 
 CellName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-"""Names of cells become file names, DVC stage names and MLflow run names."""
+"""The name of an experiment, which becomes a file name, a DVC stage name and an MLflow run name."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -51,7 +51,7 @@ def _as_tuple(value: object) -> object:
 
 
 AsTuple = BeforeValidator(_as_tuple)
-"""YAML has lists, frozen settings have tuples: `Annotated[tuple[X, ...], AsTuple]`."""
+"""Conversion of YAML's lists to the tuples of frozen settings: `Annotated[tuple[X, ...], AsTuple]`."""
 
 
 def _as_names(value: object) -> object:
@@ -61,11 +61,14 @@ def _as_names(value: object) -> object:
 
 
 OneOrTwo = Annotated[tuple[CellName, ...], BeforeValidator(_as_names), Field(min_length=1, max_length=2)]
-"""The names of one entry or of two."""
+"""The names of one or two entries."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML 1.2 file (as DVC reads it: `1e-3` is a number)."""
+    """Read the mapping in a YAML 1.2 file, as DVC does: `1e-3` is a number.
+
+    Raises `InputError` if the file is missing, is not valid YAML or contains no mapping.
+    """
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -80,11 +83,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 @overload
 def read_section(root: Path, key: str, kind: type[T]) -> T: ...
 @overload
-def read_section(root: Path, key: str, kind: Any) -> Any: ...  # a union of settings is no type[T]
+def read_section(root: Path, key: str, kind: Any) -> Any: ...  # a union of settings is not a type[T]
 def read_section(root: Path, key: str, kind: Any) -> Any:
-    """The part of params.yaml under the dotted `key`, validated as `kind`.
+    """Read the part of params.yaml under the dotted `key`, validated as `kind`.
 
-    Raises `InputError` naming the key's full path, the value and what is allowed.
+    Raises `InputError` naming the key's full path, the value and the allowed values.
     """
     path = root / PARAMS_FILE
     value: Any = read_yaml(path)
@@ -99,7 +102,10 @@ def read_section(root: Path, key: str, kind: Any) -> Any:
 
 
 def validate(value: Any, kind: type[T] | Any, *, where: str, prefix: Iterable[str | int] = ()) -> T:
-    """`value` as `kind`, or an `InputError` that lists each wrong key with its path, value and what is allowed."""
+    """Validate `value` as `kind`.
+
+    Raises `InputError` listing each wrong key with its path, its value and the allowed values.
+    """
     try:
         checked: T = TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
@@ -139,13 +145,13 @@ def _location(problem: Any) -> list[str | int]:
 
 
 def _key(problem: Any, value: Any, prefix: list[str | int]) -> str:
-    """The dotted key that is wrong."""
+    """Return the dotted key that is wrong."""
     missing = problem["type"] == "missing"
     return ".".join(map(str, [*prefix, *_written_keys(value, _location(problem), last_is_missing=missing)]))
 
 
 def _written_keys(value: Any, location: list[str | int], *, last_is_missing: bool) -> list[str | int]:
-    """`location` as a person wrote it: pydantic puts the tags of unions into it, which are no keys of the file."""
+    """Return the keys of `location` that are in the file, without the tags of unions that pydantic inserts."""
     keys: list[str | int] = []
     for position, part in enumerate(location):
         inside = part in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(part, int)
@@ -158,7 +164,7 @@ def _written_keys(value: Any, location: list[str | int], *, last_is_missing: boo
 
 
 def _fields_at(kind: Any, location: list[str | int]) -> list[str]:
-    """The keys allowed at a location inside `kind`."""
+    """Return the keys allowed at a location inside `kind`."""
     schema = TypeAdapter(kind).json_schema()
     nodes = _branches(schema, schema)
     for part in location:
@@ -169,7 +175,7 @@ def _fields_at(kind: Any, location: list[str | int]) -> list[str]:
 
 
 def _branches(node: Any, schema: Any) -> list[Any]:
-    """The alternatives of a JSON schema node, references resolved."""
+    """Return the alternatives of a JSON schema node, with references resolved."""
     if "$ref" in node:
         node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
     alternatives = node.get("anyOf", node.get("oneOf"))
@@ -179,7 +185,7 @@ def _branches(node: Any, schema: Any) -> list[Any]:
 
 
 def _following(node: Any, part: str | int) -> list[Any]:
-    """Where `part` leads from a node: into a property, a mapping's value, a list's item, or to a tagged alternative."""
+    """Return the nodes that `part` leads to: a property, a mapping's value, a list's item or a tagged alternative."""
     properties = node.get("properties", {})
     if part in properties:
         return [properties[part]]
@@ -190,7 +196,11 @@ def _following(node: Any, part: str | int) -> list[Any]:
 
 
 class Renamed(NamedTuple):
-    """`key` is dotted, `*` any entry; `successor` the key beside it that has taken its place, "" for none."""
+    """A renamed key and advice on its replacement.
+
+    `key` is dotted, and `*` in it stands for any entry. `successor` is the sibling key that replaces it, or "" if there
+    is none.
+    """
 
     key: str
     successor: str
@@ -218,13 +228,13 @@ RENAMED = (
 
 
 def find_renamed(key: str) -> Renamed | None:
-    """The entry of `RENAMED` for a dotted key that is no longer known."""
+    """Return the entry of `RENAMED` for a dotted key that is no longer known, or None."""
     depth = key.count(".")
     return next((one for one in RENAMED if one.key.count(".") == depth and fnmatchcase(key, one.key)), None)
 
 
 def is_successor(missing: str, unknown: Sequence[str]) -> bool:
-    """Whether a `missing` key is to take the place of one of the `unknown` ones, whose advice says so already."""
+    """Return whether a `missing` key replaces one of the `unknown` keys, whose advice already mentions it."""
     where, _, name = missing.rpartition(".")
     renamed = [find_renamed(key) for key in unknown if key.rpartition(".")[0] == where]
     return any(one is not None and one.successor == name for one in renamed)

@@ -1,4 +1,4 @@
-"""How a stage script is run: its one argument is the cell, and bad input ends in one clear line and status 1."""
+"""The runner of stage scripts: the only argument is the cell, and bad input gives one clear line and status 1."""
 
 from __future__ import annotations
 
@@ -17,19 +17,25 @@ from seesay.core.paths import cell_name
 
 
 def run(main: Callable[..., None]) -> None:
-    """Calls `main(cell)` or `main()` with what is on the command line; exits 1 on bad input, 143 on SIGTERM."""
+    """Call `main(cell)` or `main()` with the arguments of the command line.
+
+    Exits with status 1 on bad input and 143 on SIGTERM.
+    """
     takes_cell = "cell" in inspect.signature(main).parameters
     arguments = sys.argv[1:]
     if len(arguments) != int(takes_cell):
-        expected = "the name of one cell of params.yaml" if takes_cell else "no argument"
+        expected = "the name of one entry of params.yaml" if takes_cell else "no argument"
         sys.exit(f"{sys.argv[0]}: expected {expected}, got {arguments}")
-    # An exception, not a silent death: half-written files are removed and the MLflow run is closed on the way out.
+    # SIGTERM raises an exception, so that half-written files are removed and the MLflow run is closed on exit.
     signal.signal(signal.SIGTERM, _terminate)
     guarded(main, *arguments)
 
 
 def guarded(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls; bad input and file-system failures end the process with one line (SEESAY_TRACEBACK=1 shows all of it)."""
+    """Run `call`; bad input and file-system failures end the process with status 1 and no traceback.
+
+    SEESAY_TRACEBACK=1 shows the traceback.
+    """
     try:
         return call(*arguments)
     except (InputError, OSError) as error:
@@ -46,7 +52,10 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 
 def read_stage_json(path: Path, stage: str, cell: str | None) -> Mapping[str, Any]:
-    """The JSON object a stage instance left; raises `InputError` that names both where there is none."""
+    """Read the JSON object written by a stage instance.
+
+    Raises `InputError` naming the file and the stage instance if there is none.
+    """
     try:
         content = read_json(path)
     except InputError as error:

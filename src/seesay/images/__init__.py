@@ -1,1 +1,1 @@
-"""Labelled images: archives read, decoded, split, packed and served in batches."""
+"""Labelled images: reading archives, decoding, splitting, packing and batching."""

@@ -1,4 +1,4 @@
-"""How a split of packed images reaches a network: whole on the device as uint8, batch by batch as floats."""
+"""Batches of packed images: a split lies on the device as uint8, and each batch is converted to floats."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from seesay.params.augmentation import Augmentation
 from seesay.seeding import torch_generator
 
 Batch = tuple[Tensor, Tensor]
-"""Images float32 (n, 3, S, S), channels last in memory, and labels: int64 (n,), or where images are mixed float32
-(n, num_classes), each class's share of the image."""
+"""A pair of images and labels.
+
+Images are float32 (n, 3, S, S), channels last in memory. Labels are int64 (n,). Where images are mixed, labels are
+float32 (n, num_classes): each class's share of the image.
+"""
 
 
 @dataclass(frozen=True)
 class DeviceImages:
-    """A split on a device: images uint8 (N, S, S, 3), labels int64 (N,), and how to normalise."""
+    """A split on a device: images uint8 (N, S, S, 3), labels int64 (N,), and the mean and std for normalisation."""
 
     images: Tensor
     labels: Tensor
@@ -37,14 +40,18 @@ class DeviceImages:
 def load_images(
     split: ImageSplit, *, mean: Sequence[float], std: Sequence[float], device: torch.device
 ) -> DeviceImages:
-    """Copies a split to the device, once: 12 kB an image of 64 pixels."""
+    """Copy a split to the device once. An image of 64 x 64 pixels takes 12 kB."""
     images = torch.from_numpy(np.array(split.images))  # a copy: the memory map is read-only
     labels = torch.from_numpy(np.array(split.labels, dtype=np.int64))
     return DeviceImages(images.to(device), labels.to(device), mean, std)
 
 
 def num_training_batches(num_images: int, *, batch_size: int) -> int:
-    """Whole batches in an epoch; what does not fill one waits for another epoch (a few images make one small batch)."""
+    """Return the number of batches in an epoch.
+
+    Only full batches count: the remaining images are left out of the epoch. A split smaller than a batch gives one
+    small batch.
+    """
     return max(1, num_images // batch_size)
 
 
@@ -58,13 +65,14 @@ def training_batches(
     size: int | None = None,
     num_classes: int | None = None,
 ) -> Iterator[Batch]:
-    """One epoch's augmented batches in an order of its own; both depend on (seed, epoch) alone.
+    """Yield one epoch's augmented batches in random order.
 
-    `size` is the side that images are shown at, at most the stored one, which None stands for. Raises `InputError`
-    where `augmentation.mixing` is asked for without `num_classes`, that is by what learns from images alone.
+    Order and augmentation depend on (seed, epoch) alone. `size` is the side of the returned images, at most the stored
+    side, which is the default. Raises `InputError` where `augmentation.mixing` is set without `num_classes`, as in
+    training that uses no labels.
     """
     if augmentation.mixing is not None and num_classes is None:
-        raise InputError("augmentation.mixing: expected none where there are no classes to learn")
+        raise InputError("augmentation.mixing: expected none where no class labels are used")
     order = torch.randperm(len(images), generator=torch_generator(seed, "order", epoch))
     generator = torch_generator(seed, "augmentation", epoch)
     draws = draw(len(images), augmentation, image_size=images.images.shape[1], generator=generator)
@@ -82,7 +90,7 @@ def training_batches(
 
 
 def ordered_batches(images: DeviceImages, *, batch_size: int) -> Iterator[Batch]:
-    """Every image once, unchanged but for normalisation, in the split's order."""
+    """Yield every image once, normalised and otherwise unchanged, in the split's order."""
     for start in range(0, len(images), batch_size):
         chosen = slice(start, start + batch_size)
         yield normalise(images.images[chosen], mean=images.mean, std=images.std), images.labels[chosen]

@@ -1,4 +1,4 @@
-"""How each image of an archive is decoded once: to RGB, at one size, with hashes of its contents."""
+"""Decoding of an archive's images to RGB at one size, and the rule for duplicates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from seesay.images.tiny_imagenet import TinyImageNet
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """One image: `pixels` uint8 (image_size, image_size, 3), or the reason why there are none."""
+    """One image: `pixels` is uint8 (image_size, image_size, 3). It is empty where decoding failed; `error` says why."""
 
     example: Example
     pixels: np.ndarray
@@ -32,7 +32,7 @@ class DecodedImage:
 def decode_all(
     archive: zipfile.ZipFile, index: TinyImageNet, wnids: Sequence[str], *, image_size: int
 ) -> list[DecodedImage]:
-    """Every image of the classes, decoded once: train by class and number, then test by class and number."""
+    """Decode every image of the classes once: train by class and number, then test by class and number."""
     train = [(member, "train", wnid) for wnid in wnids for member in index.train[wnid]]
     test = [(member, "test", wnid) for wnid in wnids for member, labelled in index.val if labelled == wnid]
 
@@ -40,7 +40,7 @@ def decode_all(
         member, split, wnid = item
         return _decode(archive.read(index.top + member), member, split, wnid, image_size=image_size)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL and hashlib work outside the interpreter's lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL and hashlib release the GIL
         return list(pool.map(decode, [*train, *test]))
 
 
@@ -51,9 +51,9 @@ def _decode(content: bytes, member: str, split: str, wnid: str, *, image_size: i
             mode, size = image.mode, f"{image.width}x{image.height}"
             rgb = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split(" <")[0].split()) or type(error).__name__  # PIL adds a memory address
+        reason = " ".join(str(error).split(" <")[0].split()) or type(error).__name__  # without a memory address
         return DecodedImage(Example(member, split, wnid, ""), np.empty(0, np.uint8), "", "", file_sha256, reason)
-    if rgb.size != (image_size, image_size):  # the shorter side fits, the middle is kept: nothing is squashed
+    if rgb.size != (image_size, image_size):  # scaled to the shorter side and cropped at the centre, so not distorted
         rgb = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.BICUBIC)
     pixels = np.asarray(rgb)
     content_sha256 = hashlib.sha256(pixels.tobytes()).hexdigest()
@@ -72,7 +72,7 @@ RULE = (
 
 @dataclass(frozen=True)
 class Example:
-    """One image by name: its official split (`train` or `test`), its class and what is in it."""
+    """One image by name: its official split (`train` or `test`), its class and the sha256 of its pixels (`content`)."""
 
     member: str
     split: str
@@ -82,6 +82,8 @@ class Example:
 
 @dataclass(frozen=True)
 class LeftOut:
+    """A training image that is left out, the reason, and the members with the same pixels."""
+
     member: str
     wnid: str
     reason: str
@@ -89,7 +91,7 @@ class LeftOut:
 
 
 def leave_out(examples: Sequence[Example]) -> list[LeftOut]:
-    """The training images `RULE` leaves out, in the order given."""
+    """Return the training images that `RULE` leaves out, in the given order."""
     groups = _groups(examples)
     left_out = []
     for example in examples:
@@ -97,12 +99,12 @@ def leave_out(examples: Sequence[Example]) -> list[LeftOut]:
             continue
         others = [other for other in groups[example.content] if other is not example]
         tests = [other for other in others if other.split == "test"]
-        strangers = [other for other in others if other.wnid != example.wnid]
+        other_classes = [other for other in others if other.wnid != example.wnid]
         first = groups[example.content][0]
         if tests:
             reason, same_as = "in the test split", tests
-        elif strangers:
-            reason, same_as = "in another training class", strangers
+        elif other_classes:
+            reason, same_as = "in another training class", other_classes
         elif first is not example:
             reason, same_as = "a copy within its class", [first]
         else:
@@ -112,7 +114,7 @@ def leave_out(examples: Sequence[Example]) -> list[LeftOut]:
 
 
 def repeated(examples: Sequence[Example], split: str) -> list[list[str]]:
-    """Names of the images of one official split that are the same picture, group by group."""
+    """Return the groups of images of one official split that have the same pixels, by name."""
     groups = _groups([example for example in examples if example.split == split])
     return [[example.member for example in group] for group in groups.values() if len(group) > 1]
 

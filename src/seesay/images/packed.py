@@ -1,4 +1,4 @@
-"""What the packed splits of an image dataset are, and how they are written and read (memory-mapped)."""
+"""Packed splits of an image dataset: writing them, and reading them memory-mapped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HINT = "run prepare_images again"
 
 @dataclass(frozen=True)
 class ImageClass:
-    """A class by its WordNet id and by the word people use."""
+    """A class: its WordNet id and its common name."""
 
     wnid: str
     label: str
@@ -32,7 +32,11 @@ class ImageClass:
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """`images`: uint8 (N, H, W, 3), RGB; `labels`: int64 (N,), positions in the dataset's classes; `ids`: N names."""
+    """A split of N images.
+
+    `images` are RGB, uint8 (N, H, W, 3). `labels` are int64 (N,): positions in the dataset's classes.
+    `ids` has N names.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -44,7 +48,10 @@ class ImageSplit:
 
 @dataclass(frozen=True)
 class ImagesManifest:
-    """What a packed dataset is, without its arrays. Mean and standard deviation: of train, per channel, in [0, 1]."""
+    """The description of a packed dataset, without its arrays.
+
+    Mean and standard deviation are those of train, per channel, of values in [0, 1].
+    """
 
     name: str
     classes: tuple[ImageClass, ...]
@@ -63,6 +70,8 @@ class ImagesManifest:
 
 @dataclass(frozen=True)
 class PackedImages:
+    """An image dataset with its three splits."""
+
     train: ImageSplit
     val: ImageSplit
     test: ImageSplit
@@ -84,7 +93,7 @@ class PackedImages:
 
 
 def split_digest(split: ImageSplit) -> str:
-    """sha256 over a split's shape, pixels, labels and ids."""
+    """Return the sha256 of a split's shape, ids, pixels and labels."""
     digest = hashlib.sha256(json.dumps([list(split.images.shape), list(split.ids)]).encode())
     digest.update(np.ascontiguousarray(split.images).data)
     digest.update(np.ascontiguousarray(split.labels).data)
@@ -92,18 +101,21 @@ def split_digest(split: ImageSplit) -> str:
 
 
 def dataset_digest(classes: Sequence[ImageClass], digests: dict[str, str]) -> str:
-    """sha256 over the classes and the splits' digests: what a dataset is, whatever it is called."""
+    """Return the sha256 of the classes and the splits' digests. It does not depend on the dataset's name."""
     content = {"classes": [asdict(image_class) for image_class in classes], "splits": digests}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of uint8 images (N, H, W, 3) per channel, of values in [0, 1]; exact, from counts."""
+    """Return mean and standard deviation per channel of uint8 images (N, H, W, 3), scaled to [0, 1].
+
+    Both are exact: they are computed from the counts of the 256 levels.
+    """
     values = np.arange(256) / 255.0
     means, deviations = [], []
     for channel in range(3):
         counts = np.zeros(256, dtype=np.int64)
-        for start in range(0, len(images), 1024):  # so that no copy of a large split is made
+        for start in range(0, len(images), 1024):  # in parts, to avoid a copy of a large split
             counts += np.bincount(images[start : start + 1024, ..., channel].ravel(), minlength=256)
         shares = counts / counts.sum()
         mean = float(shares @ values)
@@ -113,7 +125,7 @@ def channel_statistics(images: np.ndarray) -> tuple[tuple[float, float, float], 
 
 
 def write_packed_images(folder: Path, packed: PackedImages) -> None:
-    """Fills `folder` with three arrays pairs, `ids.json` and `manifest.json`; all or nothing."""
+    """Write images and labels of each split, `ids.json` and `manifest.json` to `folder`, all or nothing."""
     with atomic_directory(folder) as temporary:
         for name, split in packed.splits.items():
             write_array(temporary / f"{name}_images.npy", split.images)
@@ -136,7 +148,7 @@ def write_packed_images(folder: Path, packed: PackedImages) -> None:
 
 
 def read_manifest(folder: Path) -> ImagesManifest:
-    """What is packed in `folder`; raises `InputError` where the manifest is missing or damaged."""
+    """Read the manifest in `folder`. Raises `InputError` where it is missing or damaged."""
     path = folder / MANIFEST_FILE
     content: Any = read_json(path)
     try:
@@ -157,15 +169,15 @@ def read_manifest(folder: Path) -> ImagesManifest:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a manifest of packed images ({type(error).__name__}: {error}); {HINT}") from None
     if dataset_digest(manifest.classes, manifest.split_digests) != manifest.digest:
-        raise InputError(f"{path}: its digest is not that of its classes and splits; {HINT}")
+        raise InputError(f"{path}: the digest does not match the classes and splits; {HINT}")
     return manifest
 
 
 def read_packed_images(folder: Path) -> PackedImages:
-    """The dataset in `folder`, images memory-mapped read-only.
+    """Read the dataset in `folder`, with arrays memory-mapped read-only.
 
-    Every byte is checked against the manifest (about a second per GB), so a damaged, exchanged or cut file raises
-    `InputError` naming it.
+    Every byte is checked against the manifest, which takes about a second per GB. A damaged, exchanged or truncated
+    file raises `InputError`, which names the file or its split.
     """
     manifest = read_manifest(folder)
     ids: Any = read_json(folder / IDS_FILE)
@@ -190,7 +202,7 @@ def _read_split(folder: Path, name: str, ids: Any, manifest: ImagesManifest) -> 
         raise InputError(f"{folder / IDS_FILE}: expected {count} names under {name}; {HINT}")
     split = ImageSplit(images, labels, tuple(map(str, ids[name])))
     if split_digest(split) != manifest.split_digests[name]:
-        raise InputError(f"{folder}: {name} does not hold what {MANIFEST_FILE} says; {HINT}")
+        raise InputError(f"{folder}: {name} does not match {MANIFEST_FILE}; {HINT}")
     return split
 
 

@@ -1,4 +1,4 @@
-"""How a raw image source becomes packed train, val and test splits, and what the data report says about it."""
+"""Preparation of packed train, val and test splits from a raw image source, with a data report."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ from seesay.sources.provenance import SourceNote, read_source
 
 
 def prepare_images(settings: ImageDataset, raw_folder: Path, *, name: str) -> tuple[PackedImages, dict[str, Any]]:
-    """The packed splits of one class subset, and the data report.
+    """Return the packed splits of one class subset, and the data report.
 
-    test is the official val split, whole. val and train are cut from the official train split, class by class, by a
-    shuffle seeded with `split_seed`: `num_val_per_class` images, then `num_train_per_class`, fewer where images had
-    to be left out (`seesay.images.decode.RULE`). Within a split, images are ordered by class, then by file number.
+    The test split is the whole official val split. The val and train splits come from the official train split. Each
+    class is shuffled with `split_seed`; the first `num_val_per_class` images go to val, and the next
+    `num_train_per_class` to train. Train has fewer where images were left out (`seesay.images.decode.RULE`). Within a
+    split, images are ordered by class, then by file number.
 
-    Raises `InputError` naming the archive and the files for a damaged archive, and for more undecodable or left out
-    images than `settings.limits` allow; naming the params key for an unknown subset or a class with too few images.
+    Raises `InputError` that names the archive and the files: for a damaged archive, and for more undecodable or left
+    out images than `settings.limits` allows. Raises `InputError` that names the params key: for an unknown subset, and
+    for a class with too few images.
     """
     key = f"image_datasets.{name}"
     note = read_source(raw_folder)
@@ -120,7 +122,7 @@ def _assert_no_leakage(members: dict[str, list[DecodedImage]]) -> None:
 
 
 def _classes(wnids: Sequence[str], words: dict[str, str]) -> tuple[ImageClass, ...]:
-    """Labels are unique: where two classes share a word ("crane"), the wnid tells them apart."""
+    """Return the classes with unique labels: the wnid is added where two classes share a word ("crane")."""
     labels = [words.get(wnid) or wnid for wnid in wnids]
     return tuple(
         ImageClass(wnid, label if labels.count(label) == 1 else f"{label} ({wnid})")
@@ -165,13 +167,14 @@ def build_image_report(
     left_out: Sequence[LeftOut],
     undecodable: Sequence[DecodedImage],
 ) -> dict[str, Any]:
-    """The report as JSON values. `decoded`: all images of the subset's classes, also those left out.
+    """Return the data report as JSON values.
 
-    `duplicates` counts before the rule; `leakage` after it, between the packed splits.
+    `decoded` are all decoded images of the subset's classes, including those left out. `duplicates` refers to the
+    images before the rule is applied. `leakage` counts images shared by the packed splits, after the rule.
     """
     examples = [image.example for image in decoded]
     contents = {image.example.member: image.example.content for image in decoded}
-    held = {name: {contents[member] for member in split.ids} for name, split in packed.splits.items()}
+    split_contents = {name: {contents[member] for member in split.ids} for name, split in packed.splits.items()}
     counts = {name: Counter(split.labels.tolist()) for name, split in packed.splits.items()}
     return {
         "name": packed.name,
@@ -200,14 +203,14 @@ def build_image_report(
             "same_bytes": _num_same_bytes(decoded),
         },
         "leakage": {
-            "train_val": len(held["train"] & held["val"]),
-            "train_test": len(held["train"] & held["test"]),
-            "val_test": len(held["val"] & held["test"]),
+            "train_val": len(split_contents["train"] & split_contents["val"]),
+            "train_test": len(split_contents["train"] & split_contents["test"]),
+            "val_test": len(split_contents["val"] & split_contents["test"]),
         },
     }
 
 
 def _num_same_bytes(decoded: Sequence[DecodedImage]) -> int:
-    """How many files have the very bytes of another one."""
+    """Return the number of files that have the same bytes as another file."""
     counts = Counter(image.file_sha256 for image in decoded)
     return sum(count for count in counts.values() if count > 1)

@@ -1,4 +1,4 @@
-"""What lies where in an archive of Tiny ImageNet's layout, read without unpacking it."""
+"""Index of an archive in Tiny ImageNet's layout, read without unpacking, and the class subsets."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from seesay.sources.provenance import SourceNote
 
 @dataclass(frozen=True)
 class TinyImageNet:
-    """The index of an archive. Members are named as below its top folder, for example `val/images/val_0.JPEG`.
+    """The index of an archive. Member names are relative to its top folder, for example `val/images/val_0.JPEG`.
 
-    `train`: members by wnid; `val`: (member, wnid) pairs as `val_annotations.txt` says; both in the order of the
-    numbers in the file names. `words`: the first of a class's names by wnid.
+    `train` has the members by wnid. `val` has the (member, wnid) pairs of `val_annotations.txt`. Both are in the order
+    of the numbers in the file names. `words` has the first name of each class by wnid.
     """
 
     top: str
@@ -32,7 +32,10 @@ class TinyImageNet:
 
 
 def find_archive(folder: Path, note: SourceNote) -> Path:
-    """The one archive of a raw folder, with the bytes its note says; raises `InputError` for anything else."""
+    """Return the path of the only archive in a raw folder.
+
+    Raises `InputError` where there is not exactly one, or where its sha256 is not that of the source note.
+    """
     archives = [file for file in note.files if file.name.endswith(".zip")]
     if len(archives) != 1:
         raise InputError(f"{folder}: expected one zip archive, source.json names {len(archives)}")
@@ -47,7 +50,7 @@ def find_archive(folder: Path, note: SourceNote) -> Path:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip archive to read; what is corrupt in it raises `InputError` naming the archive."""
+    """Open a zip archive for reading. Corrupt contents raise `InputError` that names the archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
@@ -56,10 +59,11 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def read_index(archive: zipfile.ZipFile, path: Path) -> TinyImageNet:
-    """The archive's index; raises `InputError`, naming `path` and the file in it, where it is not of the layout.
+    """Read the archive's index.
 
-    Validation images are labelled by `val_annotations.txt` only (they all lie in one folder); that every image is
-    listed once, and every class equally often, is checked here.
+    Validation images all lie in one folder, so only `val_annotations.txt` labels them. Every image must be listed once,
+    and every class equally often. Raises `InputError` that names `path` and the file in it where the archive does not
+    have the layout.
     """
     members = [name for name in archive.namelist() if not name.endswith("/")]
     tops = sorted(name.removesuffix("wnids.txt") for name in members if re.fullmatch(r"([^/]+/)?wnids\.txt", name))
@@ -106,7 +110,7 @@ def _val(
         labels[f"val/images/{fields[0]}"] = fields[1]
     missing, unlisted = sorted(labels.keys() - val_members), sorted(val_members - labels.keys())
     if missing:
-        raise InputError(f"{path}: {member} lists {len(missing)} images that are not there: {', '.join(missing[:5])}")
+        raise InputError(f"{path}: {member} lists {len(missing)} missing images: {', '.join(missing[:5])}")
     if unlisted:
         raise InputError(f"{path}: {member} does not list {len(unlisted)} images: {', '.join(unlisted[:5])}")
     counts = Counter(labels.values())
@@ -135,12 +139,12 @@ def _lines(archive: zipfile.ZipFile, member: str, path: Path) -> list[str]:
 
 
 def _number(member: str) -> tuple[int, str]:
-    """Sorts `val_9` before `val_10`; by name where there is no number."""
+    """Return a sort key that puts `val_9` before `val_10`. Names without a number are sorted as text."""
     match = re.search(r"_(\d+)\.[^./]+$", member)
     return (int(match[1]) if match else -1, member)
 
 
-# TinyImageNet30, as public course projects use it.
+# TinyImageNet30, the subset that public course projects use.
 TINY30 = (
     "n01443537",  # goldfish
     "n01855672",  # goose
@@ -174,7 +178,7 @@ TINY30 = (
     "n07920052",  # espresso
 )
 
-# None: every class of the source. tiny20 and tiny10 are the first of TINY30 in the order of their wnids.
+# None stands for every class of the source. tiny10 and tiny20 are the first classes of TINY30 by wnid.
 SUBSETS: dict[str, tuple[str, ...] | None] = {
     "tiny10": TINY30[:10],
     "tiny20": TINY30[:20],
@@ -186,10 +190,10 @@ NUM_CLASSES = {"tiny200": 200, "scenes10": 10}
 
 
 def choose_classes(subset: str, wnids: Sequence[str], *, key: str, archive: Path) -> tuple[str, ...]:
-    """The wnids of a subset, sorted: a class_index is a position in it.
+    """Return the sorted wnids of a subset. A class index is a position in them.
 
-    `wnids` are the classes the source has. Raises `InputError`, naming `key`, for an unknown subset, and naming
-    `archive` for a source that lacks some of its classes.
+    `wnids` are the classes of the source. Raises `InputError` that names `key` for an unknown subset, and one that
+    also names `archive` for a source without exactly the classes that the subset needs.
     """
     if subset not in SUBSETS:
         raise InputError(f"{key}: got {subset!r}: expected one of {', '.join(SUBSETS)}")

@@ -1,1 +1,4 @@
-"""Typed mirror of params.yaml, a module per part of the flow, so that a stage depends on its own part only."""
+"""Typed models of params.yaml.
+
+Each part of the pipeline has its own module, so that a stage depends on its own part only.
+"""

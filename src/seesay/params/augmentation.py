@@ -1,4 +1,4 @@
-"""Settings of the augmentation of training images; a switch that is absent is off."""
+"""Settings for augmenting training images. An absent setting is off."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ Area = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class ResizedCrop(Settings):
-    """A window of `min_area` to `max_area` of the image's area and an aspect of 1 / `max_aspect` to `max_aspect`, shown
-    at full size."""
+    """A random crop, resized to the full image size.
+
+    It covers a fraction `min_area` to `max_area` of the image's area. Its aspect ratio lies between 1 / `max_aspect`
+    and `max_aspect`.
+    """
 
     min_area: Area
     max_area: Area
@@ -27,8 +30,11 @@ class ResizedCrop(Settings):
 
 
 class Affine(Settings):
-    """The most an image is moved either way: `rotation` and `shear` in degrees, `translation` as a share of the image's
-    side, `zoom` z magnifying by 1 - z to 1 + z."""
+    """The largest affine change of an image in either direction.
+
+    `rotation` and `shear` are in degrees, and `translation` is a fraction of the image's side. A `zoom` of z magnifies
+    by 1 - z to 1 + z.
+    """
 
     rotation: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
     translation: Fraction = 0.0
@@ -37,7 +43,7 @@ class Affine(Settings):
 
 
 class ColourJitter(Settings):
-    """Each factor lies between 1 - x and 1 + x, where a factor of 1 changes nothing."""
+    """Random changes of colour. A setting x gives factors between 1 - x and 1 + x; a factor of 1 changes nothing."""
 
     brightness: Fraction = 0.0
     contrast: Fraction = 0.0
@@ -45,8 +51,12 @@ class ColourJitter(Settings):
 
 
 class Mixing(Settings):
-    """The share `probability` of the images is mixed with another one of the batch, and so are the labels. An image's
-    own share comes from Beta(alpha, alpha). Without its alpha a kind is off; with both on, each image takes one."""
+    """Mixup and CutMix.
+
+    A fraction `probability` of the images is mixed with another image of the batch, and so are their labels. An
+    image's own weight in the mixture is drawn from Beta(alpha, alpha). A method without its alpha is off. If both are
+    on, each image uses one of them.
+    """
 
     mixup_alpha: NonNegativeFloat = 0.0
     cutmix_alpha: NonNegativeFloat = 0.0
@@ -60,7 +70,7 @@ class Mixing(Settings):
 
 
 class Augmentation(Settings):
-    """Random changes of training images; `cutout` is the side of the grey square, as a share of the image's."""
+    """Random changes of training images. `cutout` is the side of the grey square, as a fraction of the image's side."""
 
     flip: bool = False
     crop_padding: NaturalInt = 0

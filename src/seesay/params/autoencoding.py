@@ -1,4 +1,4 @@
-"""Settings of autoencoders: their start, what is hidden from them, and their loss."""
+"""Settings for autoencoders: their initial weights, masking and loss."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from seesay.params.training import Training
 
 PCA = "pca"
 BACKBONE_AUTOENCODER = "backbone_autoencoder"
-"""Architectures that start from something beside images: nothing to train; a classifier's backbone."""
+"""Architectures with rules of their own: one is not trained, the other is built on a classifier's backbone."""
 
 _LEARNING = ("training", "loss")
 
 
 class ReconstructionLoss(Settings):
-    """The weights of a sum. `l1`, `l2`: mean absolute and mean squared error of [0, 1] pixels; `log_l2`: the
-    mean over images of the logarithm of each one's mean squared error, which is their mean PSNR turned round; `ssim`:
-    1 - SSIM."""
+    """The weights of a loss that is a sum of terms.
+
+    `l1` and `l2` weigh the mean absolute and the mean squared error of pixels in [0, 1]. `log_l2` weighs the mean over
+    images of the logarithm of each image's mean squared error; minimising it maximises the mean PSNR. `ssim` weighs
+    1 - SSIM.
+    """
 
     l1: NonNegativeFloat = 0.0
     l2: NonNegativeFloat = 0.0
@@ -37,10 +40,11 @@ class ReconstructionLoss(Settings):
 
 
 class Masking(Settings):
-    """Of the squares of `patch_size` pixels a side that an image consists of, `share` are hidden from the encoder; the
-    loss is of them alone (He et al., "Masked Autoencoders", 2022).
+    """Masking of patches (He et al., "Masked Autoencoders", 2022).
 
-    Training draws others for each image and epoch; val and test have those that `evaluation_seed` draws.
+    An image is divided into square patches with sides of `patch_size` pixels. A fraction `share` of them is hidden from
+    the encoder, and the loss covers the hidden patches only. In training, new patches are drawn for each image and
+    epoch. In val and test, the patches are drawn with `evaluation_seed`.
     """
 
     patch_size: PositiveInt
@@ -49,10 +53,11 @@ class Masking(Settings):
 
 
 class Autoencoder(Settings):
-    """An autoencoder; `start` is `scratch`, or `classifiers/<name>`, whose trained backbone is the encoder.
+    """An autoencoder.
 
-    `backbone_rate` is the backbone's learning rate as a share of the decoder's (absent: 1). Principal components
-    (architecture `pca`) are computed, not trained; any other needs `training` and `loss`.
+    `start` is `scratch`, or `classifiers/<name>` to use that classifier's trained backbone as the encoder.
+    `backbone_rate` is the backbone's learning rate as a fraction of the decoder's; if absent, it is 1. Principal
+    components (architecture `pca`) are computed, not trained. Every other architecture needs `training` and `loss`.
     """
 
     dataset: CellName
@@ -66,7 +71,7 @@ class Autoencoder(Settings):
 
     @property
     def parent(self) -> str | None:
-        """The classifier whose backbone is the encoder."""
+        """The classifier whose backbone is the encoder; None with `scratch`."""
         return name_in(CLASSIFIERS, self.start)
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Settings of captioners: their training and their decoding."""
+"""Settings for captioners: training and decoding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seesay.params.training import Training
 
 
 class Greedy(Settings):
-    """At each position the likeliest token."""
+    """Greedy decoding: the most probable token at each position."""
 
     method: Literal["greedy"]
     max_length: PositiveInt
@@ -21,7 +21,10 @@ class Greedy(Settings):
 
 
 class Beam(Settings):
-    """`length_penalty` a divides a caption's log-probability by its length, <eos> included, to the power a."""
+    """Beam search.
+
+    A caption's log-probability is divided by its length to the power `length_penalty`. The length includes <eos>.
+    """
 
     method: Literal["beam"]
     beam_size: PositiveInt
@@ -31,8 +34,10 @@ class Beam(Settings):
 
 
 class DiverseBeam(Settings):
-    """`num_groups` beams that avoid each other's words (Vijayakumar et al., 2018): a token costs `diversity_penalty`
-    for each time that an earlier group has chosen it at the same position."""
+    """Diverse beam search: `num_groups` beams that avoid each other's words (Vijayakumar et al., 2018).
+
+    A token costs `diversity_penalty` for each time an earlier group has chosen it at the same position.
+    """
 
     method: Literal["diverse_beam"]
     beam_size: PositiveInt
@@ -50,8 +55,11 @@ class DiverseBeam(Settings):
 
 
 class Nucleus(Settings):
-    """`num_samples` captions drawn from the likeliest tokens that hold `top_p` of the probability (Holtzman et al.,
-    2020), logits divided by `temperature`; the caption is the likeliest of them."""
+    """Nucleus sampling (Holtzman et al., 2020).
+
+    Logits are divided by `temperature`. `num_samples` captions are sampled from the most probable tokens that hold
+    `top_p` of the probability. The result is the most probable of these captions.
+    """
 
     method: Literal["nucleus"]
     top_p: Annotated[float, Field(gt=0.0, le=1.0)]
@@ -65,27 +73,36 @@ Decoding = Annotated[Greedy | Beam | DiverseBeam | Nucleus, Field(discriminator=
 
 
 class ScheduledSampling(Settings):
-    """A share of input words that are the captioner's own instead of a person's (Bengio et al., 2015): it rises
-    evenly from 0 in the first epoch to `max_share` in the last."""
+    """Scheduled sampling (Bengio et al., 2015).
+
+    A fraction of the input words comes from the captioner instead of the reference captions. This fraction rises
+    linearly from 0 in the first epoch to `max_share` in the last.
+    """
 
     max_share: Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class SelfCritical(Settings):
-    """Learning by reward (Rennie et al., 2017): `num_samples` captions are drawn an image, and each is made likelier by
-    how much its CIDEr-D against the image's training captions exceeds the mean of the image's other samples."""
+    """Self-critical training, which learns from a reward (Rennie et al., 2017).
+
+    `num_samples` captions are sampled for each image. A sample's reward is its CIDEr-D against the image's training
+    captions, minus the mean CIDEr-D of the image's other samples. Training makes a sample more probable in proportion
+    to its reward.
+    """
 
     num_samples: Annotated[int, Field(ge=2)]
 
 
 class CaptionerTraining(Settings):
-    """The training of a captioner; changing it trains anew.
+    """Settings for training a captioner. Changing any of them trains it again.
 
-    It learns from one of `datasets` or from two, and is validated and tested on the first; `features` has an entry for
-    each, in the same order. `start` is `scratch`, or `captioners/<name>`, whose weights it starts from. With
-    `self_critical` it learns by reward, and from images, not captions: `training.batch_size` counts images then, and
-    `label_smoothing` is not used. The best epoch is that of the lowest val loss or of the highest CIDEr-D of greedily
-    decoded val captions, as `best_by` says.
+    The captioner learns from one or two `datasets`, and is validated and tested on the first. `features` has an entry
+    for each dataset, in the same order. `start` is `scratch`, or `captioners/<name>` to start from that captioner's
+    weights. `best_by` selects the best epoch: the one with the lowest val loss, or with the highest CIDEr-D of greedily
+    decoded val captions.
+
+    With `self_critical`, the captioner learns from a reward, and from images instead of captions. Then
+    `training.batch_size` counts images, and `label_smoothing` is not used.
     """
 
     datasets: OneOrTwo
@@ -102,7 +119,7 @@ class CaptionerTraining(Settings):
 
     @property
     def parent(self) -> str | None:
-        """The captioner whose weights it starts from."""
+        """The captioner whose weights this one starts from; None with `scratch`."""
         return name_in(CAPTIONERS, self.start)
 
     @model_validator(mode="after")
@@ -126,20 +143,22 @@ class CaptionerTraining(Settings):
 
 
 class Captioner(Settings):
-    """Two parts, so that a change of `decoding` captions the images again without training again."""
+    """A captioner. `decoding` is a separate part: a change of it captions the images again without another training."""
 
     learning: CaptionerTraining
     decoding: Decoding
 
 
 class FinetunedEncoder(Settings):
-    """A cell of `finetune_encoder`: the encoder of a captioner's features learns with that captioner, from pixels.
+    """An experiment of the stage `finetune_encoder`.
 
-    It sees images as the features' entry says, and is taught the train captions of the captioner's first dataset by the
-    captioner's own settings, but for `training`. `dataset` to `encoder` are the captioner's own: they name the files
-    that the stage reads, which DVC cannot look up in another entry. The first `frozen_blocks` blocks keep their
-    weights, the others learn at `encoder_rate` times the captioner's learning rate. `num_workers` processes decode the
-    images.
+    The encoder of a captioner's features is trained together with that captioner, from pixels. Images are prepared as
+    the features' entry says. The training data are the train captions of the captioner's first dataset. All settings
+    but `training` are the captioner's.
+
+    `dataset`, `vocabulary`, `features` and `encoder` repeat the captioner's settings. They name the files that the
+    stage reads, which DVC cannot look up in another entry. The first `frozen_blocks` blocks keep their weights; the
+    others learn at `encoder_rate` times the captioner's learning rate. `num_workers` processes decode the images.
     """
 
     captioner: CellName

@@ -1,4 +1,4 @@
-"""Settings of the experiments on images: classifiers, autoencoders."""
+"""Settings for classifiers, and the architecture settings that all networks share."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from seesay.params.training import Training
 
 ENSEMBLE = "ensemble"
 PRETRAINED = "pretrained"
-"""Architectures that need something beside images: other classifiers; published weights."""
+"""Architectures that need more than images: one needs other classifiers, the other published weights."""
 
 
 class Architecture(BaseModel):
-    """A network's name and its constructor's own arguments, which `seesay.models` checks against its signature."""
+    """A network's name and the arguments of its constructor. `seesay.training.build` checks the arguments."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
@@ -29,10 +29,11 @@ class Architecture(BaseModel):
 
 
 class Distillation(Settings):
-    """Learning from another classifier, the teacher (Hinton et al., 2015).
+    """Distillation from another classifier, the teacher (Hinton et al., 2015).
 
-    The loss is (1 - `weight`) times the labels' cross-entropy plus `weight` times the cross-entropy with the teacher's
-    probabilities, both networks' logits divided by `temperature`, times its square.
+    The loss is a sum. Its first term is (1 - `weight`) times the cross-entropy with the labels. Its second term is
+    `weight` times `temperature` squared times the cross-entropy with the teacher's probabilities, where both networks'
+    logits are divided by `temperature`.
     """
 
     weight: Annotated[float, Field(gt=0.0, le=1.0)]
@@ -40,22 +41,28 @@ class Distillation(Settings):
 
 
 class ProgressiveResizing(Settings):
-    """Images grow during training: from `start_size` pixels a side, evenly, to full size after the share `until` of
-    the epochs (Howard, 2018); sizes are multiples of 8."""
+    """Growth of the images during training (Howard, 2018).
+
+    Their side grows linearly from `start_size` pixels to full size, which it reaches after a fraction `until` of the
+    epochs. Sizes are multiples of 8.
+    """
 
     start_size: Annotated[int, Field(ge=8, multiple_of=8)]
     until: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 class Classifier(Settings):
-    """A classifier, trained once for each of `seeds` (absent: the project's one); the first is evaluated and released.
+    """A classifier.
 
-    `start` is `scratch`, or what the architecture or `distillation` needs: `weights/<name>` for a `pretrained` network,
-    `classifiers/<name>` for the classifier whose seeds an `ensemble` averages, or for the teacher of a distilled
-    network, which starts from random weights itself.
+    It is trained once for each of `seeds`; if absent, once with the project's seed. The network of the first seed is
+    evaluated and released.
 
-    An ensemble is not trained, any other needs `training`. `layer_decay`: each block of a pretrained network learns at
-    this times the rate of the one after it.
+    `start` is `scratch`, or the entry that the architecture or `distillation` needs. A `pretrained` network needs
+    `weights/<name>`. An `ensemble` needs `classifiers/<name>`, and averages the networks of that classifier's seeds. A
+    distilled network needs `classifiers/<name>` for its teacher, and itself starts from random weights.
+
+    An ensemble is not trained. Every other architecture needs `training`. With `layer_decay`, the learning rate of each
+    block of a pretrained network is `layer_decay` times that of the next block.
     """
 
     dataset: CellName
@@ -71,12 +78,12 @@ class Classifier(Settings):
 
     @property
     def weights(self) -> str | None:
-        """The entry of `weights` that a pretrained network starts from."""
+        """The entry of `weights` that a pretrained network starts from; None for other networks."""
         return name_in(WEIGHTS, self.start)
 
     @property
     def parent(self) -> str | None:
-        """The classifier that an ensemble averages or a distilled network learns from."""
+        """The classifier that an ensemble averages or a distilled network learns from; None for other networks."""
         return name_in(CLASSIFIERS, self.start)
 
     @model_validator(mode="after")

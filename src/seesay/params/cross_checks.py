@@ -1,4 +1,4 @@
-"""Cross-checks of params.yaml: each name leads to an entry, and to one that fits."""
+"""Cross-checks of params.yaml: each name refers to an existing entry that fits."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from seesay.params.project import Params
 from seesay.params.references import FINETUNED, SCRATCH, WEIGHTS, name_in
 
 Misfits = Iterator[tuple[str, str, str]]
-"""(dotted key, its value, what was expected) of each name that points to nothing or to something that does not fit.
+"""Names that refer to no entry or to an entry that does not fit, as (dotted key, value, expected value).
 
-Later ones may rely on it that the earlier ones were none: the first is what a person is told.
+Only the first misfit is reported, so a later check may rely on the earlier checks having passed.
 """
 
 _EMPTY = "empty"
 _WITH_EMPTY_FOLDERS = ("weights", "caption_sources", "caption_datasets", "captioners")
-"""The name that the stage `placeholder` gives empty folders, and the sections in whose folders it makes them."""
+"""The name of the empty folders that the stage `placeholder` makes, and the sections in whose folders it makes them."""
 
 
 def load_params(root: Path) -> Params:
-    """All of params.yaml; raises `InputError` that names every wrong key, or the first two keys that do not fit."""
+    """Read and check all of params.yaml.
+
+    Raises `InputError`. It names every invalid key, or, where all keys are valid, the first name that does not fit.
+    """
     path = root / PARAMS_FILE
     params: Params = validate(read_yaml(path), Params, where=str(path))
     for key, value, expected in misfits(params):
@@ -65,7 +68,7 @@ def _one_of(key: str, value: str, section: str, cells: Mapping[str, object]) -> 
 
 
 def _referred(key: str, reference: str, params: Params) -> Misfits:
-    """Whether there is an entry for a reference, whose kind its own settings have checked."""
+    """Check that a reference has an entry. The settings themselves have already checked its section."""
     section, _, name = reference.partition("/")
     cells = {} if section == SCRATCH else getattr(params, section)
     if section != SCRATCH and name not in cells:
@@ -76,7 +79,7 @@ def _referred(key: str, reference: str, params: Params) -> Misfits:
 def _reserved_names(params: Params) -> Misfits:
     for section in _WITH_EMPTY_FOLDERS:
         if _EMPTY in getattr(params, section):
-            yield f"{section}.{_EMPTY}", _EMPTY, "another name: the stage placeholder makes an empty folder of this one"
+            yield f"{section}.{_EMPTY}", _EMPTY, "another name: the stage placeholder makes an empty folder with it"
 
 
 def _misfits_of_classifier(name: str, classifier: Classifier, params: Params) -> Misfits:
@@ -115,13 +118,13 @@ def _misfits_of_autoencoder(name: str, autoencoder: Autoencoder, params: Params)
 
 
 def _endless_line(name: str, section: str, key: str, parents: Mapping[str, str | None]) -> Misfits:
-    """Whether following `start` from `name` leads back to it."""
+    """Check that following `start` from `name` does not lead back to `name`."""
     line, parent = [name], parents[name]
     while parent is not None and parent in parents and parent not in line:
         line.append(parent)
         parent = parents[parent]
     if parent == name:
-        expected = f"a line of {section} that has an end; got {' from '.join([*line, parent])}"
+        expected = f"an acyclic chain of {section}; got {' from '.join([*line, parent])}"
         yield key, f"{section}/{parents[name]}", expected
 
 
@@ -181,7 +184,7 @@ def _misfits_of_captioner(name: str, learning: CaptionerTraining, params: Params
 
 
 def _features_unlike(key: str, names: Sequence[str], params: Params) -> Misfits:
-    """Whether two datasets' features have different meanings: one captioner cannot learn from both then."""
+    """Check that all features have the same meaning. Otherwise one captioner cannot learn from all of them."""
     first = params.features[names[0]]
     for name in names[1:]:
         other = params.features[name]
@@ -206,9 +209,9 @@ def _misfits_of_finetuned(name: str, finetuned: FinetunedEncoder, params: Params
         if wanted != getattr(finetuned, part):
             yield f"{key}.{part}", getattr(finetuned, part), f"{wanted}, as captioners.{captioner} says"
     if features.num_components is not None:
-        yield f"{key}.features", finetuned.features, "features without num_components: an encoder learns behind none"
+        yield f"{key}.features", finetuned.features, "features without num_components, to train their encoder"
     parent: str | None = captioner
-    while parent is not None:  # so that no encoder is made of itself
+    while parent is not None:  # so that no encoder depends on itself
         before = params.captioners[parent].learning
         for seen in before.features:
             if name_in(FINETUNED, params.features[seen].encoder) is not None:

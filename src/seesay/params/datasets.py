@@ -1,4 +1,4 @@
-"""Settings of sources, datasets, vocabularies and features."""
+"""Settings for sources, datasets, vocabularies, weights and features."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}
 
 
 class Archive(Settings):
-    """One file to fetch: its official URL and what its bytes must hash to.
+    """A file to download: its official URL and its checksum.
 
-    `checksum` is `md5:<32 hex>`, `sha256:<64 hex>` or `sha256-prefix:<8 or more hex>` (torchvision's file names carry
-    the first eight digits).
+    `checksum` is `md5:<32 hex>`, `sha256:<64 hex>` or `sha256-prefix:<8 or more hex>`. The prefix form suits
+    torchvision, whose file names contain the first eight digits.
     """
 
     url: Url
@@ -38,7 +38,7 @@ class TinyImageNetSource(Settings):
 
 
 class ScenesImageSource(Settings):
-    """Generated labelled 64x64 drawings, written in Tiny ImageNet's layout."""
+    """Generated, labelled 64x64 drawings in Tiny ImageNet's layout."""
 
     kind: Literal["scenes"]
     seed: NaturalInt
@@ -52,8 +52,8 @@ ImageSource = Annotated[TinyImageNetSource | ScenesImageSource, Field(discrimina
 class CocoSource(Settings):
     """COCO 2017 captions, with the archives of all images.
 
-    With `num_images` that many images are fetched one by one instead, chosen with `num_images_seed`, by `num_workers`
-    at a time.
+    With `num_images`, only that many images are downloaded, one by one instead of in archives. They are chosen with
+    `num_images_seed`, and `num_workers` of them are downloaded at a time.
     """
 
     kind: Literal["coco"]
@@ -77,7 +77,7 @@ class Flickr8kSource(Settings):
 
 
 class ScenesCaptionSource(Settings):
-    """Generated scenes with five captions each, written in COCO's layout."""
+    """Generated scenes with five captions each, in COCO's layout."""
 
     kind: Literal["scenes"]
     seed: NaturalInt
@@ -86,15 +86,15 @@ class ScenesCaptionSource(Settings):
 
 
 LocalPath = Annotated[str, Field(min_length=1)]
-"""A path of a person's own: absolute, or relative to the workspace's root."""
+"""The path of user-supplied files: absolute, or relative to the workspace's root."""
 
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class LocalFile(Settings):
-    """A file of a person's own and what its bytes must hash to (`sha256:` and what `sha256sum` says).
+    """A user-supplied file and its checksum: `sha256:` followed by the output of `sha256sum`.
 
-    DVC sees this entry, not the file: when the file changes, the stage refuses it until `checksum` says the new one.
+    DVC tracks this entry, not the file. If the file changes, the stage rejects it until `checksum` is updated.
     """
 
     path: LocalPath
@@ -102,10 +102,10 @@ class LocalFile(Settings):
 
 
 class LocalImages(Settings):
-    """A zip archive of images, or a folder of them, which is packed into one.
+    """A zip archive of images, or a folder of images, which is packed into an archive.
 
-    `checksum` is that of the archive, of the packed one for a folder. Where it is absent the images are not checked,
-    and a change of them alone is brought in by `dvc repro -f fetch_captions@<name>`.
+    `checksum` is that of the archive; for a folder, that of the packed archive. If it is absent, the images are not
+    checked. A change of the images alone then needs `dvc repro -f fetch_captions@<name>`.
     """
 
     path: LocalPath
@@ -113,14 +113,14 @@ class LocalImages(Settings):
 
 
 class CocoFilesSplit(Settings):
-    """Captions in COCO's format; each `file_name` in them is a path inside `images`."""
+    """Captions in COCO's format. Each `file_name` in them is a path inside `images`."""
 
     annotations: LocalFile
     images: LocalImages
 
 
 class CocoFilesSource(Settings):
-    """Captions and images of a person's own, in COCO's format; without `val` it is cut from train."""
+    """User-supplied captions and images in COCO's format. Without `val`, the val split is taken from train."""
 
     kind: Literal["coco_files"]
     train: CocoFilesSplit
@@ -129,7 +129,7 @@ class CocoFilesSource(Settings):
 
     @property
     def splits(self) -> dict[str, CocoFilesSplit]:
-        """The splits that are there, by name: train first."""
+        """The available splits by name, train first."""
         named = {"train": self.train, "val": self.val, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
@@ -140,14 +140,14 @@ CaptionSource = Annotated[
 
 
 class ImageLimits(Settings):
-    """The most that a source may lack before the stage fails and names the files."""
+    """The largest numbers of bad or omitted files in a source. Beyond them the stage fails and names the files."""
 
     max_undecodable: NaturalInt
     max_left_out_per_class: NaturalInt
 
 
 class ImageDataset(Settings):
-    """A cell of `prepare_images`: a class subset of a source, split into train, val and test."""
+    """An experiment of the stage `prepare_images`: a class subset of a source, split into train, val and test."""
 
     source: CellName
     subset: str
@@ -165,11 +165,11 @@ class CaptionLimits(Settings):
 
 
 class CaptionDataset(Settings):
-    """A cell of `prepare_captions`: the caption source of the same name, split by image.
+    """An experiment of the stage `prepare_captions`: the caption source of the same name, split by image.
 
-    `val_fraction` cuts val from train, shuffled with `split_seed`, where a source has no val of its own (COCO).
-    `karpathy_split` takes the splits from a file instead, in the format of Karpathy's dataset_coco.json; absent, they
-    are the source's own.
+    If a source has no val split (COCO), `val_fraction` of train becomes val, after shuffling with `split_seed`. With
+    `karpathy_split`, the splits are read from a file instead, in the format of Karpathy's dataset_coco.json. Without
+    it, they are the source's splits.
     """
 
     limits: CaptionLimits
@@ -181,7 +181,7 @@ class CaptionDataset(Settings):
     def _splits_come_from_one_place(self) -> CaptionDataset:
         if self.karpathy_split is not None and self.val_fraction is not None:
             raise ValueError(
-                f"val_fraction: got {self.val_fraction}: expected none with karpathy_split, which has a val"
+                f"val_fraction: got {self.val_fraction}: expected none with karpathy_split, which has a val split"
             )
         if self.val_fraction is not None and self.split_seed is None:
             raise ValueError(f"val_fraction: got {self.val_fraction}: expected split_seed beside it")
@@ -196,8 +196,11 @@ class CaptionDataset(Settings):
 
 
 class Vocabulary(Settings):
-    """A cell of `build_vocabulary`: words seen at least `min_count` times in the training captions of one of
-    `datasets`, or of two together."""
+    """An experiment of the stage `build_vocabulary`.
+
+    The words are those that occur at least `min_count` times in the training captions of `datasets`, which are one
+    dataset or two taken together.
+    """
 
     datasets: OneOrTwo
     min_count: PositiveInt
@@ -210,9 +213,9 @@ class Vocabulary(Settings):
 
 
 class Weights(Settings):
-    """A torchvision classification network, and where its pretrained weights are fetched from.
+    """A torchvision classification network and the source of its pretrained weights.
 
-    `small_cnn` alone has no `url` and `checksum`: our own network of fixed filters, which was never trained.
+    Only `small_cnn` has no `url` and `checksum`: it is this project's network of fixed filters and was never trained.
     """
 
     architecture: str
@@ -221,7 +224,7 @@ class Weights(Settings):
 
     @property
     def archive(self) -> Archive | None:
-        """The file to fetch."""
+        """The file to download; None without `url` and `checksum`."""
         return None if self.url is None or self.checksum is None else Archive(url=self.url, checksum=self.checksum)
 
     @model_validator(mode="after")
@@ -232,8 +235,10 @@ class Weights(Settings):
 
 
 class Views(Settings):
-    """More looks at each image of the train split, for captioners to learn from: `count` random windows of it, with
-    `flip` mirrored by chance."""
+    """Additional views of each train image for captioners to learn from.
+
+    They are `count` random crops of the image. With `flip`, they are also mirrored at random.
+    """
 
     count: PositiveInt
     crop: ResizedCrop
@@ -242,12 +247,13 @@ class Views(Settings):
 
 
 class Features(Settings):
-    """A cell of `extract_features`: a caption dataset seen through an encoder.
+    """An experiment of the stage `extract_features`: the features that an encoder computes for a caption dataset.
 
-    `encoder` is `weights/<name>`, a published network, `classifiers/<name>`, the backbone of a trained classifier of
-    ours, or `finetuned/<name>`, either after learning on with a captioner. Pooled features are always kept; `grid_size`
-    G also keeps a grid of G x G places. `num_components` projects both on that many principal components, fitted on the
-    train split's images alone. `views` adds further rows.
+    `encoder` is one of three: `weights/<name>`, a published network; `classifiers/<name>`, the backbone of one of this
+    project's trained classifiers; `finetuned/<name>`, either of these after fine-tuning with a captioner. Pooled
+    features are always kept. A `grid_size` of G also keeps features on a grid of G x G positions. `num_components`
+    projects both onto that many principal components, fitted on the train split's images only. `views` adds further
+    rows.
     """
 
     dataset: CellName

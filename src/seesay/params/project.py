@@ -1,4 +1,4 @@
-"""The whole of params.yaml."""
+"""The complete params.yaml."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seesay.params.training import Runtime
 
 
 class Params(Settings):
-    """All sections. Those that no workspace of this kind uses are there and empty: DVC has no optional section."""
+    """All sections. A section that a workspace does not use is present but empty: DVC has no optional sections."""
 
     seed: NaturalInt
     runtime: Runtime

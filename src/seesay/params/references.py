@@ -1,7 +1,7 @@
-"""References from one entry of params.yaml to another: `classifiers/resnet9` is the section and the name.
+"""References from one entry of params.yaml to another, made of section and name: `classifiers/resnet9`.
 
-The same text is a path below models/, so that dvc.yaml needs one key, and one dependency, for what may be of several
-kinds.
+The same text is a path below models/. So dvc.yaml needs only one key and one dependency for a reference that may be to
+several sections.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 SCRATCH = "scratch"
-"""The start of an experiment that starts from random weights."""
+"""The `start` of an experiment that starts from random weights."""
 
 WEIGHTS, CLASSIFIERS, CAPTIONERS, FINETUNED = "weights", "classifiers", "captioners", "finetuned"
-"""Sections of params.yaml whose entries may be referred to."""
+"""Sections of params.yaml to whose entries a reference may point."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def _one_of(*kinds: str) -> Callable[[str], str]:
-    """A validator of references; `kinds` are sections, and `scratch` where nothing may be referred to."""
+    """Return a validator of references to the sections `kinds`; `scratch` in it allows a start without a reference."""
     shown = [kind if kind == SCRATCH else f"{kind}/<name>" for kind in kinds]
     expected = " or ".join([", ".join(shown[:-1]), shown[-1]])
 
@@ -44,6 +44,6 @@ TrainableEncoder = Annotated[str, AfterValidator(_one_of(WEIGHTS, CLASSIFIERS))]
 
 
 def name_in(section: str, reference: str) -> str | None:
-    """The name that `reference` gives of an entry of `section`; None where it refers to another section or to none."""
+    """Return the name of the entry of `section` that `reference` points to; None if it points elsewhere or nowhere."""
     kind, _, name = reference.partition("/")
     return name if kind == section and name else None

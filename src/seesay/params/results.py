@@ -1,4 +1,4 @@
-"""Settings of evaluation, comparison, report and release."""
+"""Settings for evaluation, comparison, encoder maps, report, release and tracking."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from seesay.core.settings import AsTuple, CellName, Fraction, NaturalInt, Positi
 
 
 class Evaluation(Settings):
-    """`batch_size` images at a time; `panel_images` examples are drawn with `panel_seed`.
+    """Settings for evaluation, which processes `batch_size` images at a time.
 
-    A classifier's interval comes from `bootstrap_resamples` resamples drawn with `bootstrap_seed`; `test_time_flip`
-    also measures the mean of its answers to an image and its mirror image, under a key of its own.
+    `panel_images` examples are sampled with `panel_seed`. A classifier's confidence interval comes from
+    `bootstrap_resamples` resamples drawn with `bootstrap_seed`. `test_time_flip` also measures the mean of the
+    classifier's predictions for an image and its mirror image, under a separate key.
     """
 
     batch_size: PositiveInt
@@ -25,7 +26,10 @@ class Evaluation(Settings):
 
 
 class Published(Settings):
-    """Someone else's result, fractions. One on a dataset that no classifier of ours learns is shown as context."""
+    """A published result; accuracies are fractions.
+
+    A result on a dataset that none of this project's classifiers learns is shown as context.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     dataset: CellName
@@ -35,10 +39,11 @@ class Published(Settings):
 
 
 class Comparison(Settings):
-    """Inference throughput is the median of `throughput_repeats` rounds at each of `throughput_batch_sizes`.
+    """Settings for comparing classifiers.
 
-    `overfitting_study` names the classifiers whose training and validation accuracy are drawn side by side;
-    `samples_per_class` training images of each class are drawn with `samples_seed`.
+    Inference throughput is the median of `throughput_repeats` rounds at each of `throughput_batch_sizes`.
+    `overfitting_study` names the classifiers whose training and validation accuracy are plotted side by side.
+    `samples_per_class` training images of each class are sampled with `samples_seed`.
     """
 
     throughput_batch_sizes: Annotated[tuple[PositiveInt, ...], AsTuple, Field(min_length=1)]
@@ -55,7 +60,7 @@ class Report(Settings):
 
 
 class Release(Settings):
-    """The experiments that are registered once the gate has passed, as `<prefix><kind>-<name>`."""
+    """Experiments to register as `<prefix><kind>-<name>` once the gate has passed."""
 
     prefix: str
     classifiers: Annotated[tuple[CellName, ...], AsTuple] = ()
@@ -64,14 +69,17 @@ class Release(Settings):
 
 
 class Tracking(Settings):
-    """`experiment_prefix` keeps one workspace's MLflow experiments apart from another's."""
+    """Settings for MLflow. `experiment_prefix` keeps the experiments of different workspaces apart."""
 
     experiment_prefix: Annotated[str, Field(pattern=r"^[a-z0-9_-]*$")]
 
 
 class EncoderMaps(Settings):
-    """`depths` choose among an encoder's convolutions: 0 is the first, 1 the last, 0.5 the middle one. The panel shows
-    `num_images` test images drawn with `seed`."""
+    """Settings for maps of an encoder's activations.
+
+    `depths` select convolutions of the encoder: 0 is the first, 0.5 the middle and 1 the last. The panel shows
+    `num_images` test images sampled with `seed`.
+    """
 
     depths: Annotated[tuple[Fraction, ...], AsTuple, Field(min_length=1)]
     num_images: PositiveInt

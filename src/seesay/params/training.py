@@ -1,4 +1,4 @@
-"""Settings of a training run, shared by the three tasks."""
+"""Settings for training, shared by classifiers, autoencoders and captioners."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Runtime(Settings):
-    """Where and how numbers are computed. `auto` asks the machine; see `seesay.compute`."""
+    """Device, precision and threads of computations. `auto` depends on the machine; see `seesay.compute`."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     precision: Literal["auto", "float32", "bfloat16"]
@@ -21,7 +21,7 @@ class Runtime(Settings):
     compile: bool
 
     def in_float32(self) -> Runtime:
-        """For stages that measure rather than train: autocast would blur what they measure."""
+        """Return a copy in float32, for stages that measure instead of train: autocast would distort measurements."""
         return self.model_copy(update={"precision": "float32"})
 
 
@@ -51,10 +51,10 @@ Optimizer = Annotated[Sgd | AdamW, Field(discriminator="name")]
 
 
 class Schedule(Settings):
-    """The learning rate's course: linear warm-up over `warmup_fraction` of all steps, then `decay` towards zero.
+    """The learning rate schedule: linear warm-up over `warmup_fraction` of all steps, then `decay` towards zero.
 
-    `one_cycle` also warms up along a cosine, from a 25th of the peak (Smith and Topin, 2018). `step` multiplies the
-    rate by `factor` at each of `milestones`, which are shares of all steps.
+    `one_cycle` warms up along a cosine too, from 1/25 of the peak (Smith and Topin, 2018). `step` multiplies the rate
+    by `factor` at each of `milestones`, which are fractions of all steps.
     """
 
     decay: Literal["constant", "linear", "cosine", "one_cycle", "step"]
@@ -72,18 +72,18 @@ class Schedule(Settings):
 
 
 class MovingAverage(Settings):
-    """Exponential moving average of the weights: `decay` applied every `every_steps` optimizer steps."""
+    """Exponential moving average of the weights, updated with `decay` every `every_steps` optimizer steps."""
 
     decay: Decay
     every_steps: PositiveInt
 
 
 class Training(Settings):
-    """A course of training.
+    """Settings for training a network.
 
-    `moving_average` evaluates and keeps averaged weights, gradients are clipped to `max_gradient_norm`, training ends
-    after `patience` epochs without a better one; each is off where it is absent. `accumulate_batches` batches make one
-    optimizer step: what a large batch does, in the memory of a small one.
+    With `moving_average`, averaged weights are evaluated and kept. Gradients are clipped to `max_gradient_norm`.
+    Training stops after `patience` epochs without improvement. Each of these three is off if absent. One optimizer step
+    uses `accumulate_batches` batches, which has the effect of a large batch in the memory of a small one.
     """
 
     epochs: PositiveInt

@@ -1,1 +1,1 @@
-"""Proofs: small files of numbers that a stage computed, by which its code is compared with other code."""
+"""Proofs: small files of numbers computed by a stage, which show whether a change of its code changes its results."""

@@ -1,4 +1,4 @@
-"""Whether two proofs agree, and how a proof is written so that an unchanged one keeps its bytes."""
+"""Comparison of proofs, and writing of a proof only where its numbers changed."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_text
 
 TOLERANCE = 2e-4
-"""Largest relative difference between numbers that agree. Vector instructions and thread counts decide in which order
-sums are made, which moves the numbers here by a fraction of this; a change of behaviour moves some of them by more."""
+"""The largest relative difference between numbers that agree.
+
+Vector instructions and thread counts change the order of summation, which moves the numbers of a proof by a fraction of
+the tolerance. A change of behaviour moves some of them by more.
+"""
 
 SMALLEST = 1e-3
-"""Numbers below it are compared as if they were this large: what should be zero is rounding alone."""
+"""Differences of smaller numbers are taken relative to this: a number that should be zero is only rounding error."""
 
 MOST_NAMED = 4
-"""Moved numbers that a message names."""
+"""The largest number of moved numbers that a message names."""
 
 LINE = 110
+"""The longest line of a proof, in characters, where the content can be broken."""
 
 
 class Move(NamedTuple):
-    """Where a number differs, and by how much of itself; infinite where the two cannot be compared."""
+    """The place of a difference, and its relative size: infinite where the two values cannot be compared."""
 
     where: str
     size: float
@@ -35,9 +39,10 @@ class Move(NamedTuple):
 
 
 def moves(old: Any, new: Any, where: str = "") -> Iterator[Move]:
-    """The differences between all numbers of `old` and `new`, those within the tolerance too.
+    """Yield the differences between `old` and `new`, including those of floats within the tolerance.
 
-    Integers and texts differ at all or not; sums, [count, sum, norm], are as exact as the norm is large.
+    Integers and texts are either equal or infinitely different. In a list [count, sum, norm] the difference of the
+    sums is taken relative to the norm.
     """
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):
@@ -48,7 +53,7 @@ def moves(old: Any, new: Any, where: str = "") -> Iterator[Move]:
                 yield from moves(old[key], new[key], inside)
     elif isinstance(old, list) and isinstance(new, list):
         if len(old) != len(new):
-            yield Move(f"{where} has {len(new)} values for {len(old)}", math.inf)
+            yield Move(f"{where} has {len(new)} values instead of {len(old)}", math.inf)
             return
         scale = _scale_of_sums(old, new)
         for index, pair in enumerate(zip(old, new, strict=True)):
@@ -68,14 +73,17 @@ def _difference(old: Any, new: Any, where: str, scale: float) -> Iterator[Move]:
 
 
 def _scale_of_sums(old: list[Any], new: list[Any]) -> float:
-    """The norm in [count, sum, norm]: a sum of numbers of both signs may be small, but no more exact for it."""
+    """Return the larger norm of two lists [count, sum, norm], and 0 for other lists.
+
+    A sum of numbers of both signs may be small, but its rounding error is not: that depends on the norm.
+    """
     if len(old) == 3 and type(old[0]) is int and type(old[2]) is type(new[2]) is float:
         return max(old[2], new[2])
     return 0.0
 
 
 def update(path: Path, content: dict[str, Any]) -> str:
-    """Writes `content` to `path` unless what lies there agrees with it; returns one line on what happened."""
+    """Write `content` to `path` unless the file there agrees with it. Return a line that describes the outcome."""
     if not path.exists():
         write_text(path, as_text(content))
         return f"{path}: new"
@@ -83,7 +91,7 @@ def update(path: Path, content: dict[str, Any]) -> str:
         old = read_json(path)
     except InputError as error:
         write_text(path, as_text(content))
-        return f"{path}: written anew: {error}"
+        return f"{path}: rewritten: {error}"
     found = sorted(moves(old, content), key=lambda move: -move.size)
     moved = [move for move in found if move.size > TOLERANCE]
     if not moved:
@@ -94,7 +102,7 @@ def update(path: Path, content: dict[str, Any]) -> str:
 
 
 def as_text(content: Any, indent: str = "") -> str:
-    """JSON with sorted keys, a line for each list and for whatever fits on one."""
+    """Return JSON with sorted keys. Each list is on one line, and so is each dictionary that fits on one."""
     flat = json.dumps(content, sort_keys=True, ensure_ascii=False)
     if not isinstance(content, dict) or len(indent) + len(flat) <= LINE:
         return flat + ("" if indent else "\n")

@@ -1,4 +1,4 @@
-"""The numbers of one finished run: its curves, its metrics, and sums over the arrays that it wrote."""
+"""Numbers of a finished run: its curves, its metrics, and sums over the arrays that it wrote."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from seesay.core.paths import Paths
 from seesay.training.checkpoint import load_checkpoint, read_tensors
 
 DIGITS = 7
-"""Significant ones that are kept: those of float32."""
+"""The number of significant digits that are kept: those of float32."""
 
 MOST_SUMS = 24
-"""Of one run; the tensors of a larger network are put together by module, so that a file stays small."""
+"""The largest number of sums of one run. Tensors of larger networks are grouped by module to keep the file small."""
 
 COUNTS = ("best_epoch", "num_epochs")
+"""The metrics that are integers."""
 
 _KIND_OF = {"train_classifier": "classifier", "train_autoencoder": "autoencoder", "train_captioner": "captioner"}
 
 
 def numbers_of(root: Path, stage: str, cell: str) -> dict[str, Any]:
-    """What the run of `stage` for `cell` left in the workspace `root`."""
+    """Return the numbers of the run of `stage` for the experiment `cell` in the workspace `root`."""
     paths = Paths(root)
     found: dict[str, Any] = {"metrics": _metrics(read_json(paths.metrics(stage, cell)))}
     history = paths.table(stage, cell, "history")
@@ -41,7 +42,7 @@ def _metrics(content: Mapping[str, float]) -> dict[str, int | float]:
 
 
 def _epochs(table: str) -> dict[str, list[float]]:
-    """Each column of a history, but for the number of the epoch."""
+    """Return each column of a history except `step`."""
     rows = list(csv.DictReader(table.splitlines()))
     return {name: [rounded(float(row[name])) for row in rows] for name in rows[0] if name != "step"}
 
@@ -64,7 +65,7 @@ def _sums(paths: Paths, stage: str, cell: str) -> Iterable[tuple[str, list[int |
 
 
 def _sums_of_features(folder: Path) -> Iterable[tuple[str, list[int | float]]]:
-    """Of each row of the pooled features, of each place of the grid, and of principal components."""
+    """Yield sums of all pooled features, of each of their rows, of each grid place, and of the principal components."""
     pooled = np.load(folder / "pooled.npy")
     grid = np.load(folder / "grid.npy") if (folder / "grid.npy").exists() else None
     yield "pooled", sums_of([pooled])
@@ -77,7 +78,7 @@ def _sums_of_features(folder: Path) -> Iterable[tuple[str, list[int | float]]]:
 
 
 def _sums_of_weights(weights: Mapping[str, Tensor]) -> Iterable[tuple[str, list[int | float]]]:
-    """By tensor, or where there are many by the first parts of their names and by what they are."""
+    """Yield sums of each tensor. Many tensors are grouped by the first parts of their names and by their kind."""
     depth = max(name.count(".") + 1 for name in weights)
     groups = _grouped(weights, depth)
     while len(groups) > MOST_SUMS and depth > 0:
@@ -97,7 +98,10 @@ def _grouped(weights: Mapping[str, Tensor], depth: int) -> dict[str, list[Tensor
 
 
 def _kind(name: str, tensor: Tensor) -> str:
-    """Matrices, vectors and statistics apart: of very different sizes, they would hide each other's changes."""
+    """Return a tensor's kind: counts, a running statistic, matrices or vectors.
+
+    Kinds have values of very different sizes. In one sum, the large ones would hide changes of the small ones.
+    """
     if not tensor.is_floating_point():
         return "counts"
     if "running_" in name:
@@ -106,7 +110,7 @@ def _kind(name: str, tensor: Tensor) -> str:
 
 
 def sums_of(arrays: Iterable[np.ndarray]) -> list[int | float]:
-    """How many values there are, their sum and their L2 norm."""
+    """Return the number of values, their sum and their L2 norm."""
     values = np.concatenate([np.asarray(array, dtype=np.float64).ravel() for array in arrays])
     return [len(values), rounded(float(values.sum())), rounded(float(np.linalg.norm(values)))]
 

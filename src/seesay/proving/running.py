@@ -1,4 +1,4 @@
-"""The tiny runs of a proof: a workspace of their own, and the real stages in it."""
+"""Tiny runs of a proof: the real stages, run in a temporary workspace."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from seesay.proving.numbers import numbers_of
 
 
 def run_proof(kind: str, name: str, *, stages: Path) -> dict[str, Any]:
-    """The numbers of each case of the proof `name` of `kind`, computed by the scripts in the folder `stages`."""
+    """Return the numbers of each case of the proof `name` of `kind`, computed by the scripts in the folder `stages`."""
     proof = PROOFS[kind][name]
     cases = {}
     with TemporaryDirectory() as folder, _untracked():
@@ -36,7 +36,7 @@ def run_proof(kind: str, name: str, *, stages: Path) -> dict[str, Any]:
 
 
 def prepare(root: Path, proof: Proof) -> None:
-    """Writes params.yaml and all data that the steps of `proof` start from."""
+    """Write params.yaml and all data that the steps of `proof` start from."""
     paths = Paths(root)
     with paths.params.open("w", encoding="utf-8") as file:
         YAML(typ="safe", pure=True).dump({**COMMON, **proof.params}, file)
@@ -58,7 +58,7 @@ def prepare(root: Path, proof: Proof) -> None:
 
 @contextlib.contextmanager
 def _untracked() -> Iterator[None]:
-    """A proof's runs are no runs of the pipeline: MLflow hears nothing of them."""
+    """Turn tracking off: the runs of a proof are not runs of the pipeline, and are not recorded in MLflow."""
     before = os.environ.get("SEESAY_TRACKING")
     os.environ["SEESAY_TRACKING"] = "off"
     try:

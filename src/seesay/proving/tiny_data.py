@@ -1,4 +1,4 @@
-"""The generated data and random weights that tiny runs start from, written as the pipeline writes them."""
+"""Generated data and random weights for tiny runs, written in the pipeline's formats."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ NAMES = ("red", "green", "blue", "yellow", "purple", "grey")
 
 
 def write_images(paths: Paths, name: str, *, val_shift: int = 0) -> PackedImages:
-    """Coloured discs of six classes on noise; returns the dataset as it was packed.
+    """Write images of coloured discs on noise, in six classes. Return the packed dataset.
 
-    With `val_shift` val calls each class by another name: the better train is learned, the worse is val, so that
-    patience ends.
+    `val_shift` shifts the labels of val, so that they are wrong: the better the network fits train, the worse are its
+    results on val, and the patience of the training runs out.
     """
     splits = {split: _image_split(split, count) for split, count in NUM_IMAGES.items()}
     splits["val"] = replace(splits["val"], labels=(splits["val"].labels + val_shift) % NUM_CLASSES)
@@ -71,7 +71,7 @@ def write_images(paths: Paths, name: str, *, val_shift: int = 0) -> PackedImages
 
 
 def write_classifier(paths: Paths, cell: str, architecture: Architecture, images: PackedImages) -> None:
-    """Two classifiers of random weights, as if they had been trained on `images`."""
+    """Write checkpoints of two classifiers with random weights, as if they had been trained on `images`."""
     for seed in (1, 2):
         network = build_classifier(
             architecture, num_classes=images.num_classes, image_size=IMAGE_SIZE, seed=seed, key=cell
@@ -93,7 +93,10 @@ def write_classifier(paths: Paths, cell: str, architecture: Architecture, images
 
 
 def write_weights(paths: Paths, network: str) -> None:
-    """Random weights of torchvision's network of that name; of any other name only the note that there are none."""
+    """Write random weights of the torchvision network `network`.
+
+    For any other name, only the architecture and a source note without files are written.
+    """
     folder = paths.weights(network)
     folder.mkdir(parents=True)
     write_architecture(folder, network)
@@ -107,7 +110,7 @@ def write_weights(paths: Paths, network: str) -> None:
 
 
 def write_captions(paths: Paths, name: str) -> CaptionRecords:
-    """Images of coloured discs, most of them not square, and what they show; returns their records."""
+    """Write images of coloured discs, most of them not square, with captions. Return their records."""
     folder, random = paths.raw_captions(name), numpy_generator(0, "tiny_data", name)
     folder.mkdir(parents=True)
     thing = name.removesuffix("s")
@@ -132,13 +135,16 @@ def write_captions(paths: Paths, name: str) -> CaptionRecords:
 
 
 def write_vocabularies(paths: Paths, first: CaptionRecords, second: CaptionRecords) -> None:
-    """Of the first dataset alone, under its name, and of `both`; numbers are too rare to be in it."""
+    """Write the vocabulary of the first dataset, under its name, and that of both datasets, named `both`.
+
+    Numbers are too rare to be in them.
+    """
     write_vocabulary(paths.vocabulary(first.name), build_vocabulary(first, min_count=2))
     write_vocabulary(paths.vocabulary("both"), build_vocabulary(first, second, min_count=2))
 
 
 def write_random_features(paths: Paths, cell: str, captions: CaptionRecords, *, num_views: int = 0) -> None:
-    """Features of `captions` that no encoder saw: a vector for each colour, and noise."""
+    """Write features of `captions` without an encoder: a vector for each colour, plus noise."""
     views = {
         "count": num_views,
         "crop": {"min_area": 0.5, "max_area": 1.0, "max_aspect": 1.0},
@@ -166,7 +172,7 @@ def write_random_features(paths: Paths, cell: str, captions: CaptionRecords, *, 
 
 
 def write_finetuned_encoder(paths: Paths, cell: str, made_of: str, captions: CaptionRecords) -> None:
-    """An encoder that has learned nothing since it was the weights or the classifier called `made_of`."""
+    """Write a fine-tuned encoder whose weights are unchanged: those of the network or the classifier `made_of`."""
     path = paths.finetuned_encoder(cell) / "encoder.pt"
     path.parent.mkdir(parents=True)
     if paths.weights(made_of).exists():
@@ -187,8 +193,10 @@ def _image_split(split: str, count: int) -> ImageSplit:
 
 
 def _disc(label: int, width: int, height: int, random: np.random.Generator) -> np.ndarray:
-    """uint8 (height, width, 3). All values are odd: those that an augmentation cuts off at a power of two lie far from
-    it, so that rounding decides nothing."""
+    """Draw a disc on noise, uint8 (height, width, 3).
+
+    All values are odd. Augmentations with thresholds at powers of two then give results that do not depend on rounding.
+    """
     pixels = random.integers(20, 120, (height, width, 3)) + 60 * (random.random((1, 1, 3)) - 0.5)
     down, across = np.mgrid[:height, :width]
     centre, radius = random.uniform(0.35, 0.65, 2), random.uniform(0.2, 0.35) * min(width, height)
@@ -198,7 +206,10 @@ def _disc(label: int, width: int, height: int, random: np.random.Generator) -> n
 
 
 def _with_statistics(network: torch.nn.Module, image_size: int) -> torch.nn.Module:
-    """`network` with batch norms' statistics as after training: with the first ones nothing is left of an image."""
+    """Return `network` with batch norm statistics of random images, as after training.
+
+    With the initial statistics, almost nothing of an image reaches the output.
+    """
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -22,7 +22,7 @@ from seesay.plotting.numbers import format_value
 from seesay.report.data_section import read_data_reports
 from seesay.report.experiments_section import collect_figures
 from seesay.report.gate import read_verdict
-from seesay.report.results import Results, read_results
+from seesay.report.results import Results, read_results, results_markdown, results_tables
 from seesay.report.runs import (
     LedgerLine,
     StageRun,
@@ -31,7 +31,6 @@ from seesay.report.runs import (
     kept_trainings_note,
     read_runs,
 )
-from seesay.report.tables import results_markdown, results_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 

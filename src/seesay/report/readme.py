@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from seesay.core.errors import InputError
 from seesay.core.files import read_text, write_text
 from seesay.core.paths import Paths
-from seesay.report.headlines import headlines_markdown
-from seesay.report.results import read_results
+from seesay.plotting.numbers import decimal, percent, percent_with_interval, whole
+from seesay.plotting.table import CHANCE, MISSING, Row, Table
+from seesay.report.results import Results, read_results
 
 README, RESULTS = "README.md", "docs/results.md"
 
@@ -61,3 +63,132 @@ def _one_level_deeper(results: str) -> str:
     """The tables without their title, headings one level deeper, as part of a section of the document."""
     body = re.sub(r"\A# .*\n+", "", results)
     return re.sub(r"^(#+) ", r"#\1 ", body, flags=re.MULTILINE).strip()
+
+
+PRETRAINED, PCA = "pretrained", "pca"
+"""Architectures: published ImageNet weights; principal components, the linear baseline."""
+
+
+def headlines_markdown(results: Results) -> str:
+    """One table per task that has results, and the substitutes that its best experiments depend on."""
+    chosen: list[Row] = []
+    sizes = {row["dataset"]: f"{row['dataset']}, {whole(row['num_images']['test'])} images" for row in results.datasets}
+    tables = [
+        _classification(results.classification, sizes, chosen),
+        _captions(results.captions, sizes, chosen),
+        _autoencoders(results.autoencoders, sizes, chosen),
+    ]
+    parts = []
+    for table in tables:
+        if table.rows:
+            parts += [f"**{table.title}.** {table.note}", table.markdown()]
+    substitutes = dict.fromkeys(name for row in chosen for name in row["substitutes"])
+    if substitutes:
+        names = ", ".join(f"`{name}`" for name in substitutes)
+        parts.append(f"Substitutes, files of a mirror that differ from the official ones: {names}.")
+    return "\n\n".join(parts)
+
+
+def _classification(rows: Sequence[Row], sizes: Mapping[str, str], chosen: list[Row]) -> Table:
+    ours = [row for row in rows if "architecture" in row]
+    lines = []
+    for dataset in _datasets(ours):
+        best = _best([row for row in ours if row["dataset"] == dataset], "test/top1")
+        own = [row for row in ours if row["dataset"] == dataset and row["architecture"] != PRETRAINED]
+        published = [row for row in rows if row["dataset"] == dataset and "source" in row]
+        chance = [row for row in rows if row["dataset"] == dataset and row["cell"] == CHANCE]
+        chosen.append(best)
+        lines.append(
+            (
+                sizes.get(dataset, dataset),
+                best["cell"],
+                percent_with_interval(best["test/top1"], best["test/top1_low"], best["test/top1_high"]),
+                _named(own, "test/top1", percent),
+                _named(published, "test/top1", percent),
+                _value(chance, "test/top1", percent),
+                _command("evaluate_classifier", best),
+            )
+        )
+    heads = ("test data", "best", "top-1, %", "best without ImageNet weights", "published", "chance", "reproduce")
+    return Table("Classification", "Top-1 on the test split, with its 95 % interval.", heads, tuple(lines), num_names=2)
+
+
+def _captions(rows: Sequence[Row], sizes: Mapping[str, str], chosen: list[Row]) -> Table:
+    ours = [row for row in rows if row["set"] == "test"]
+    lines = []
+    for dataset in _datasets(ours):
+        best = _best([row for row in ours if row["dataset"] == dataset], "cider_d")
+        beside = {row["set"]: row for row in rows if row["cell"] == best["cell"]}
+        chosen.append(best)
+        lines.append(
+            (
+                sizes.get(dataset, dataset),
+                best["cell"],
+                _interval(best, "cider_d", decimal),
+                percent(best["bleu4"]),
+                *(
+                    _value([beside[name]] if name in beside else [], "cider_d", decimal)
+                    for name in ("floor_nearest", "floor_constant", "human")
+                ),
+                _command("score_captions", best),
+            )
+        )
+    heads = (
+        *("test data", "best", "CIDEr-D", "BLEU-4, %", "nearest image's caption", "constant caption", "human caption"),
+        "reproduce",
+    )
+    note = "CIDEr-D on the test images, with its 95 % interval, beside two baselines and people."
+    return Table("Captioning", note, heads, tuple(lines), num_names=2)
+
+
+def _autoencoders(rows: Sequence[Row], sizes: Mapping[str, str], chosen: list[Row]) -> Table:
+    lines = []
+    for dataset in _datasets(rows):
+        here = [row for row in rows if row["dataset"] == dataset]
+        best = _best(here, "test/psnr")
+        chosen.append(best)
+        lines.append(
+            (
+                sizes.get(dataset, dataset),
+                best["cell"],
+                _interval(best, "test/psnr", _decibels),
+                _value([row for row in here if row["architecture"] == PCA], "test/psnr", _decibels),
+                _decibels(best["test/mean_image_psnr"]),
+                _command("evaluate_autoencoder", best),
+            )
+        )
+    heads = ("test data", "best", "PSNR, dB", "principal components", "mean image", "reproduce")
+    note = "PSNR of reconstructed test images, with its 95 % interval."
+    return Table("Autoencoders", note, heads, tuple(lines), num_names=2)
+
+
+def _decibels(value: float | None) -> str:
+    return decimal(value, decimals=2)
+
+
+def _datasets(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(row["dataset"] for row in rows))
+
+
+def _best(rows: Sequence[Row], metric: str) -> Row:
+    return max(rows, key=lambda row: -float("inf") if row[metric] is None else row[metric])
+
+
+def _interval(row: Row, metric: str, show: Callable[[float | None], str]) -> str:
+    return f"{show(row[metric])} ({show(row[f'{metric}_low'])} to {show(row[f'{metric}_high'])})"
+
+
+def _value(rows: Sequence[Row], metric: str, show: Callable[[float | None], str]) -> str:
+    return show(_best(rows, metric)[metric]) if rows else MISSING
+
+
+def _named(rows: Sequence[Row], metric: str, show: Callable[[float | None], str]) -> str:
+    """The best value and whose it is."""
+    if not rows:
+        return MISSING
+    best = _best(rows, metric)
+    return f"{show(best[metric])} ({best['cell']})"
+
+
+def _command(stage: str, row: Row) -> str:
+    return f"`dvc repro {stage}@{row['cell']}`"

@@ -1,4 +1,4 @@
-"""The results: rows for each experiment in params, collected from the metrics files."""
+"""The results: rows for each experiment in params, collected from the metrics files, and all their tables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from seesay.autoencoding.tables import describe_start
-from seesay.captioning.tables import describe_decoding, describe_features, describe_training
+from seesay.autoencoding.tables import autoencoder_tables, describe_start
+from seesay.captioning.tables import caption_tables, describe_decoding, describe_features, describe_training
+from seesay.classification.tables import classifier_tables
 from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_json
 from seesay.core.paths import Paths, cell_name
@@ -17,7 +18,8 @@ from seesay.core.stage import read_stage_json
 from seesay.params.captioning import CaptionerTraining
 from seesay.params.project import Params
 from seesay.params.references import CLASSIFIERS, name_in
-from seesay.plotting.table import CHANCE, Row
+from seesay.plotting.numbers import whole
+from seesay.plotting.table import CHANCE, Footnotes, Row, Table, Timings
 
 REQUIRED_CAPTION_SETS = ("test", "val", "test_shuffled", "floor_constant", "floor_random")
 _MCNEMAR = ("mcnemar/b", "mcnemar/c", "mcnemar/p")
@@ -215,3 +217,44 @@ def _metrics(stage: str, cell: str, paths: Paths, required: Iterable[str]) -> di
 def _number(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number and math.isfinite(value) else None
+
+
+def results_tables(results: Results, timings: Timings) -> tuple[list[Table], list[str]]:
+    """Return the tables that have rows, and their footnotes.
+
+    `timings` come from the run records; columns without a value are left out.
+    """
+    notes = Footnotes()
+    tables = [
+        *classifier_tables(results.classification, timings, notes),
+        *autoencoder_tables(results.autoencoders, notes),
+        *caption_tables(results.captions, timings, notes),
+        _datasets(results.datasets, notes),
+    ]
+    return [table for table in tables if table.rows], notes.texts()
+
+
+def results_markdown(results: Results, *, title: str, note: str, provenance: str, timings: Timings) -> str:
+    """Return reports/results.md: the tables, their provenance, and footnotes on substituted files."""
+    tables, footnotes = results_tables(results, timings)
+    parts = [f"# {title}", " ".join(part for part in (note, provenance) if part)]
+    for table in tables:
+        parts += [f"## {table.title}", table.note, table.markdown()]
+    parts += footnotes
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _datasets(rows: Sequence[Row], notes: Footnotes) -> Table:
+    lines = []
+    for row in rows:
+        images, captions = row["num_images"], row["num_captions"] or {}
+        lines.append(
+            (
+                row["dataset"] + notes.mark(row["substitutes"]),
+                row["kind"],
+                *(whole(images.get(split)) for split in ("train", "val", "test")),
+                *(whole(captions.get(split)) for split in ("train", "val", "test")),
+            )
+        )
+    heads = ("dataset", "kind", "train", "val", "test", "train captions", "val captions", "test captions")
+    return Table("Data", "Images and captions per split.", heads, tuple(lines), num_names=2)

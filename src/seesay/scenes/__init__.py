@@ -1,1 +1,1 @@
-"""Generated drawings and captioned scenes, which stand in for real data offline."""
+"""Generated drawings and captioned scenes: substitutes for real data where there is no network."""

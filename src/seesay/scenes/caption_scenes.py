@@ -1,4 +1,4 @@
-"""What the generated caption source is: composed scenes of two or three things with five captions, in COCO's layout."""
+"""Generated caption source: scenes of two or three things with five captions each, in COCO's layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seesay.scenes.drawing import Canvas, Colour, Pose, cloudy, jpeg_bytes, writ
 from seesay.scenes.shapes import SHAPES
 from seesay.seeding import numpy_generator
 
-# COCO's own file names, so that COCO's reader needs to know nothing of us.
+# COCO's own file names, so that COCO's reader works unchanged.
 ANNOTATIONS_FILE = "annotations_trainval2017.zip"
 CAPTION_SCENE_FILES = (ANNOTATIONS_FILE, "train2017.zip", "val2017.zip")
 
@@ -32,7 +32,7 @@ COLOURS: dict[str, Colour] = {
     "black": (30, 30, 30),
 }
 RADII = {"small": (13.0, 17.0), "large": (24.0, 30.0)}
-# The phrase, the colours above and below the horizon, and the horizon's height as a share of the image.
+# The phrase, the colours above and below the horizon, and the horizon's distance from the top as a share of the image.
 PLACES: tuple[tuple[str, tuple[Colour, Colour], float], ...] = (
     ("on the grass", ((150, 200, 235), (110, 175, 90)), 0.45),
     ("in the snow", ((175, 190, 210), (225, 230, 238)), 0.4),
@@ -43,9 +43,9 @@ PLACES: tuple[tuple[str, tuple[Colour, Colour], float], ...] = (
 
 
 def write_caption_scenes(folder: Path, *, num_train: int, num_val: int, seed: int) -> None:
-    """Writes COCO's three archives into `folder`; the same arguments give the same bytes.
+    """Write COCO's three archives to `folder`. The same arguments give the same bytes.
 
-    Image ids count from 1, train first; more train images leave the earlier ones as they are.
+    Image ids count from 1, train first. A larger `num_train` does not change the earlier train images.
     """
     numbers = {"train2017": range(1, num_train + 1), "val2017": range(num_train + 1, num_train + num_val + 1)}
     annotations: list[tuple[str, bytes]] = []
@@ -61,13 +61,13 @@ def write_caption_scenes(folder: Path, *, num_train: int, num_val: int, seed: in
 
 
 def draw_scene(*, rng: np.random.Generator) -> tuple[Image.Image, list[str]]:
-    """A 128x128 RGB image and its five captions."""
+    """Draw a 128 x 128 RGB image and write its five captions."""
     place, colours, horizon = PLACES[rng.integers(len(PLACES))]
     canvas = Canvas(_landscape(colours, horizon + rng.uniform(-0.08, 0.08), rng))
     things = _compose(colours, rng)
     for thing, radius in things:
         body = COLOURS[thing.colour]
-        # The other two colours only give the body shape: lighter or darker, and near black or near white.
+        # The other two colours are for details: a lighter or darker shade of the body's, and near black or grey.
         accent = _mixed(body, (255, 255, 255) if sum(body) < 550 else (90, 90, 90), 0.5)
         dark = (25, 25, 25) if sum(body) > 150 else (110, 110, 110)
         pose = Pose(
@@ -83,7 +83,10 @@ def draw_scene(*, rng: np.random.Generator) -> tuple[Image.Image, list[str]]:
 
 
 def _compose(ground: tuple[Colour, Colour], rng: np.random.Generator) -> list[tuple[Thing, float]]:
-    """Two or three different things, each in a quarter of the image of its own, in colours the ground has not."""
+    """Place two or three different things, each in a different quarter of the image.
+
+    Their colours differ from each other and from the background's.
+    """
     count = int(rng.integers(2, 4))
     names = rng.choice(sorted(SHAPES), size=count, replace=False)
     visible = [name for name, colour in COLOURS.items() if all(_distance(colour, other) > 95 for other in ground)]
@@ -93,14 +96,14 @@ def _compose(ground: tuple[Colour, Colour], rng: np.random.Generator) -> list[tu
     for name, colour, quarter in zip(names, colours, quarters, strict=True):
         size = ("small", "large")[rng.integers(2)]
         radius = float(rng.uniform(*RADII[size]))
-        free = IMAGE_SIZE / 4 - radius  # how far the centre may be from the quarter's
+        free = IMAGE_SIZE / 4 - radius  # largest distance from the quarter's centre, per axis
         x, y = (IMAGE_SIZE * (0.25 + 0.5 * part) + float(rng.uniform(-free, free)) for part in divmod(int(quarter), 2))
         things.append((Thing(str(name), str(colour), size, x, y), radius))
     return things
 
 
 def _landscape(colours: tuple[Colour, Colour], horizon: float, rng: np.random.Generator) -> np.ndarray:
-    """float (128, 128, 3): a soft upper and lower part."""
+    """Draw the background, float (128, 128, 3): an upper and a lower part with soft patches."""
     upper, lower = (
         cloudy(IMAGE_SIZE, colour, _mixed(colour, (255, 255, 255), 0.15), cells=4, rng=rng) for colour in colours
     )
@@ -147,7 +150,7 @@ NUMBERS = {2: "two", 3: "three"}
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing of a scene: what it is, how large in words, and the pixel of its centre."""
+    """One thing of a scene: its name, its colour and size in words, and its centre in pixels."""
 
     name: str
     colour: str
@@ -157,7 +160,7 @@ class Thing:
 
 
 def write_captions(things: Sequence[Thing], place: str, *, rng: np.random.Generator) -> list[str]:
-    """Five different captions of a scene of two or three things; `place` is a phrase like "in the snow"."""
+    """Write five different captions of a scene of two or three things. `place` is a phrase like "in the snow"."""
     captions: list[str] = []
     while len(captions) < NUM_CAPTIONS:
         caption = _caption(things, place, rng)
@@ -167,7 +170,7 @@ def write_captions(things: Sequence[Thing], place: str, *, rng: np.random.Genera
 
 
 def relation(first: Thing, second: Thing) -> str:
-    """Where `first` is, seen from `second`, along the axis on which they are further apart."""
+    """Return the position of `first` relative to `second`, along the axis on which they are further apart."""
     across, down = first.x - second.x, first.y - second.y
     if abs(across) >= abs(down):
         return "to the left of" if across < 0 else "to the right of"

@@ -1,4 +1,4 @@
-"""What the generated class images are: ten kinds of things, drawn 64x64 amid clutter, in Tiny ImageNet's layout."""
+"""Generated class images: ten kinds of things amid clutter, 64 x 64, in Tiny ImageNet's layout."""
 
 from __future__ import annotations
 
@@ -14,23 +14,29 @@ from seesay.seeding import numpy_generator
 
 CLASS_SCENES_FILE = "scenes.zip"
 IMAGE_SIZE = 64
-# No WordNet id starts with s: nobody takes these for ImageNet's.
+# No WordNet id starts with s, so these are not mistaken for ImageNet's.
 WNIDS = {f"s{number:08d}": name for number, name in enumerate(sorted(SHAPES), start=1)}
 
 
 def write_class_scenes(path: Path, *, num_train_per_class: int, num_val_per_class: int, seed: int) -> None:
-    """Writes the archive; the same arguments give the same bytes, and a larger set holds the smaller's train images."""
+    """Write the archive. The same arguments give the same bytes.
+
+    A larger `num_train_per_class` does not change the earlier train images.
+    """
     write_zip(path, _members(num_train_per_class, num_val_per_class, seed))
 
 
 def draw_class_scene(name: str, *, rng: np.random.Generator) -> Image.Image:
-    """One 64x64 RGB image of a thing: any place, size, turn and colours, clutter behind it and a little before it."""
+    """Draw a 64 x 64 RGB image of a thing at a random place, size and angle, in random colours.
+
+    There is clutter behind the thing, and a little in front of it.
+    """
     background = random_colour(rng), random_colour(rng)
     canvas = Canvas(cloudy(IMAGE_SIZE, *background, cells=int(rng.integers(2, 9)), rng=rng))
     for _ in range(rng.integers(2, 6)):
         _clutter(canvas, rng, reach=11.0)
     radius = rng.uniform(17, 28)
-    margin = 0.85 * radius  # the edge may cut off a little
+    margin = 0.85 * radius  # the edge may cut off a small part
     x, y = rng.uniform(margin, IMAGE_SIZE - margin, 2)
     pose = Pose(
         x=x,
@@ -47,7 +53,7 @@ def draw_class_scene(name: str, *, rng: np.random.Generator) -> Image.Image:
 
 
 def _random_colours(background: tuple[Colour, Colour], rng: np.random.Generator) -> dict[Role, Colour]:
-    """Three colours, the body's at least a little different from the background's."""
+    """Return three random colours. The body's is the one of four candidates that differs most from the background."""
     middle = np.mean(background, axis=0)
     candidates = [random_colour(rng) for _ in range(4)]
     body = max(candidates, key=lambda colour: float(np.abs(np.subtract(colour, middle)).sum()))
@@ -57,7 +63,7 @@ def _random_colours(background: tuple[Colour, Colour], rng: np.random.Generator)
 
 
 def _clutter(canvas: Canvas, rng: np.random.Generator, *, reach: float) -> None:
-    """One meaningless polygon, or a line, within `reach` pixels of a random place."""
+    """Draw a random polygon or line within `reach` pixels of a random place."""
     centre = rng.uniform(0, canvas.size, 2)
     count = int(rng.integers(2, 7))
     angles = np.sort(rng.uniform(0, 2 * np.pi, count))
@@ -73,11 +79,14 @@ def _clutter(canvas: Canvas, rng: np.random.Generator, *, reach: float) -> None:
 
 
 def _members(num_train: int, num_val: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """What Tiny ImageNet's archive holds, in its order: classes, words, train by class, val in one shuffled folder."""
+    """Yield the members of the archive in Tiny ImageNet's order.
+
+    These are classes, words, train by class, and val in one folder with shuffled classes.
+    """
     top = "scenes"
     yield f"{top}/wnids.txt", "".join(f"{wnid}\n" for wnid in WNIDS).encode()
     yield f"{top}/words.txt", "".join(f"{wnid}\t{name}\n" for wnid, name in WNIDS.items()).encode()
-    whole = f"0\t0\t{IMAGE_SIZE - 1}\t{IMAGE_SIZE - 1}\n"  # the box: all of the image
+    whole = f"0\t0\t{IMAGE_SIZE - 1}\t{IMAGE_SIZE - 1}\n"  # the bounding box: the whole image
     for wnid, name in WNIDS.items():
         boxes = "".join(f"{wnid}_{number}.JPEG\t{whole}" for number in range(num_train))
         yield f"{top}/train/{wnid}/{wnid}_boxes.txt", boxes.encode()

@@ -1,4 +1,4 @@
-"""How generated scenes are drawn and stored: things, backgrounds, clutter, JPEG, zip; equal seeds give equal bytes."""
+"""Drawing and storing of generated scenes: things, backgrounds, clutter, JPEG, zip. Equal seeds give equal bytes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from seesay.scenes.shapes import SHAPES, Point, Role
 Colour = tuple[int, int, int]
 
 SUPERSAMPLING = 4
-"""Drawn so many times larger, then averaged down: Pillow draws hard edges only."""
+"""Images are drawn this many times larger and then averaged, because Pillow draws hard edges only."""
 JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a thing lies: its centre and half its side in pixels of the final image, its turn, slant and mirroring."""
+    """The placement of a thing: centre and half its side in pixels of the final image, rotation, slant, mirroring."""
 
     x: float
     y: float
@@ -38,7 +38,7 @@ class Canvas:
     """A square image under construction, `size` pixels wide when finished."""
 
     def __init__(self, background: np.ndarray) -> None:
-        """`background`: float (size, size, 3), 0 to 255."""
+        """Start with `background`: float (size, size, 3), 0 to 255."""
         self.size = len(background)
         side = self.size * SUPERSAMPLING
         image = Image.fromarray(np.clip(background, 0, 255).astype(np.uint8))
@@ -62,7 +62,7 @@ class Canvas:
         self.draw.line(scaled, fill=colour, width=max(1, round(width * SUPERSAMPLING)), joint="curve")
 
     def finished(self, *, noise: float, rng: np.random.Generator) -> Image.Image:
-        """The image at its final size, with Gaussian noise of that standard deviation."""
+        """Return the image at its final size, with Gaussian noise of standard deviation `noise`."""
         pixels = np.asarray(self.image.reduce(SUPERSAMPLING), dtype=np.float32)
         pixels = pixels + noise * rng.standard_normal(pixels.shape, dtype=np.float32)
         return Image.fromarray(np.clip(pixels.round(), 0, 255).astype(np.uint8))
@@ -83,14 +83,14 @@ def _placed(points: tuple[Point, ...], pose: Pose) -> list[Point]:
 
 
 def random_colour(rng: np.random.Generator) -> Colour:
-    """Any hue, at least a little saturated and bright."""
+    """Return a random colour of any hue, with at least some saturation and brightness."""
     hue, saturation, value = rng.uniform(0, 1), rng.uniform(0.15, 1), rng.uniform(0.25, 1)
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def cloudy(size: int, first: Colour, second: Colour, *, cells: int, rng: np.random.Generator) -> np.ndarray:
-    """A background that drifts between two colours in `cells` by `cells` soft patches: float (size, size, 3)."""
+    """Return a background of `cells` x `cells` soft patches between two colours: float (size, size, 3)."""
     coarse = Image.fromarray(rng.uniform(0, 1, (cells, cells)).astype(np.float32))
     mix = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))[..., None]
     blended: np.ndarray = np.asarray(first) * (1 - mix) + np.asarray(second) * mix
@@ -104,10 +104,13 @@ def jpeg_bytes(image: Image.Image) -> bytes:
 
 
 def write_zip(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
-    """A zip whose bytes depend on names and contents only: fixed dates, no compression (JPEG shrinks no further)."""
+    """Write a zip archive whose bytes depend on names and contents only.
+
+    Dates are fixed. Members are not compressed, because JPEG does not compress further.
+    """
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name, content in members:
             member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            member.create_system = 3  # unix, whatever this machine is
+            member.create_system = 3  # Unix, on every machine
             member.external_attr = 0o644 << 16
             archive.writestr(member, content)

@@ -1,4 +1,4 @@
-"""What each thing in a generated scene looks like: parts in a square from -1 to 1, y pointing down."""
+"""Shapes of the things in generated scenes: parts in a square from -1 to 1, y pointing down."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal
 
 Point = tuple[float, float]
 Role = Literal["body", "accent", "dark"]
-"""Which of a thing's three colours a part has."""
+"""The choice of one of a thing's three colours for a part."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A filled polygon, or with `width` (in units of the square) an open line."""
+    """A filled polygon, or an open line where `width` (in units of the square) is not 0."""
 
     role: Role
     points: tuple[Point, ...]
@@ -29,7 +29,7 @@ def _line(role: Role, width: float, *points: Point) -> Part:
 
 
 def _arc(x: float, y: float, rx: float, ry: float, start: float, end: float, steps: int = 20) -> tuple[Point, ...]:
-    """Points on an ellipse from `start` to `end` degrees, clockwise on the screen from the right."""
+    """Return points on an ellipse from `start` to `end` degrees, clockwise on the screen, where 0 is right."""
     angles = [math.radians(start + (end - start) * step / steps) for step in range(steps + 1)]
     return tuple((x + rx * math.cos(angle), y + ry * math.sin(angle)) for angle in angles)
 
@@ -39,7 +39,7 @@ def _disc(role: Role, x: float, y: float, rx: float, ry: float | None = None) ->
 
 
 def _ring(role: Role, width: float, x: float, y: float, radius: float) -> Part:
-    return Part(role, _arc(x, y, radius, radius, 0, 378, 21), width)  # overlaps itself: no gap at the seam
+    return Part(role, _arc(x, y, radius, radius, 0, 378, 21), width)  # 378 degrees: the overlap closes the seam
 
 
 def _star(points: int, inner: float) -> tuple[Point, ...]:

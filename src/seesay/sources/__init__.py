@@ -1,1 +1,1 @@
-"""Bytes from elsewhere, checked and resumed: downloads, mirrors, user-supplied files, provenance."""
+"""Checked, resumable retrieval of source files: downloads, mirrors, user-supplied files and provenance."""

@@ -1,4 +1,4 @@
-"""Which copy of an official file is taken, and whether it is right: the one here, the mirror's, the official one."""
+"""Selection and verification of a copy of an official file: the local one, the mirror's or the official one."""
 
 from __future__ import annotations
 
@@ -27,11 +27,16 @@ class FileDigests:
 def fetch_archive(
     archive: Archive, folder: Path, *, mirror: Mirror | None, scratch: Path, earlier: SourceNote | None
 ) -> SourceFile:
-    """Brings one file into `folder` under its official name and says what it is.
+    """Fetch one file into `folder` under its official name and return its description.
 
-    In this order: a right file that is there already (the official one, the mirror's, or without a mirror the one that
-    the `earlier` note names); the mirror's, where it has one; the official one. Raises `InputError` for a file that
-    hashes to something else, and `Unreachable` naming the file, the mirror and the URL where nobody has it.
+    The candidates are tried in this order:
+    1. a correct file that is already present: the official one, the mirror's, or, without a mirror, the one named in
+       the `earlier` note;
+    2. the mirror's file, if the mirror has one;
+    3. the official file.
+
+    Raises `InputError` for a file with a different hash. Raises `Unreachable`, naming the file, the mirror and the URL,
+    if the file is not available anywhere.
     """
     target = folder / archive.name
     kept = _kept(archive, target, mirror=mirror, earlier=earlier)
@@ -47,19 +52,19 @@ def fetch_archive(
                 )
                 return _source_file(archive, found)
             except Unreachable as error:
-                failures.append(f"the mirror {mirror.location} lists it but does not give it: {error}")
+                failures.append(f"the mirror {mirror.location} lists it but cannot deliver it: {error}")
         else:
             failures.append(f"the mirror {mirror.location} has no such file")
     try:
         return _source_file(archive, _fetch(archive.url, target, part, archive.checksum, "params.yaml"))
     except Unreachable as error:
-        failures.append(f"the official URL gives nothing: {error}")
+        failures.append(f"the official URL is unreachable: {error}")
         hint = "" if mirror else "; MIRROR=<folder or URL> names a place that has it"
         raise Unreachable(f"cannot fetch {archive.name}: {'; '.join(failures)}{hint}") from None
 
 
 def file_digests(path: Path) -> FileDigests:
-    """sha256 and md5 of a file in one pass over it."""
+    """Compute the sha256 and md5 of a file in one pass."""
     sha256, md5, num_bytes = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -70,7 +75,7 @@ def file_digests(path: Path) -> FileDigests:
 
 
 def agrees(checksum: str, found: FileDigests) -> bool:
-    """Whether a file is what `md5:`, `sha256:` or `sha256-prefix:` says."""
+    """Return whether a file matches a checksum of the form `md5:`, `sha256:` or `sha256-prefix:`."""
     kind, _, expected = checksum.partition(":")
     return {
         "md5": found.md5 == expected,
@@ -86,17 +91,17 @@ def _kept(archive: Archive, target: Path, *, mirror: Mirror | None, earlier: Sou
     noted = earlier.file(archive.name) if earlier else None
     if mirror is not None and archive.name in mirror.sums:
         is_accepted = found.sha256 == mirror.sums[archive.name]
-    else:  # nobody asked for another one than the last time
+    else:  # the same file is requested as last time
         is_accepted = noted is not None and noted.sha256 == found.sha256 and noted.expected_checksum == archive.checksum
     return _source_file(archive, found) if is_accepted or agrees(archive.checksum, found) else None
 
 
 def _fetch(url: str, target: Path, part: Path, checksum: str, authority: str) -> FileDigests:
     part.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{part}.lock"):  # two stages may want the same file
+    with FileLock(f"{part}.lock"):  # two stages may fetch the same file
         was_continued = download(url, part)
         found = file_digests(part)
-        if was_continued and not agrees(checksum, found):  # perhaps glued together from two versions: once more, whole
+        if was_continued and not agrees(checksum, found):  # may mix two versions: download it again, whole
             discard(part)
             download(url, part)
             found = file_digests(part)
@@ -129,7 +134,11 @@ SUMS_FILE = "SHA256SUMS"
 
 @dataclass(frozen=True)
 class Mirror:
-    """`location` as the user gave it; `root` as a URL; `sums`: file name to sha256, what the mirror says it holds."""
+    """A mirror of official files.
+
+    `location` is the mirror as the user named it and `root` is its URL. `sums` maps each file name that the mirror
+    lists to its sha256.
+    """
 
     location: str
     root: str
@@ -139,7 +148,7 @@ class Mirror:
         return f"{self.root}/{name}"
 
     def lists(self, name: str) -> bool:
-        """Whether the mirror offers a file; raises `InputError` for one that lies there without a sum."""
+        """Return whether the mirror lists a file; raises `InputError` for a file that is present without a sum."""
         if name in self.sums:
             return True
         if exists(self.url_of(name)):
@@ -150,7 +159,10 @@ class Mirror:
 
 
 def open_mirror(location: str) -> Mirror:
-    """The mirror at a folder or an http(s), s3 or file URL; raises `InputError` for an unreadable `SHA256SUMS`."""
+    """Open the mirror at a folder or an http(s), s3 or file URL.
+
+    Raises `InputError` for an unreadable `SHA256SUMS`.
+    """
     if "://" in location:
         root = location.rstrip("/")
     else:
@@ -168,7 +180,10 @@ def open_mirror(location: str) -> Mirror:
 
 
 def parse_sums(content: bytes, *, where: str) -> dict[str, str]:
-    """File name to sha256, of the lines that `sha256sum` writes; raises `InputError` naming the first wrong line."""
+    """Parse the output of `sha256sum` into a mapping from file name to sha256.
+
+    Raises `InputError` naming the first invalid line.
+    """
     sums: dict[str, str] = {}
     for number, line in enumerate(content.decode("utf-8", errors="replace").split("\n"), start=1):
         if not line.strip() or line.startswith("#"):

@@ -1,4 +1,4 @@
-"""How a subset of COCO's images is fetched one by one, instead of in 19 GB of archives."""
+"""Download of a subset of COCO's images one by one, instead of in 19 GB of archives."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ from seesay.sources.http import backend_errors, progress_bar, read_url
 from seesay.sources.provenance import SourceFile
 
 MAX_FAILED_IMAGES = 10
-"""After so many we stop: the network is gone, or the mirror is not what it says."""
+"""Fetching stops after this many failures: the network is down, or the mirror is not what it claims to be."""
 
 
 def fetch_coco_images(source: CocoSource, folder: Path, *, mirror: Mirror | None) -> list[SourceFile]:
-    """Fetches the subset `source.num_images` asks for into `<folder>/train2017/` and `val2017/`, in parallel.
+    """Fetch a subset of `source.num_images` images into `<folder>/train2017/` and `val2017/`, in parallel.
 
-    Each image comes from the mirror (as a single file, else out of its archive), else from its `coco_url`. Images that
-    are there and decode are kept, so a second call continues the first. Returns one summary per split, and writes
-    `subset.json` with the names. Raises `InputError` naming the images that nobody has or that do not decode.
+    Each image comes from the mirror, as a single file or else out of its archive. Otherwise it comes from its
+    `coco_url`. Images that are already present and decode are kept, so a second call continues the first. Returns one
+    summary per split and writes the names to `subset.json`. Raises `InputError` naming the images that are not
+    available anywhere or that do not decode.
     """
     assert source.num_images is not None
-    assert source.num_images_seed is not None, "settings have seen to this"
+    assert source.num_images_seed is not None, "the settings ensure this"
     assert source.num_workers is not None
     offered = read_offered(folder / source.annotations.name)
     chosen = choose_images(offered, num_images=source.num_images, seed=source.num_images_seed)
@@ -46,18 +47,18 @@ def fetch_coco_images(source: CocoSource, folder: Path, *, mirror: Mirror | None
     with ExitStack() as stack:
         origins = _Origins(mirror, {split: _mirrored_archive(mirror, split, source, stack) for split in SPLITS})
         is_substitute = any(map(origins.is_substitute, images)) or _was_substitute(folder)
-        # Before the first image: what an interrupted call leaves must not pass for official files in the next.
+        # Written before the first image, so that the next call does not take files of an interrupted one for official.
         names = {split: [image.file_name for image in chosen[split]] for split in SPLITS}
         write_json(folder / SUBSET_FILE, {"images": names, "is_substitute": is_substitute})
         _fetch_all(images, folder, origins, num_workers=source.num_workers)
     _remove_others(folder, chosen)
     if is_substitute:
-        warn("single COCO images come from a mirror: they are substitutes, as nothing official says what they hash to")
+        warn("single COCO images come from a mirror: they are substitutes, as there are no official hashes for them")
     return [_summary(folder, split, chosen[split], is_substitute=is_substitute) for split in SPLITS]
 
 
 def forget_coco_images(folder: Path) -> None:
-    """Removes single images of an earlier choice, where the archives are wanted now."""
+    """Remove single images of an earlier choice when the archives are requested now."""
     for split in SPLITS:
         shutil.rmtree(folder / split, ignore_errors=True)
     (folder / SUBSET_FILE).unlink(missing_ok=True)
@@ -72,7 +73,7 @@ class _MirroredArchive:
 
 @dataclass(frozen=True)
 class _Origins:
-    """Where single images come from; read from several threads."""
+    """The origins of single images; read from several threads."""
 
     mirror: Mirror | None
     archives: Mapping[str, _MirroredArchive | None]
@@ -82,13 +83,13 @@ class _Origins:
         return self._has_single(image) or (archive is not None and not archive.is_official)
 
     def read(self, image: CocoImage) -> bytes:
-        """An image's bytes; raises `InputError` where nobody has it or it does not decode."""
+        """Return an image's bytes; raises `InputError` if it is not available anywhere or does not decode."""
         archive = self._archive_with(image)
         if self.mirror is not None and self._has_single(image):
             origin = self.mirror.url_of(image.member)
             content = read_url(origin)
             if hashlib.sha256(content).hexdigest() != self.mirror.sums[image.member]:
-                raise InputError(f"{origin}: hashes to something else than the mirror's {SUMS_FILE} says")
+                raise InputError(f"{origin}: its sha256 is not the one in the mirror's {SUMS_FILE}")
         elif archive is not None:
             origin = f"{archive.url}: {image.member}"
             try:
@@ -141,7 +142,7 @@ def _fetch_all(images: Sequence[CocoImage], folder: Path, origins: _Origins, *, 
 def _mirrored_archive(
     mirror: Mirror | None, split: str, source: CocoSource, stack: ExitStack
 ) -> _MirroredArchive | None:
-    """A split's archive in the mirror, opened where it lies; a local one is checked against the mirror's sums first."""
+    """Open a split's archive in the mirror in place; a local one is first checked against the mirror's sums."""
     name = f"{split}.zip"
     if mirror is None or name not in mirror.sums:
         return None
@@ -152,7 +153,7 @@ def _mirrored_archive(
             raise InputError(f"{url}: has sha256 {found.sha256}: {SUMS_FILE} says {mirror.sums[name]}")
         official = next((archive for archive in source.image_archives if archive.name == name), None)
         is_official = official is not None and agrees(official.checksum, found)
-    with backend_errors(url):  # an archive far away is not read whole: each member's CRC-32 has to do
+    with backend_errors(url):  # a remote archive is not read whole: each member's CRC-32 must suffice
         archive = zipfile.ZipFile(stack.enter_context(fsspec.open(url, "rb")))
     return _MirroredArchive(stack.enter_context(archive), url, is_official)
 
@@ -167,7 +168,7 @@ def _decoding_error(content: bytes) -> str | None:
 
 
 def _was_substitute(folder: Path) -> bool:
-    """Whether images that an earlier call left here came from a mirror."""
+    """Return whether the images left here by an earlier call came from a mirror."""
     if not any((folder / split).is_dir() for split in SPLITS):
         return False
     try:
@@ -185,7 +186,7 @@ def _remove_others(folder: Path, chosen: Mapping[str, Sequence[CocoImage]]) -> N
 
 
 def _summary(folder: Path, split: str, images: Sequence[CocoImage], *, is_substitute: bool) -> SourceFile:
-    """One entry for all images of a split: their count, total size, and a sha256 over their names and sha256s."""
+    """Return one entry for all images of a split: count, total size, and a sha256 over their names and sha256s."""
     digest, num_bytes = hashlib.sha256(), 0
     for image in images:
         content = (folder / image.member).read_bytes()
@@ -208,16 +209,17 @@ class CocoImage:
 
     @property
     def member(self) -> str:
-        """Where it lies: in a raw folder, in a mirror, and inside the official archive."""
+        """Its path in a raw folder, in a mirror and inside the official archive."""
         return f"{self.split}/{self.file_name}"
 
 
 def choose_images(
     offered: Mapping[str, Sequence[CocoImage]], *, num_images: int, seed: int
 ) -> dict[str, list[CocoImage]]:
-    """A seeded subset with each split's share of the whole and at least one of each; a larger one holds the smaller.
+    """Choose a seeded subset in which each split has its share of the whole, and at least one image.
 
-    Raises `InputError` for more images than there are, or fewer than one of each split.
+    With the same seed, a larger subset contains the smaller ones. Raises `InputError` for more images than there are,
+    or for fewer than one per split.
     """
     total = sum(len(images) for images in offered.values())
     if not len(SPLITS) <= num_images <= total:
@@ -232,7 +234,7 @@ def choose_images(
 
 
 def read_offered(annotations: Path) -> dict[str, list[CocoImage]]:
-    """The images each split's captions speak of, by id."""
+    """Read the images that each split's captions describe, sorted by id."""
     offered = {}
     for split in SPLITS:
         member = f"annotations/captions_{split}.json"

@@ -30,12 +30,12 @@ GENERATED_URL = "generated:scenes"
 
 
 def mirror_from_environment() -> str | None:
-    """The mirror the user named in MIRROR: a folder, or an http(s), s3 or file URL; None where there is none."""
+    """Return the mirror named in the environment variable MIRROR: a folder or an http(s), s3 or file URL, or None."""
     return os.environ.get("MIRROR") or None
 
 
 def fetch_image_source(source: ImageSource, folder: Path, *, mirror: str | None, scratch: Path) -> SourceNote:
-    """Fills `folder` with an image source's archives; right files that lie there already are kept."""
+    """Fill `folder` with an image source's archives; correct files that are already present are kept."""
     if isinstance(source, ScenesImageSource):
         write_class_scenes(
             folder / CLASS_SCENES_FILE,
@@ -50,9 +50,9 @@ def fetch_image_source(source: ImageSource, folder: Path, *, mirror: str | None,
 def fetch_caption_source(
     source: CaptionSource, folder: Path, *, mirror: str | None, scratch: Path, root: Path = Path()
 ) -> SourceNote:
-    """Fills `folder` with a caption source's annotations and images; what lies there already and is right is kept.
+    """Fill `folder` with a caption source's annotations and images; correct files already present are kept.
 
-    Relative paths of a person's own files are relative to `root`, the workspace's.
+    Relative paths of user-supplied files are relative to `root`, the root of the workspace.
     """
     match source:
         case CocoFilesSource():
@@ -76,7 +76,7 @@ def fetch_caption_source(
 
 
 def fetch_weights(weights: Weights, folder: Path, *, mirror: str | None, scratch: Path) -> SourceNote:
-    """Fills `folder` with the file of weights under its official name, where there is one, and says whose they are."""
+    """Fill `folder` with the weights file under its official name, if there is one, and record its architecture."""
     archives = () if weights.archive is None else (weights.archive,)
     files = _fetch_archives(archives, folder, _opened(mirror), scratch)
     write_architecture(folder, weights.architecture)
@@ -96,7 +96,7 @@ def _opened(mirror: str | None) -> Mirror | None:
 
 
 def _earlier_note(folder: Path) -> SourceNote | None:
-    """What an earlier fetch noted; a damaged note only means that files are judged by checksums alone."""
+    """Read the note of an earlier fetch; without a readable one, files are judged by checksums alone."""
     try:
         return read_source(folder)
     except InputError:
@@ -111,7 +111,7 @@ def _generated(folder: Path, names: Sequence[str]) -> list[SourceFile]:
 
 
 def _noted(folder: Path, files: Sequence[SourceFile]) -> SourceNote:
-    """Writes the note, last, and removes archives of an earlier choice, which a reader would take for this one's."""
+    """Remove archives of an earlier choice, which would be mistaken for this one's, and write the note last."""
     expected = {SOURCE_FILE, *(Path(file.name).parts[0] for file in files)}
     for stray in sorted(folder.glob("*.zip")):
         if stray.name not in expected:

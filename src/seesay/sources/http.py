@@ -1,4 +1,4 @@
-"""How the bytes behind a URL become a local file, however often the connection breaks."""
+"""Download of a URL to a local file, resumed whenever the connection breaks."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from seesay.core.files import write_json
 T = TypeVar("T")
 
 MAX_FAILURES = 4
-"""Failures in a row without one new byte, after which we give up."""
+"""The number of consecutive failures without a new byte after which a download is abandoned."""
 BACKOFF_SECONDS = 1.0
-"""The first wait; each further one is twice as long."""
+"""The wait after the first failure; each further wait is twice as long."""
 
 
 def download(url: str, part: Path) -> bool:
-    """Fills `part` with all bytes of `url`, continuing what an earlier call left there; says whether it was continued.
+    """Download all bytes of `url` to `part`, continuing from what an earlier call left there.
 
-    What has come so far stays in `part` when this raises: `Unreachable` for a URL that gives nothing (more), `OSError`
-    where the disk is full or not writable. Nothing here knows what the bytes should be: check them.
+    Returns whether the download was continued. Raises `Unreachable` for a URL that delivers no (more) bytes, and
+    `OSError` if the disk is full or not writable. The bytes received until then stay in `part`. The content is not
+    verified here: callers must check it.
     """
     part.parent.mkdir(parents=True, exist_ok=True)
     if _state(part).get("url") != url:
@@ -54,13 +55,13 @@ def download(url: str, part: Path) -> bool:
 
 
 def discard(part: Path) -> None:
-    """Forgets a partial download."""
+    """Delete a partial download and its state."""
     part.unlink(missing_ok=True)
     _state_path(part).unlink(missing_ok=True)
 
 
 def move_into_place(part: Path, target: Path) -> None:
-    """Renames a finished download to `target`; from another file system it is copied beside `target` first."""
+    """Rename a finished download to `target`; from another file system it is first copied beside `target`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.part")
     try:
@@ -80,7 +81,7 @@ def move_into_place(part: Path, target: Path) -> None:
 
 
 def read_url(url: str) -> bytes:
-    """All bytes of a small file; raises `Unreachable`."""
+    """Return all bytes of a small file; raises `Unreachable` if they cannot be read."""
 
     def read() -> bytes:
         with open_url(url, 0, None) as answer:
@@ -93,7 +94,10 @@ def read_url(url: str) -> bytes:
 
 
 def progress_bar(**arguments: Any) -> tqdm[Any]:
-    """A bar on stderr; where that is no terminal, a line every half minute, none for what takes under ten seconds."""
+    """Return a progress bar on stderr.
+
+    If stderr is not a terminal, it prints a line every half minute, and none for what takes under ten seconds.
+    """
     is_terminal = sys.stderr.isatty()
     return tqdm(
         file=sys.stderr,
@@ -131,10 +135,10 @@ def _continue(url: str, part: Path) -> None:
 
 
 def _require_space(part: Path, answer: Answer) -> None:
-    """Refuses before the first byte what will not fit, rather than filling the disk."""
+    """Raise `OSError` before the first byte if the file does not fit on the disk."""
     needed, free = (answer.total or 0) - answer.start, shutil.disk_usage(part.parent).free
     if needed > free:
-        message = f"No space left on device: {needed:,} bytes are to come, {free:,} are free"
+        message = f"No space left on device: {needed:,} bytes are needed, {free:,} are free"
         raise OSError(errno.ENOSPC, message, str(part))
 
 
@@ -151,10 +155,10 @@ def _retried(url: str, call: Callable[[], T]) -> T:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Puts the file's name into an `OSError` that has none: a full disk does not say for which file."""
+    """Add the file's name to an `OSError` that has none: the error of a full disk does not name the file."""
     try:
         yield
-    except requests.RequestException:  # is an OSError, but not about our file
+    except requests.RequestException:  # is an OSError, but does not concern this file
         raise
     except OSError as error:
         if error.filename is None and error.errno is not None:
@@ -171,7 +175,7 @@ def _state_path(part: Path) -> Path:
 
 
 def _state(part: Path) -> dict[str, Any]:
-    """What is known of a partial download; nothing where that is unreadable."""
+    """Read the state of a partial download; empty if it is missing or unreadable."""
     try:
         state = json.loads(_state_path(part).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -180,27 +184,30 @@ def _state(part: Path) -> dict[str, Any]:
 
 
 TIMEOUT_SECONDS = (10.0, 60.0)
-"""To connect; between two packets."""
+"""The timeouts for connecting and between two packets."""
 CHUNK_BYTES = 1 << 16
-"""What is lost when a connection breaks."""
+"""The size of one read: at most this much is lost when a connection breaks."""
 TRANSIENT_STATUSES = {408, 425, 429, 500, 502, 503, 504}
 
 
-class Unreachable(InputError):  # noqa: N818  # what is true of the URL
-    """A URL gives no bytes, now and after retries; the message names it."""
+class Unreachable(InputError):  # noqa: N818  # names the state of the URL
+    """A URL delivers no bytes, even after retries; the message names the URL."""
 
 
-class Transient(Exception):  # noqa: N818  # never leaves downloads.py
-    """Worth another try."""
+class Transient(Exception):  # noqa: N818  # names the kind of failure
+    """A failure that may pass: another attempt is worthwhile."""
 
 
 class Restart(Transient):
-    """The bytes that are here already are no beginning of what the server has now."""
+    """The bytes received earlier are not the beginning of the server's current file."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Bytes of a URL from `start` on. `total` is the whole file's size, `validator` its version; None where untold."""
+    """The bytes of a URL from `start` on.
+
+    `total` is the size of the whole file and `validator` its version. Each is None if the server does not state it.
+    """
 
     chunks: Iterator[bytes]
     start: int
@@ -210,9 +217,10 @@ class Answer:
 
 @contextmanager
 def open_url(url: str, start: int, validator: str | None) -> Iterator[Answer]:
-    """The bytes of `url` from `start` on, or from 0 where the server cannot or the file is no longer `validator`.
+    """Open `url` from byte `start` on, or from 0 if the server cannot do so or the version is no longer `validator`.
 
-    Raises `Transient` for what may pass, `Unreachable` for what will not; both also while the bytes are read.
+    Raises `Transient` for failures that may pass and `Unreachable` for those that will not. Both can also be raised
+    while the bytes are read.
     """
     opened = _open_http(url, start, validator) if _is_http(url) else _open_file(url, start, validator)
     with opened as answer:
@@ -221,16 +229,16 @@ def open_url(url: str, start: int, validator: str | None) -> Iterator[Answer]:
 
 @contextmanager
 def _open_http(url: str, start: int, validator: str | None) -> Iterator[Answer]:
-    headers = {"Accept-Encoding": "identity"}  # else sizes and ranges would count compressed bytes
+    headers = {"Accept-Encoding": "identity"}  # otherwise sizes and ranges would count compressed bytes
     if start:
         headers["Range"] = f"bytes={start}-"
         if validator:
-            headers["If-Range"] = validator  # the whole file comes (status 200) if it has changed
+            headers["If-Range"] = validator  # if the file has changed, it is sent whole (status 200)
     with _http_errors(url), requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
         if response.status_code in TRANSIENT_STATUSES:
             raise Transient(f"answered {response.status_code} {response.reason}")
-        if response.status_code == 416:  # what we have is longer than what there is
-            raise Restart("is shorter than what an earlier attempt left")
+        if response.status_code == 416:  # the partial file is longer than the server's
+            raise Restart("is shorter than the partial file of an earlier attempt")
         if not response.ok:
             raise Unreachable(f"{url}: answered {response.status_code} {response.reason}")
         length = response.headers.get("Content-Length")
@@ -238,7 +246,7 @@ def _open_http(url: str, start: int, validator: str | None) -> Iterator[Answer]:
         if response.status_code == 206:
             first, total = _content_range(response.headers.get("Content-Range", ""))
             if first != start:
-                raise Restart("answered another range than the one asked for")
+                raise Restart("answered with a different range than requested")
         yield Answer(response.iter_content(CHUNK_BYTES), first, total, _http_validator(response))
 
 
@@ -276,7 +284,10 @@ def _http_errors(url: str) -> Iterator[None]:
 
 @contextmanager
 def backend_errors(url: str) -> Iterator[None]:
-    """fsspec's backends (s3, ...) each raise exceptions of their own: whatever they say, this URL gave no bytes."""
+    """Translate exceptions of fsspec's backends (s3, ...): each has its own, and all mean that `url` gave no bytes.
+
+    Raises `Transient` for time-outs and broken connections, and `Unreachable` for everything else.
+    """
     try:
         yield
     except FileNotFoundError:
@@ -290,7 +301,7 @@ def backend_errors(url: str) -> Iterator[None]:
 
 
 def exists(url: str) -> bool:
-    """Whether there is a file behind `url`."""
+    """Return whether there is a file at `url`."""
     if _is_http(url):
         try:
             response = requests.head(url, allow_redirects=True, timeout=TIMEOUT_SECONDS)
@@ -303,7 +314,7 @@ def exists(url: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost message, without the tower of wrappers and memory addresses around it."""
+    """Return the innermost message of an error, without its wrappers and their memory addresses."""
     innermost: Any = error
     while getattr(innermost, "args", None) and isinstance(innermost.args[0], Exception):
         innermost = innermost.args[0]
@@ -313,12 +324,12 @@ def _reason(error: Exception) -> str:
 
 def _http_validator(response: requests.Response) -> str | None:
     etag = response.headers.get("ETag")
-    # A weak ETag must not stand in If-Range (RFC 9110, 13.1.5); a date may.
+    # If-Range must not contain a weak ETag (RFC 9110, 13.1.5); a date is allowed.
     return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
 
 
 def _content_range(header: str) -> tuple[int, int | None]:
-    """(first byte, size of the whole) of `bytes 5-9/10`; (-1, None) for anything else."""
+    """Parse `bytes 5-9/10` into (first byte, size of the whole file); return (-1, None) for anything else."""
     unit, _, rest = header.partition(" ")
     span, _, total = rest.partition("/")
     first = span.partition("-")[0]

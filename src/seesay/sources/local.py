@@ -1,4 +1,4 @@
-"""How files of a person's own come into a raw folder: copied, or packed, and checked against params.yaml."""
+"""Import of user-supplied files into a raw folder: copied or packed, and checked against params.yaml."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".we
 
 
 def fetch_coco_files(source: CocoFilesSource, folder: Path, *, root: Path) -> list[SourceFile]:
-    """Brings each split's annotations and images into `folder`, and the layout that names them.
+    """Import each split's annotations and images into `folder`, and write the layout that names them.
 
-    Relative paths are relative to `root`. Images that splits share are brought in once; what lies there already and is
-    right is kept, a folder is packed anew. Raises `InputError` naming
-    params' key where a path does not lead to a file of its kind or a checksum is another.
+    Relative paths are relative to `root`. Images shared by several splits are imported once. Correct files that are
+    already present are kept, but a folder of images is always packed again. Raises `InputError` naming the key in
+    params.yaml if a path does not lead to a file of the expected kind or a checksum differs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files: list[SourceFile] = []
@@ -48,7 +48,7 @@ def fetch_coco_files(source: CocoFilesSource, folder: Path, *, root: Path) -> li
 
 
 def forget_coco_files(folder: Path) -> None:
-    """Removes what an earlier choice of `coco_files` left, which a reader would take for this one's."""
+    """Remove the files of an earlier choice of `coco_files`, which would be mistaken for those of the current one."""
     names = (LAYOUT_FILE, *(annotations_name(split) for split in ("train", "val", "test")))
     for name in names:
         (folder / name).unlink(missing_ok=True)
@@ -79,7 +79,7 @@ def _is_copy(target: Path, path: Path) -> bool:
 
 
 def _images_of(folder: Path, key: str) -> Iterator[tuple[str, bytes]]:
-    """(path inside the folder, content) of each image, in order of the paths."""
+    """Yield (path inside the folder, content) of each image, sorted by path."""
     paths = {
         path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
@@ -92,16 +92,16 @@ def _images_of(folder: Path, key: str) -> Iterator[tuple[str, bytes]]:
 
 
 LOCAL = "local:"
-"""Begins the `url` of a file that came from this machine; its own name follows, never where it lay."""
+"""The prefix of the `url` of a file from this machine; the file's name follows, never its folder."""
 
 
 def local_path(path: str, root: Path) -> Path:
-    """Where a path of params.yaml leads: as it is, or from `root`."""
+    """Resolve a path from params.yaml; a relative one is relative to `root`."""
     return (root / Path(path).expanduser()).resolve()
 
 
 def read_checked(path: Path, checksum: str, *, key: str) -> bytes:
-    """The bytes of a person's file; raises `InputError` naming `key` in params.yaml where it is missing or another."""
+    """Read a user-supplied file; raises `InputError` naming `key` in params.yaml if it is missing or has changed."""
     if not path.is_file():
         raise InputError(f"params.yaml: {key}.path: {path}: no such file")
     require_checksum(path, checksum, key=key, named=path)
@@ -109,17 +109,17 @@ def read_checked(path: Path, checksum: str, *, key: str) -> bytes:
 
 
 def require_checksum(content: Path, checksum: str, *, key: str, named: Path) -> None:
-    """Raises `InputError` where `content`, brought here from `named`, is not what `checksum` says."""
+    """Raise `InputError` if `content`, imported from `named`, does not match `checksum`."""
     found = f"sha256:{file_digest(content)}"
     if found != checksum:
         raise InputError(
             f"params.yaml: {key}.checksum: expected {checksum}, but {named} has {found}; "
-            "if this is the content that you mean, write its checksum there"
+            "if this is the intended content, write its checksum there"
         )
 
 
 def local_source_file(path: Path, url: str, checksum: str = "") -> SourceFile:
-    """The note of a file that lies at `path`; `checksum` is what params.yaml gives, "" where it gives none."""
+    """Describe the file at `path`; `checksum` is the one given in params.yaml, or "" if there is none."""
     return SourceFile(path.name, url, file_digest(path), path.stat().st_size, checksum, False)
 
 
@@ -128,7 +128,7 @@ LAYOUT_FILE = "coco_files.json"
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The annotation file and the image archive of one split, as named in the raw folder; splits may share images."""
+    """The names of one split's annotation file and image archive in the raw folder; splits may share images."""
 
     annotations: str
     images: str
@@ -147,7 +147,7 @@ def write_layout(folder: Path, splits: Mapping[str, SplitFiles]) -> None:
 
 
 def read_layout(folder: Path) -> dict[str, SplitFiles]:
-    """The files by split, train first; raises `InputError` where the file is damaged."""
+    """Read the files of each split, train first; raises `InputError` if the layout file is damaged."""
     path = folder / LAYOUT_FILE
     content = read_json(path)
     try:

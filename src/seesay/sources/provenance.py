@@ -12,15 +12,16 @@ from seesay.core.files import read_json, write_json
 
 SOURCE_FILE = "source.json"
 ENCODER_FILE = "encoder.json"
-"""Beside fetched weights: {"architecture": the network they are of}."""
+"""The file beside fetched weights: {"architecture": the network that they belong to}."""
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file as it lies in a raw folder.
+    """One file in a raw folder.
 
-    `url` is the official one (never a mirror's) or `generated:<what>`; `expected_checksum` is the official one
-    as params give it, "" where there is none; `is_substitute` says that the bytes are not known to be official.
+    `url` is the official one (never a mirror's), `generated:<what>`, or `local:<name>` for a user-supplied file.
+    `expected_checksum` is the checksum given in the parameters, or "" if there is none. `is_substitute` means that the
+    bytes are not known to be official.
     """
 
     name: str
@@ -33,14 +34,14 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class SourceNote:
-    """A source's name (its key in params) and its files, sorted as they were fetched."""
+    """A source's name (its key in params.yaml) and its files, in the order in which they were fetched."""
 
     name: str
     files: tuple[SourceFile, ...]
 
     @property
     def substitutes(self) -> tuple[str, ...]:
-        """Names of the files that stand in for the official ones."""
+        """The names of the files that are used in place of official ones."""
         return tuple(file.name for file in self.files if file.is_substitute)
 
     def file(self, name: str) -> SourceFile | None:
@@ -51,14 +52,14 @@ class SourceNote:
 
     @staticmethod
     def from_json(value: Any, *, where: Path | str = SOURCE_FILE) -> SourceNote:
-        """Raises `InputError`, naming `where`, for anything `to_json` does not give."""
+        """Parse the output of `to_json`; raises `InputError`, naming `where`, for anything else."""
         if not isinstance(value, Mapping) or set(value) != {"name", "files"} or not isinstance(value["files"], list):
             raise InputError(f"{where}: expected a source note with the keys name and files; fetch the source again")
         return SourceNote(str(value["name"]), tuple(_source_file(file, where) for file in value["files"]))
 
 
 def read_source(folder: Path) -> SourceNote:
-    """The note of a raw folder; raises `InputError` where it is missing or damaged."""
+    """Read the note of a raw folder; raises `InputError` if it is missing or damaged."""
     path = folder / SOURCE_FILE
     return SourceNote.from_json(read_json(path), where=path)
 
@@ -68,7 +69,7 @@ def write_source(folder: Path, note: SourceNote) -> None:
 
 
 def read_architecture(folder: Path) -> str:
-    """The network that the weights in `folder` are of; raises `InputError` where that is not said."""
+    """Read the network that the weights in `folder` belong to; raises `InputError` if it is not recorded."""
     where = folder / ENCODER_FILE
     content = read_json(where)
     if not isinstance(content, Mapping) or not isinstance(content.get("architecture"), str):

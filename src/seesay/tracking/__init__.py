@@ -1,1 +1,1 @@
-"""What ran: the recorder of stages, run records, MLflow's store, sync and the registry. Only this imports mlflow."""
+"""Run tracking: stage recorder, run records, MLflow store, sync, registry. Only this package imports mlflow."""

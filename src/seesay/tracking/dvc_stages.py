@@ -1,4 +1,7 @@
-"""Which stage instances the pipeline has now: dvc.yaml says which, dvc.lock what each was made of."""
+"""Stage instances of the current pipeline.
+
+dvc.yaml defines the instances. dvc.lock holds the command, parameters and file digests of each one's last run.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from seesay.core.settings import PARAMS_FILE, read_yaml
 
 @dataclass(frozen=True)
 class Instance:
-    """A stage, or one cell of it. `lock` is its entry in dvc.lock; None where it has never run."""
+    """A stage, or one cell of a stage. `lock` is its entry in dvc.lock, or None if it has never run."""
 
     stage: str
     cell: str | None
@@ -27,7 +30,10 @@ class Instance:
 
 
 def read_instances(root: Path) -> list[Instance]:
-    """All instances that leave run records, in the order of dvc.yaml; dvc.lock alone keeps entries of removed cells."""
+    """Return all instances that write run records, in the order of dvc.yaml.
+
+    dvc.lock alone does not suffice, because it keeps the entries of removed cells.
+    """
     paths = Paths(root)
     stages = read_yaml(paths.pipeline).get("stages") or {}
     locked = (read_yaml(paths.lock).get("stages") or {}) if paths.lock.is_file() else {}
@@ -41,7 +47,7 @@ def read_instances(root: Path) -> list[Instance]:
 
 
 def _records_its_run(definition: Mapping[str, Any]) -> bool:
-    """Whether a stage leaves a run record: all do but `prove_*`, whose numbers are no results."""
+    """Return true if a stage writes a run record. All do except `prove_*`, whose numbers are not results."""
     outs = definition.get("do", definition).get("outs") or []
     paths = [next(iter(out)) if isinstance(out, Mapping) else str(out) for out in outs]
     return not paths or any(path.startswith("runs/") for path in paths)
@@ -57,13 +63,13 @@ def _cells(stage: str, definition: Any, params: Mapping[str, Any], locked: Mappi
     if isinstance(entries, Mapping | list):
         yield from map(str, entries)
         return
-    for address in locked:  # a matrix, or a foreach over something else than params.yaml
+    for address in locked:  # a matrix, or a foreach over something other than params.yaml
         if address.startswith(f"{stage}@"):
             yield address.split("@", 1)[1]
 
 
 def _look_up(reference: str, params: Mapping[str, Any]) -> Any:
-    """What `${a.b}` stands for in params.yaml."""
+    """Return the value of `${a.b}` in params.yaml, or None if there is none."""
     value: Any = params
     for part in reference.strip().removeprefix("${").removesuffix("}").strip().split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -73,14 +79,15 @@ def _look_up(reference: str, params: Mapping[str, Any]) -> Any:
 
 
 FALLBACK = "seesay-"
-"""Begins the hash of a stage that DVC's run cache does not hold, or whose key a later DVC computes in another way."""
+"""Prefix of our own hash, for a stage without a run cache in DVC or a DVC version that computes the key differently."""
 
 
 def compute_stage_hash(root: Path, address: str) -> str:
-    """DVC's own key of a stage instance as its inputs are now; takes half a second, most of it importing DVC.
+    """Return DVC's own key of a stage instance for its current inputs.
 
-    `_get_stage_hash` is private: a test compares it with what DVC writes. Where it does not work (another DVC, a stage
-    with `persist` outputs, which has no run cache), a hash of command, parameters and input digests, marked as ours.
+    This takes half a second, most of it for importing DVC. `_get_stage_hash` is private, so a test compares it with the
+    key DVC writes. It fails with another DVC version, or for a stage with `persist` outputs, which has no run cache.
+    The result is then a hash of the command, parameters and input digests, with the prefix `FALLBACK`.
     """
     from dvc.repo import Repo
     from dvc.stage import cache
@@ -98,7 +105,7 @@ def compute_stage_hash(root: Path, address: str) -> str:
 
 
 def hash_of_lock_entry(entry: Mapping[str, Any]) -> str:
-    """The same key from a stage's entry in dvc.lock: command, parameters, input digests, output paths."""
+    """Return the hash of a stage's entry in dvc.lock: its command, parameters, input digests and output paths."""
     facts = {key: value for key, value in entry.items() if key in ("cmd", "deps", "params")}
     if "deps" in facts:
         facts["deps"] = [{k: v for k, v in dep.items() if k not in ("size", "nfiles")} for dep in facts["deps"]]

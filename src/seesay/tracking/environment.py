@@ -1,4 +1,4 @@
-"""What a run's surroundings were: machine, Python, git, the locked requirements, the process itself."""
+"""Environment of a run: the machine, Python, git, the locked requirements and the process itself."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from seesay.core.files import file_digest
 
 MAX_DIFF = 300_000
 RESULTS = ("metrics", "reports", "dvc.lock")
-"""What the pipeline itself rewrites while it runs: no reason to call the code dirty."""
+"""Paths that the pipeline itself rewrites while it runs. Changes in them do not make the code dirty."""
 
 _SHELLS = re.compile(r"^-?(sh|bash|dash|ash|zsh|fish|ksh|tcsh|csh|busybox|pwsh|powershell|cmd)(\.exe)?$")
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process of one machine, which a reused process id is not mistaken for."""
+    """A process on one machine. Its creation time tells it apart from a later process with the same id."""
 
     host: str
     pid: int
@@ -45,7 +45,7 @@ class Process:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it has certainly ended; of another machine's processes nothing is known."""
+        """True if the process has certainly ended. It is false for processes of other machines, which are unknown."""
         if self.host != socket.gethostname():
             return False
         try:
@@ -56,9 +56,10 @@ class Process:
 
 
 def _birth(process: psutil.Process) -> str:
-    """When a process began, as a text that stays the same while it lives.
+    """Return the start time of a process as text that does not change during its lifetime.
 
-    On Linux in clock ticks since boot: psutil's seconds since the epoch shift when the machine's clock is set.
+    On Linux, the unit is clock ticks since boot, because psutil's seconds since the epoch shift when the machine's clock
+    is set.
     """
     try:
         fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
@@ -68,9 +69,9 @@ def _birth(process: psutil.Process) -> str:
 
 
 def find_pipeline_process() -> Process:
-    """The process that all stages of one pipeline execution descend from.
+    """Return the common ancestor process of all stages of one pipeline execution.
 
-    That is the nearest ancestor that is DVC; failing that (another runner), the nearest that is no shell.
+    It is the nearest ancestor that is DVC. With another runner, it is the nearest ancestor that is not a shell.
     """
     parents = psutil.Process().parents()
     for parent in parents:
@@ -83,7 +84,10 @@ def find_pipeline_process() -> Process:
 
 
 def describe_environment(root: Path) -> dict[str, str]:
-    """Versions and machine, for the run record and tags; torch's only where the stage has loaded it."""
+    """Return versions and machine facts for the run record and the tags.
+
+    The torch version is included only if the stage has imported torch.
+    """
     facts = {
         "host": socket.gethostname(),
         "platform": platform.platform(),
@@ -101,7 +105,10 @@ def describe_environment(root: Path) -> dict[str, str]:
 
 
 def describe_git(root: Path) -> tuple[dict[str, str], str]:
-    """The tags `git.commit` and `git.dirty`, and what differs from the commit (bounded); nothing outside of git."""
+    """Return the tags `git.commit` and `git.dirty`, and the difference from the commit.
+
+    The difference is cut after `MAX_DIFF` characters. Outside a git repository, both are empty.
+    """
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {}, ""
@@ -115,7 +122,7 @@ def describe_git(root: Path) -> tuple[dict[str, str], str]:
 
 
 def lock_digest(root: Path) -> str:
-    """The digest of dvc.lock as it stands; "" where there is none yet."""
+    """Return the digest of the current dvc.lock, or "" if there is no such file yet."""
     lock = root / "dvc.lock"
     return file_digest(lock) if lock.is_file() else ""
 
@@ -160,9 +167,9 @@ def _name(process: psutil.Process) -> str:
 
 
 def find_main_repository(root: Path) -> Path:
-    """The repository whose store a workspace uses: its own, unless it is a copy inside another.
+    """Return the repository whose store a workspace uses: the workspace itself, unless it is a copy inside another one.
 
-    `dvc exp run --temp` and `--queue` work in `<main>/.dvc/tmp/exps/...`, the demo in `<main>/.work/...`.
+    `dvc exp run --temp` and `--queue` work in `<main>/.dvc/tmp/exps/...`. The demo works in `<main>/.work/...`.
     """
     root = root.resolve()
     for parent in reversed(root.parents):
@@ -174,6 +181,6 @@ def find_main_repository(root: Path) -> Path:
 
 
 def workspace_name(root: Path) -> str:
-    """A workspace's path inside the main repository: "." or, for the demo, `.work/demo`."""
+    """Return a workspace's path inside the main repository, such as "." or, for the demo, `.work/demo`."""
     root = root.resolve()
     return root.relative_to(find_main_repository(root)).as_posix()

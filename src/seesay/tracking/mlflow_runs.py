@@ -1,4 +1,4 @@
-"""How a run record becomes an MLflow run, whether live or replayed: the same calls, so that both show the same."""
+"""Conversion of a run record into an MLflow run. Live and replayed runs use the same calls, so they look the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 MAX_KEY, MAX_PARAM, MAX_TAG, MAX_DIGEST = 250, 6000, 8000, 36
 MAX_PARAMS_A_CALL, MAX_METRICS_A_CALL = 100, 1000
 MAX_ARTIFACT_BYTES = 100_000_000
-"""Larger files stay with DVC: the run keeps their digest."""
+"""Size limit of an uploaded file. Larger files stay with DVC, and the run record keeps their digest."""
 
 PARENT = "mlflow.parentRunId"
 
@@ -30,9 +30,9 @@ PARENT = "mlflow.parentRunId"
 def start_run(
     client: MlflowClient, experiment: str, record: RunRecord, *, parent: str | None, tags: Mapping[str, str]
 ) -> str:
-    """Creates the run of a record, running, with its parameters and tags; returns its id.
+    """Create the run of a record in the state RUNNING, with its parameters and tags, and return its id.
 
-    A run that an attempt which broke off has left behind is completed, so that a record never has two.
+    If an interrupted attempt has left a run of this record, that run is completed. So a record never has two runs.
     """
     nesting = {PARENT: parent} if parent else {}
     everything = {**run_tags(record), **tags, **nesting}
@@ -50,7 +50,10 @@ def start_run(
 
 
 def run_tags(record: RunRecord) -> dict[str, str]:
-    """All tags that a record alone determines; `@` and other signs MLflow refuses in keys occur in values only."""
+    """Return all tags that depend on the record alone.
+
+    MLflow rejects `@` and some other characters in keys, so these occur in values only.
+    """
     source = {
         "mlflow.user": _user(),
         "mlflow.source.name": f"stages/{record.stage}.py",
@@ -65,7 +68,7 @@ def run_tags(record: RunRecord) -> dict[str, str]:
 
 
 def dataset_tags(datasets: Sequence[DatasetUse]) -> dict[str, str]:
-    """`data.substitutes`: the files that stood in for official ones; nothing where there were none."""
+    """Return the tag `data.substitutes`, which names the files that replaced official ones, or no tag if none did."""
     names = sorted({f"{dataset.name}: {name}" for dataset in datasets for name in dataset.substitutes})
     return {"data.substitutes": ", ".join(names)} if names else {}
 
@@ -80,23 +83,24 @@ def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> 
     from mlflow.entities import Param
 
     values = [Param(_key(key), _text(value)[:MAX_PARAM]) for key, value in params.items()]
-    for some in _batches(values, MAX_PARAMS_A_CALL):
-        client.log_batch(run_id, params=some)
+    for batch in _batches(values, MAX_PARAMS_A_CALL):
+        client.log_batch(run_id, params=batch)
 
 
 def log_points(client: MlflowClient, run_id: str, points: Sequence[Point]) -> None:
-    """Curves: every metric at its own step and time. Logging the same point again changes nothing."""
+    """Log curves: every metric at its own step and time. Logging the same point again changes nothing."""
     from mlflow.entities import Metric
 
     values = [Metric(_key(key), value, p.time_ms, p.step) for p in points for key, value in p.metrics.items()]
-    for some in _batches(values, MAX_METRICS_A_CALL):
-        client.log_batch(run_id, metrics=some)
+    for batch in _batches(values, MAX_METRICS_A_CALL):
+        client.log_batch(run_id, metrics=batch)
 
 
 def log_results(client: MlflowClient, run_id: str, record: RunRecord) -> None:
-    """Summary and measurements, as of the run's end.
+    """Log the summary and the measurements at the end time of the run.
 
-    A summary value whose name is a curve's too (`val/loss`: of the epoch kept) goes under `final/`, not into the curve.
+    A summary value with the name of a curve (such as `val/loss` of the selected epoch) is logged under `final/`. It
+    does not become a point of the curve.
     """
     curves = {name for point in record.history for name in point.metrics}
     results = {f"final/{name}" if name in curves else name: value for name, value in record.summary.items()}
@@ -105,7 +109,7 @@ def log_results(client: MlflowClient, run_id: str, record: RunRecord) -> None:
 
 
 def log_datasets(client: MlflowClient, run_id: str, datasets: Sequence[DatasetUse]) -> None:
-    """What `mlflow.log_input` would log, without loading any data."""
+    """Log the same dataset inputs as `mlflow.log_input`, without loading any data."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     inputs = []
@@ -126,7 +130,7 @@ def log_datasets(client: MlflowClient, run_id: str, datasets: Sequence[DatasetUs
 
 
 def log_artifacts(client: MlflowClient, run_id: str, root: Path, artifacts: Sequence[ArtifactFile]) -> None:
-    """The files that are still what was recorded; one that is gone, changed or very large is left out."""
+    """Log the files that are unchanged since they were recorded. Skip missing, changed and very large files."""
     for artifact in artifacts:
         path = root / artifact.path
         if path.is_file() and path.stat().st_size <= MAX_ARTIFACT_BYTES and file_digest(path) == artifact.sha256:
@@ -140,8 +144,8 @@ def end_run(client: MlflowClient, run_id: str, *, status: str, ended_ms: int) ->
 def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
     from mlflow.entities import RunTag
 
-    for some in _batches([RunTag(_key(key), str(value)[:MAX_TAG]) for key, value in tags.items()], MAX_PARAMS_A_CALL):
-        client.log_batch(run_id, tags=some)
+    for batch in _batches([RunTag(_key(key), str(value)[:MAX_TAG]) for key, value in tags.items()], MAX_PARAMS_A_CALL):
+        client.log_batch(run_id, tags=batch)
 
 
 def find_runs(
@@ -152,7 +156,7 @@ def find_runs(
     newest: int | None = None,
     deleted: bool = False,
 ) -> list[Any]:
-    """Runs (with `deleted`, also those in MLflow's bin) that fulfil an MLflow filter, the newest first."""
+    """Return the runs that match an MLflow filter, newest first. With `deleted`, include the deleted runs."""
     from mlflow.entities import ViewType
 
     found: list[Any] = []
@@ -174,7 +178,7 @@ def find_runs(
 
 
 def close_dead_runs(client: MlflowClient, experiments: Sequence[str]) -> int:
-    """Marks as KILLED what a process that is gone has left RUNNING; returns how many runs these were."""
+    """Mark runs as KILLED that an ended process has left RUNNING, and return their number."""
     closed = 0
     for run in find_runs(client, experiments, "attributes.status = 'RUNNING'"):
         process = run.data.tags.get("seesay.process")

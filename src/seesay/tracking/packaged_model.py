@@ -1,4 +1,4 @@
-"""What MLflow runs when a released model is loaded from its registry: seesay's network behind pyfunc's `predict`.
+"""MLflow pyfunc wrapper of a released model: `predict` calls seesay's network.
 
 MLflow executes this file when it saves and when it loads a model ("models from code").
 """
@@ -13,19 +13,19 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 BATCH_SIZE = 100
-"""Features decoded at a time; captions do not depend on it."""
+"""Number of images whose features are decoded at a time. Captions do not depend on it."""
 
 SEED = 0
-"""Of captions drawn at random, where a captioner is released to: equal features at equal places give equal captions."""
+"""Seed of sampling, for captioners released to sample. Equal features at equal positions give equal captions."""
 
 
 class PackagedModel(PythonModel):
-    """`predict` of each kind of model.
+    """A released model with a `predict` for each kind.
 
     A classifier takes images, uint8 (N, H, W, 3), and returns probabilities, float32 (N, classes), in the order of
-    `classes`. An autoencoder takes the same and returns the images reconstructed, uint8 (N, H, W, 3). A captioner takes
-    features as it looks at them, float, pooled ones (N, D) or a grid's (N, L, D), and returns N captions, decoded as
-    those its scores in the registry are of.
+    `classes`. An autoencoder takes the same images and returns their reconstructions, uint8 (N, H, W, 3). A captioner
+    takes float features of the type it was trained on, pooled (N, D) or grid (N, L, D). It returns N captions. They are
+    decoded in the same way as the captions behind its score in the registry.
     """
 
     def load_context(self, context: Any) -> None:
@@ -53,7 +53,7 @@ class PackagedModel(PythonModel):
             self.vocabulary = read_vocabulary(Path(context.artifacts["vocabulary"]))
             self.checkpoint.require_vocabulary(self.vocabulary.digest)
 
-    # No type hints: MLflow would take them for a schema, and refuse images.
+    # No type hints: MLflow would interpret them as a schema and reject images.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         import torch
 
@@ -74,7 +74,7 @@ class PackagedModel(PythonModel):
     def _captions(self, features: Any) -> list[str]:
         import torch
 
-        from seesay.captioning.decoding.decode import decode  # what `caption_images` decodes with
+        from seesay.captioning.decoding.decode import decode  # the function that `caption_images` uses
 
         found = decode(self.network, torch.from_numpy(features), self.decoding, seed=SEED)
         return [" ".join(self.vocabulary.decode(candidates[0].token_ids)) for candidates in found]

@@ -1,4 +1,7 @@
-"""The one MLflow run above all stage runs of one pipeline execution: made by its first stage, ended by each in turn."""
+"""The parent MLflow run of all stage runs of one pipeline execution.
+
+The first stage creates it. Each stage ends it, and the next one sets it to RUNNING again.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PipelineRun:
-    """The state of one execution that its stages share, in `.work/pipelines/<key>.json` under a lock."""
+    """State shared by the stages of one execution, stored in `.work/pipelines/<key>.json` and protected by a lock."""
 
     client: MlflowClient
     store: Store
@@ -37,7 +40,7 @@ class PipelineRun:
         return FileLock(self.folder / f"{self.key}.run.lock", timeout=60)
 
     def begin_stage(self, root: Path, *, started_ms: int, tags: Mapping[str, str]) -> str:
-        """The pipeline run's id, running; created where this is the first stage."""
+        """Set the pipeline run to RUNNING and return its id. The first stage creates it."""
         with self._lock():
             state = self._read()
             if state is not None and self._exists(state["run_id"]):
@@ -50,7 +53,7 @@ class PipelineRun:
             return run_id
 
     def end_stage(self, *, failed: bool, ended_ms: int) -> None:
-        """Ends the pipeline run as of this stage, so that a plain `dvc repro` leaves nothing running."""
+        """End the pipeline run with this stage, so that a plain `dvc repro` leaves no run in the state RUNNING."""
         with self._lock():
             state = self._read()
             if state is None:
@@ -79,7 +82,7 @@ class PipelineRun:
 def create_pipeline_run(
     client: MlflowClient, store: Store, root: Path, *, started_ms: int, tags: Mapping[str, str], verb: str = "repro"
 ) -> str:
-    """A pipeline run, running, named by DVC's experiment or by its time."""
+    """Create a pipeline run in the state RUNNING, named after DVC's experiment or its start time, and return its id."""
     experiment = os.environ.get("DVC_EXP_NAME", "")
     when = datetime.fromtimestamp(started_ms / 1000).strftime("%Y-%m-%d %H:%M:%S")
     own = {

@@ -1,4 +1,7 @@
-"""How a stage's numbers are written once and land everywhere: metrics files, history, MLflow and the run record."""
+"""Recorder of stage runs.
+
+A stage logs each number once. The recorder writes it to the metrics file, the history table, MLflow and the run record.
+"""
 
 from __future__ import annotations
 
@@ -30,48 +33,55 @@ if TYPE_CHECKING:
 
 @dataclass
 class StageLog:
-    """What a stage calls while it runs. Nothing lands under its final name before the stage has ended well."""
+    """The log of a running stage. No file gets its final name before the stage has ended successfully."""
 
     root: Path
     record: RunRecord
     tracker: Tracker | None
 
     def __call__(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Metrics of one step (an epoch, from 1): a row of the history table and a point of each curve in MLflow."""
+        """Log the metrics of one step (an epoch, counted from 1).
+
+        They become a row of the history table and a point of each curve in MLflow.
+        """
         point = Point(step, now_ms(), _floats(metrics))
         self.record.history.append(point)
         self._send("points", points=[asdict(point)])
 
     def summary(self, metrics: Mapping[str, float]) -> None:
-        """The stage's results: what its metrics file will hold."""
+        """Log the stage's results, which become the content of its metrics file."""
         self.record.summary |= _floats(metrics)
 
     def measurement(self, values: Mapping[str, float]) -> None:
-        """Times and throughput, which differ from run to run: for MLflow and the run record, never a metrics file."""
+        """Log times and throughput, which differ from run to run.
+
+        They go to MLflow and the run record, but never to a metrics file.
+        """
         self.record.measurements |= _floats(values)
 
     def artifact(self, path: Path) -> None:
-        """A file, or a folder with all its files, already written."""
+        """Log a file, or all files of a folder. They must already be written."""
         files = self._files(path)
         self.record.artifacts += files
         self._send("artifacts", root=str(self.root), artifacts=[asdict(file) for file in files])
 
     def model(self, path: Path) -> None:
-        """The weights: their digest is recorded; the bytes stay with DVC."""
+        """Log model weights. Only their digest is recorded; the bytes stay with DVC."""
         self.record.models += self._files(path)
 
     def dataset(self, name: str, *, digest: str, context: str, source: SourceNote) -> None:
-        """A dataset the stage reads, with the digest of its contents."""
+        """Log a dataset that the stage reads, with the digest of its contents."""
         use = DatasetUse(name, digest, context, source.to_json(), list(source.substitutes))
         self.record.datasets.append(use)
         self._send("dataset", dataset=asdict(use))
 
     @property
     def scratch(self) -> Path:
-        """The folder for state that lets a killed stage resume: outside DVC's outputs, removed when the stage is done.
+        """The folder for the state from which a killed stage resumes.
 
-        Its name is made of the stage, its parameters, the datasets named so far and the code loaded so far: a cheap
-        stand-in for DVC's own stage hash, which costs a second to compute and is needed at once here.
+        It is outside DVC's outputs and is removed when the stage is done. Its name is a hash of the stage, its
+        parameters, the datasets logged so far and the code loaded so far. DVC's own stage hash takes a second to
+        compute, and the name is needed immediately, so this is a cheap substitute.
         """
         return Paths(self.root).scratch / _scratch_key(self.record)
 
@@ -88,7 +98,7 @@ class StageLog:
         return path.resolve().relative_to(self.root).as_posix()
 
     def _folder(self, path: Path) -> Path:
-        """Where a file goes among MLflow's artifacts: `figures`, or what its first folder is, as `metrics`."""
+        """Return a file's folder in MLflow's artifacts: `figures`, or its top folder, such as `metrics`."""
         first, *rest = Path(self._relative(path)).parts
         if first == "reports" and rest[0] == "figures":
             return Path("figures")
@@ -109,10 +119,10 @@ def record_stage(
     seed: int | None = None,
     compute: Compute | None = None,
 ) -> Iterator[StageLog]:
-    """Records one run of a stage: its files land when the block ends, and nothing of them when it raises.
+    """Record one run of a stage. Its files are written when the block ends, and none of them if it raises.
 
-    The files are the truth, MLflow is a view of them: a tracker that is down or slow is said once and changes nothing.
-    SEESAY_TRACKING=off leaves it out.
+    The files are authoritative, and MLflow is a view of them. A tracker that is down or slow causes one warning and
+    changes no result. SEESAY_TRACKING=off disables MLflow.
     """
     root = root.resolve()
     record = RunRecord(stage=stage, cell=cell, params=flatten(params), seed=seed)
@@ -140,7 +150,10 @@ def _open_tracker(root: Path, record: RunRecord) -> Tracker | None:
 
 
 def _land(log: StageLog) -> None:
-    """Writes a finished run's files; the run record last, as it says how MLflow took it."""
+    """Write the files of a finished run.
+
+    The run record comes last, because it states whether MLflow recorded the run.
+    """
     record, tracker, paths = log.record, log.tracker, Paths(log.root)
     record_path = paths.run_record(record.stage, record.cell)
     written: list[Path] = []
@@ -169,7 +182,7 @@ def _land(log: StageLog) -> None:
 
 
 def results(paths: Paths, record: RunRecord) -> dict[Path, str]:
-    """The history table and the metrics file of a run, where it has any."""
+    """Return the contents of a run's history table and metrics file, as far as it has them."""
     files: dict[Path, str] = {}
     if record.history:
         files[paths.table(record.stage, record.cell, "history")] = history_table(record.history)
@@ -188,13 +201,19 @@ def _dvc_tags(root: Path) -> dict[str, str]:
 
 
 def _status(error: BaseException) -> str:
-    """MLflow's word for how a run ended: by a signal (status 128 + its number, or Ctrl-C), or by an error."""
+    """Return MLflow's status for a run that raised.
+
+    It is KILLED after a signal (exit status 128 + its number, or Ctrl-C), and FAILED after any other error.
+    """
     by_signal = isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128
     return "KILLED" if by_signal or isinstance(error, KeyboardInterrupt) else "FAILED"
 
 
 def history_table(history: list[Point]) -> str:
-    """A CSV: `step` and one column per metric, in the order they first came; an empty cell where one was not logged."""
+    """Return a CSV with the column `step` and one column per metric, in the order of their first appearance.
+
+    A value that was not logged is an empty field.
+    """
     names = list(dict.fromkeys(name for point in history for name in point.metrics))
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -205,7 +224,7 @@ def history_table(history: list[Point]) -> str:
 
 
 def _floats(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Plain numbers: integers stay integers in the files; numpy and torch scalars become floats."""
+    """Convert values to plain numbers. Integers stay integers in the files; numpy and torch scalars become floats."""
     return {name: value if type(value) in (int, float) else float(value) for name, value in metrics.items()}
 
 

@@ -1,4 +1,4 @@
-"""What a run record is: everything about one stage run that MLflow shows, as one JSON file that DVC caches."""
+"""Run records. A record holds everything that MLflow shows about one stage run, as one JSON file that DVC caches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Point:
-    """Metrics logged together: at one step (an epoch, from 1), at one time (milliseconds since 1970)."""
+    """Metrics logged together, at one step (an epoch, counted from 1) and one time (milliseconds since 1970)."""
 
     step: int
     time_ms: int
@@ -30,7 +30,7 @@ class Point:
 
 @dataclass(frozen=True)
 class DatasetUse:
-    """A dataset the run read: its content digest, what it was used for, where its files come from."""
+    """A dataset that the run read: its content digest, its use (`context`) and the source of its files."""
 
     name: str
     digest: str
@@ -41,7 +41,7 @@ class DatasetUse:
 
 @dataclass(frozen=True)
 class ArtifactFile:
-    """A file the run wrote: its path in the workspace, the digest of its bytes, its folder in MLflow's artifacts."""
+    """A file that the run wrote: its path in the workspace, its SHA-256 digest and its folder in MLflow's artifacts."""
 
     path: str
     sha256: str
@@ -50,9 +50,10 @@ class ArtifactFile:
 
 @dataclass
 class RunRecord:
-    """One stage run. `run_id` is null where the tracker could not be reached; `record_id` never is.
+    """One stage run.
 
-    `changes` is what the code differed in from the git commit (bounded), "" where it did not.
+    `run_id` is null if the tracker could not be reached; `record_id` is never null. `changes` is the difference between
+    the code and the git commit, with a limited length. It is "" if there is no difference.
     """
 
     stage: str
@@ -98,7 +99,7 @@ def write_record(path: Path, record: RunRecord) -> None:
 
 
 def read_record(path: Path) -> RunRecord:
-    """The run record in `path`; `InputError` where it is not one (a later schema, a missing key, a wrong type)."""
+    """Read the run record in `path`. Raise `InputError` if it is invalid (later schema, missing key, wrong type)."""
     content = read_json(path)
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, dict) else type(content).__name__
@@ -118,7 +119,10 @@ def read_record(path: Path) -> RunRecord:
 
 
 def flatten(params: BaseModel | Mapping[str, Any], *, prefix: str = "") -> dict[str, Scalar]:
-    """Nested parameters with dotted keys: `{"training.optimizer.name": "sgd", "architecture.widths": "[32, 64]"}`."""
+    """Return nested parameters as a flat dict with dotted keys.
+
+    Example: `{"training.optimizer.name": "sgd", "architecture.widths": "[32, 64]"}`.
+    """
     tree = params.model_dump(mode="json") if isinstance(params, BaseModel) else dict(params)
     flat: dict[str, Scalar] = {}
     for key, value in tree.items():

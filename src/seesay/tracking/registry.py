@@ -1,4 +1,4 @@
-"""Which models are released, and how they enter MLflow's registry: once per weights, loadable from there."""
+"""Released models and their registration in MLflow's registry: one loadable version per released model."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ DIGEST_TAG = "model.sha256"
 DECODING_TAG = "decoding"
 SUBSTITUTES_TAG = "substitutes"
 Cells = Mapping[str, Mapping[str, Classifier | Autoencoder | Captioner]]
-"""The cells of each section of params.yaml that a release names cells of."""
+"""Experiments by section of params.yaml, for each section from which models can be released."""
 PACKAGE = Path(__file__).with_name("packaged_model.py")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Of one kind of models: the stage that makes them, the one that measures them, the metric that counts."""
+    """A kind of model: its name, the stage that trains it, the stage that measures it and its main metric."""
 
     name: str
     train: str
@@ -56,15 +56,15 @@ KINDS = {
 
 
 def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any], cells: Cells) -> list[dict[str, Any]]:
-    """The released models, one entry each.
+    """Return the released models, one entry each.
 
-    An entry holds the name in the registry, kind, cell, weights and their digest, main metric, the files that stood in
-    for official ones, and of a captioner how the captions measured were decoded. Equal models give equal entries.
-    Raises `InputError` where the gate has not passed, a weights or metrics file or a data report is missing, or
-    `cells` lacks a released one.
+    An entry holds the name in the registry, the kind, the experiment (`cell`), the weights and their digest, the main
+    metric and the files that replaced official ones. The entry of a captioner also holds the decoding of the captions
+    that were measured. Equal models give equal entries. Raises `InputError` if the gate has not passed, if a weights
+    file, metrics file or data report is missing, or if `cells` lacks a released experiment.
     """
     if gate.get("passed") is not True:
-        raise InputError(f"{paths.gate}: passed: got {gate.get('passed')!r}: nothing is released behind a failed gate")
+        raise InputError(f"{paths.gate}: passed: got {gate.get('passed')!r}: a release requires a passed gate")
     entries = []
     for section, kind in KINDS.items():
         for cell in getattr(settings, section):
@@ -77,7 +77,7 @@ def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any], c
                 raise InputError(f"{metrics_path}: no key {kind.metric!r}")
             if cell not in cells[section]:
                 raise InputError(f"{paths.params}: release.{section}: got {cell!r}: expected an entry of {section}")
-            made_as = cells[section][cell]
+            experiment = cells[section][cell]
             entry = {
                 "name": f"{settings.prefix}{kind.name}-{cell}",
                 "kind": kind.name,
@@ -86,37 +86,40 @@ def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any], c
                 "sha256": file_digest(weights),
                 "metric": kind.metric,
                 "value": metrics[kind.metric],
-                "substitutes": _substitutes(paths, made_as),
+                "substitutes": _substitutes(paths, experiment),
             }
-            if isinstance(made_as, Captioner):
-                # Not the batch size, which changes no caption.
-                entry["decoding"] = made_as.decoding.model_dump(exclude={"batch_size"})
+            if isinstance(experiment, Captioner):
+                # Without the batch size, which changes no caption.
+                entry["decoding"] = experiment.decoding.model_dump(exclude={"batch_size"})
             entries.append(entry)
     return entries
 
 
-def _substitutes(paths: Paths, made_as: Classifier | Autoencoder | Captioner) -> list[str]:
-    """Names of the files that stood in for official ones in what a model was made from, its encoder's weights too."""
-    if isinstance(made_as, Captioner):
-        learning, reports = made_as.learning, []
+def _substitutes(paths: Paths, experiment: Classifier | Autoencoder | Captioner) -> list[str]:
+    """Return the names of the files that replaced official ones in a model's training data.
+
+    The weights of a captioner's encoder are included.
+    """
+    if isinstance(experiment, Captioner):
+        learning, reports = experiment.learning, []
         for name, features in zip(learning.datasets, learning.features, strict=True):
-            seen = paths.data_report("extract_features", features)
-            reports += [paths.data_report("prepare_captions", name), seen]
-            trained_on = read_json(seen).get("trained_on")
-            if trained_on:  # the encoder is a classifier of ours
+            features_report = paths.data_report("extract_features", features)
+            reports += [paths.data_report("prepare_captions", name), features_report]
+            trained_on = read_json(features_report).get("trained_on")
+            if trained_on:  # the encoder is one of our own classifiers
                 reports.append(paths.data_report("prepare_images", trained_on["dataset"]))
     else:
-        reports = [paths.data_report("prepare_images", made_as.dataset)]
+        reports = [paths.data_report("prepare_images", experiment.dataset)]
     notes = [SourceNote.from_json(read_json(path).get("source"), where=path) for path in reports]
     return list(dict.fromkeys(name for note in notes for name in note.substitutes))
 
 
 def register_models(root: Path, entries: list[dict[str, Any]]) -> int:
-    """Gives each released model a version in MLflow's registry, unless it has one, and the alias `champion`.
+    """Give each released model a version in MLflow's registry, unless it has one, and the alias `champion`.
 
-    A model is its weights, and of a captioner also how it decodes: the value it is released with depends on both.
-    Returns how many models that changed. Never fatal: a registry that cannot be reached is a warning, and `seesay sync`
-    makes it good.
+    A version is identified by the weights, and for a captioner also by the decoding, because its metric depends on
+    both. Returns the number of models that changed. A registry that cannot be reached causes only a warning, and
+    `seesay sync` backfills the missed versions.
     """
     if os.environ.get("SEESAY_TRACKING") == "off" or not entries:
         return 0
@@ -125,7 +128,7 @@ def register_models(root: Path, entries: list[dict[str, Any]]) -> int:
         store = locate_store(find_main_repository(root))
         client = open_client(store)
         return sum(_register(client, store, root, entry) for entry in entries)
-    except Exception as error:  # MLflow raises anything from ConnectionError to sqlalchemy's own
+    except Exception as error:  # MLflow raises many types, from ConnectionError to sqlalchemy's exceptions
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
         sys.stderr.write(
             f"seesay: warning: models are not in MLflow's registry ({reason}); `seesay sync` tries again\n"
@@ -152,17 +155,17 @@ def _register(client: MlflowClient, store: Store, root: Path, entry: dict[str, A
             has_changed = True
     else:
         if entry["kind"] == "captioner" and "decoding" not in entry:
-            return False  # released by an earlier seesay: `register` is to run again
+            return False  # released by an earlier version of seesay: `register` has to run again
         weights = root / entry["weights"]
         if not weights.is_file() or file_digest(weights) != entry["sha256"]:
-            return False  # the list is of weights that are not here (any more)
+            return False  # the listed weights are not in the workspace, or have changed
         run_id = _training_run(client, store, root, entry)
         if run_id is None:
             return False
         try:
             client.create_registered_model(name, description=f"seesay's {entry['kind']} {entry['cell']}")
         except MlflowException:
-            client.get_registered_model(name)  # it is there already; anything else raises here
+            client.get_registered_model(name)  # it already exists; any other error is raised here
         number = _add_version(client, root, run_id, entry)
     champion = client.get_registered_model(name).aliases.get(ALIAS)
     if str(champion) == str(number):
@@ -172,7 +175,10 @@ def _register(client: MlflowClient, store: Store, root: Path, entry: dict[str, A
 
 
 def _training_run(client: MlflowClient, store: Store, root: Path, entry: dict[str, Any]) -> str | None:
-    """The run that made the weights: the model's files lie among its artifacts, and the registry links to it."""
+    """Return the id of the run that trained the weights, or None if MLflow has no such run.
+
+    The packaged model is stored among its artifacts, and the registry links to it.
+    """
     run = find_run(client, store, root, _training_record(root, entry))
     return None if run is None or run.info.lifecycle_stage == "deleted" else str(run.info.run_id)
 
@@ -185,7 +191,7 @@ def _signature(entry: dict[str, Any], root: Path) -> ModelSignature:
     images = Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))])
     probabilities = Schema([TensorSpec(np.dtype(np.float32), (-1, -1))])
     captions = Schema([ColSpec(DataType.string)])
-    features = probabilities  # pooled ones have the same type
+    features = probabilities  # pooled features have the same type
     if entry["kind"] == "captioner" and _looks_at_grid(root / entry["weights"]):
         features = Schema([TensorSpec(np.dtype(np.float32), (-1, -1, -1))])
     inputs, outputs = {
@@ -210,7 +216,7 @@ def _training_record(root: Path, entry: dict[str, Any]) -> RunRecord:
 
 
 def _version_tags(entry: dict[str, Any]) -> dict[str, str]:
-    """What a version says of itself; of substitutes and of decoding nothing where there are none."""
+    """Return the tags of a version. The tags for substitutes and decoding are present only if the entry has them."""
     tags = {
         DIGEST_TAG: entry["sha256"],
         "dvc.path": entry["weights"],
@@ -225,7 +231,7 @@ def _version_tags(entry: dict[str, Any]) -> dict[str, str]:
 
 
 def _add_version(client: MlflowClient, root: Path, run_id: str, entry: dict[str, Any]) -> str:
-    # One training run has a package for each way its captioner is released to decode.
+    # A training run has one package for each decoding with which its captioner is released.
     name = "-".join(["model", *(str(value) for _, value in sorted(entry.get("decoding", {}).items()))])
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "model"
@@ -242,7 +248,10 @@ def _add_version(client: MlflowClient, root: Path, run_id: str, entry: dict[str,
 
 
 def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
-    """An MLflow model (pyfunc, from code) of released weights, which `mlflow.pyfunc.load_model` loads beside seesay."""
+    """Write an MLflow model (pyfunc, from code) of released weights.
+
+    `mlflow.pyfunc.load_model` loads it where seesay is installed.
+    """
     import mlflow.pyfunc
 
     artifacts = {"weights": str(root / entry["weights"])}
@@ -251,7 +260,7 @@ def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
         settings = _training_record(root, entry).params
         artifacts["vocabulary"] = str(Paths(root).vocabulary(str(settings["vocabulary"])))
         config["decoding"] = entry["decoding"]
-    with warnings.catch_warnings(record=True):  # MLflow would show them even where they are ignored
+    with warnings.catch_warnings(record=True):  # MLflow shows them even if they are ignored
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(PACKAGE),

@@ -1,4 +1,4 @@
-"""How a run that MLflow has never seen, or has seen only in part, is made again from its record."""
+"""Replay of run records: create or complete, from its record, a run that MLflow lacks or has only in part."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def experiment_of(root: Path, record: RunRecord) -> str:
-    """The experiment a record was written to, or belongs to where the tracker was down."""
+    """Return the MLflow experiment of a record. If the tracker was down, it is the one the stage belongs to."""
     return record.experiment or experiment_name(root, record.stage)
 
 
 def find_run(client: MlflowClient, store: Store, root: Path, record: RunRecord) -> Any | None:
-    """MLflow's run of a record, also one that a person has deleted: it was seen, so it is not brought back."""
+    """Return MLflow's run of a record, even if a user has deleted it: a deleted run must not be created again."""
     experiment = experiment_id(client, store, experiment_of(root, record))
     condition = f"tags.`seesay.record_id` = '{record.record_id}'"
     found = mlflow_runs.find_runs(client, [experiment], condition, newest=1, deleted=True)
@@ -27,12 +27,12 @@ def find_run(client: MlflowClient, store: Store, root: Path, record: RunRecord) 
 
 
 def is_whole(run: Any, record: RunRecord) -> bool:
-    """Whether MLflow has all of a record; not so where the tracker went down in the middle."""
+    """Return true if MLflow has the complete record. It has not if the tracker went down during the run."""
     return bool(run.info.lifecycle_stage == "deleted" or run.info.status == record.status)
 
 
 def replay(client: MlflowClient, store: Store, root: Path, record: RunRecord, *, parent: str | None, run: Any) -> str:
-    """Makes the run of a record, or completes `run`, with the original times and steps; returns its id."""
+    """Create the run of a record, or complete `run`, with the original times and steps, and return its id."""
     if run is None:
         tags = {"seesay.replayed": "true", "seesay.original_run_id": record.run_id or "none"}
         experiment = experiment_id(client, store, experiment_of(root, record))

@@ -1,4 +1,4 @@
-"""Where MLflow keeps the runs, and how its store is opened so that any number of processes may do it at once."""
+"""Location and opening of MLflow's store. Any number of processes can open it at the same time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EXPERIMENTS = {
     "explain_captioner": "captioning",
     "compare_captioners": "captioning",
 }
-"""The task a stage belongs to; the others (report, gate, register) are about the pipeline as a whole."""
+"""Task of each stage. The other stages (report, gate, register) concern the pipeline as a whole."""
 
 # Columns that hold absolute artifact paths (MLflow 3.17).
 PATH_COLUMNS = (
@@ -58,12 +58,19 @@ ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""A server that is down must be found out in seconds (MLflow's defaults take minutes); what is set already stays."""
+"""Environment variables for MLflow, unless they are already set.
+
+A server that is down must be detected within seconds; MLflow's defaults take minutes.
+"""
 
 
 @dataclass(frozen=True)
 class Store:
-    """`uri` is MLflow's tracking URI; `folder` holds database and artifacts where the store is ours, else None."""
+    """A tracking store.
+
+    `uri` is MLflow's tracking URI. `folder` holds the database and artifacts of our own store. For a store
+    from MLFLOW_TRACKING_URI it is None.
+    """
 
     uri: str
     folder: Path | None
@@ -77,7 +84,7 @@ class Store:
 
 
 def locate_store(main: Path) -> Store:
-    """MLFLOW_TRACKING_URI where it is set, else SQLite under `mlruns/` of the main repository."""
+    """Return the store at MLFLOW_TRACKING_URI if that is set, else SQLite under `mlruns/` of the main repository."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     folder = main / "mlruns"
     own = f"sqlite:///{folder / 'mlflow.db'}"
@@ -85,12 +92,15 @@ def locate_store(main: Path) -> Store:
 
 
 def experiment_name(root: Path, stage: str) -> str:
-    """The MLflow experiment of a stage, with the prefix params ask for."""
+    """Return the name of a stage's MLflow experiment, with the prefix from params.yaml."""
     return read_prefix(root) + EXPERIMENTS.get(stage, PIPELINE)
 
 
 def read_prefix(root: Path) -> str:
-    """`tracking.experiment_prefix`; "" where it cannot be read: other parts refuse broken params, recording goes on."""
+    """Return `tracking.experiment_prefix`, or "" if it cannot be read.
+
+    Other modules reject invalid params; recording continues.
+    """
     try:
         prefix: Any = read_yaml(root / PARAMS_FILE)["tracking"]["experiment_prefix"]
     except (ValueError, OSError, KeyError, TypeError):
@@ -99,7 +109,7 @@ def read_prefix(root: Path) -> str:
 
 
 def open_client(store: Store) -> MlflowClient:
-    """A client that has reached its store; raises whatever MLflow raises where it cannot be reached."""
+    """Return a client that has reached its store. If it cannot be reached, MLflow's own exception is raised."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient
@@ -111,7 +121,7 @@ def open_client(store: Store) -> MlflowClient:
         client.get_experiment_by_name("Default")
         return client
     store.folder.mkdir(parents=True, exist_ok=True)
-    # Of several processes that open a fresh database, all but one die in its migration: one at a time.
+    # If several processes open a new database at once, all but one fail in its migration. So they take turns.
     with FileLock(store.folder / ".mlflow.lock", timeout=120):
         repair_moved_paths(store)
         client = MlflowClient(store.uri, registry_uri=store.uri)
@@ -120,7 +130,7 @@ def open_client(store: Store) -> MlflowClient:
 
 
 def experiment_id(client: MlflowClient, store: Store, name: str) -> str:
-    """The id of an experiment, made where there is none and brought back where somebody has deleted it."""
+    """Return the id of an MLflow experiment. Create it if it is missing, and restore it if a user has deleted it."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
@@ -137,9 +147,9 @@ def experiment_id(client: MlflowClient, store: Store, name: str) -> str:
 
 
 def repair_moved_paths(store: Store) -> bool:
-    """Makes MLflow find its artifacts again after the repository was moved: it stores absolute paths.
+    """Repair the artifact paths in MLflow's store after the repository was moved, because MLflow stores absolute paths.
 
-    Returns whether anything was changed. Only for the store under `mlruns/`; of a server's paths it knows nothing.
+    Returns true if anything was changed. This applies only to the store under `mlruns/`, not to the paths of a server.
     """
     if store.database is None or store.folder is None or not store.database.is_file():
         return False
@@ -149,7 +159,7 @@ def repair_moved_paths(store: Store) -> bool:
         if "experiments" not in tables:
             return False
         locations = [row[0] or "" for row in database.execute("SELECT artifact_location FROM experiments")]
-        # The last occurrence: a folder above the repository may have any name.
+        # Split at the last occurrence, because a folder above the repository may have any name.
         roots = {f"{location.rpartition(tail)[0]}/mlruns" for location in locations if tail in location}
         before = database.total_changes
         for old in sorted(roots - {now}):

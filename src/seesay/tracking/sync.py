@@ -1,4 +1,4 @@
-"""How MLflow is brought up to what DVC has: every current output linked to the run that made it, none missing."""
+"""Synchronisation of MLflow with DVC. Every current output is linked to the run that created it."""
 
 from __future__ import annotations
 
@@ -41,14 +41,15 @@ if TYPE_CHECKING:
 LOCK_TAG = "dvc.lock_sha256"
 MAX_TAGGED_LINES = 500
 LOCK_SECONDS = 300.0
-"""How long a sync waits for another one."""
+"""Longest time, in seconds, that a sync waits for another one."""
 NOTE = "mlflow.note.content"
 
 
 def sync(root: Path) -> SyncReport:
-    """Brings MLflow in step; never fatal: what cannot be reached is the report's `problem`. A second sync does nothing.
+    """Bring MLflow in step with DVC. A second sync changes nothing.
 
-    Raises `InputError` where the workspace has no readable dvc.yaml.
+    If MLflow cannot be reached, the report's `problem` states the reason. Raises `InputError` only if the workspace has
+    no readable dvc.yaml.
     """
     root = root.resolve()
     instances = read_instances(root)
@@ -64,7 +65,7 @@ def sync(root: Path) -> SyncReport:
             return replace(report, repaired=repaired)
     except InputError:
         raise
-    except Exception as error:  # MLflow raises anything from ConnectionError to sqlalchemy's own
+    except Exception as error:  # MLflow raises many types, from ConnectionError to sqlalchemy's exceptions
         return SyncReport(problem=f"{type(error).__name__}: {' '.join(str(error).split())}"[:500])
 
 
@@ -73,7 +74,7 @@ class _Sync:
         self.client, self.store, self.root, self.instances = client, store, root, instances
         self.prefix = read_prefix(root)
         self.pipelines = experiment_id(client, store, self.prefix + PIPELINE)
-        # Also of stages that dvc.lock does not have: a gate that fails has run, and DVC does not count it.
+        # This includes stages that are not in dvc.lock: a failed gate has run, but DVC does not record it there.
         self.records = {i.address: r for i in instances if (r := _record_of(root, i)) is not None}
 
     def run(self) -> SyncReport:
@@ -102,12 +103,13 @@ class _Sync:
         return SyncReport(lines, pipeline_run, how, len(missing), closed, self._register())
 
     def _choose(self, latest: Any | None) -> tuple[str, str, dict[str, str]]:
-        """How the pipeline run of the current state came to be that; its id; the tags it had before.
+        """Return the origin of the pipeline run for the current state, its id, and the tags it had before.
 
-        `unchanged`: the latest one of this workspace already tells of this dvc.lock. `adopted`: its stages made it in
-        the execution just finished, and all that ran in it is current; not so where a person has gone back to other
-        parameters since, and DVC has restored everything. `created`: there is none, as everything came from DVC's
-        cache, or MLflow's store is new. An execution in which nothing ran well has no state to tell of.
+        `unchanged`: the latest pipeline run of this workspace already describes this dvc.lock. `adopted`: the stages of
+        the latest execution created it, and the results of all stages that ran in it are current. They are not if a
+        user has since returned to other parameters and DVC has restored all results. `created`: there was none, because
+        all results came from DVC's cache or MLflow's store is new. An execution without a successful stage has no state
+        to describe.
         """
         digest = lock_digest(self.root)
         if latest is not None:
@@ -124,7 +126,7 @@ class _Sync:
         return "created", run_id, {}
 
     def _made_in(self, pipeline_run: Any) -> set[str]:
-        """The records of what ran well in a pipeline run."""
+        """Return the record ids of the stages that finished successfully in a pipeline run."""
         condition = f"tags.`{mlflow_runs.PARENT}` = '{pipeline_run.info.run_id}' AND attributes.status = 'FINISHED'"
         children = mlflow_runs.find_runs(self.client, self._experiments(), condition)
         return {run.data.tags.get("seesay.record_id", "") for run in children}
@@ -171,7 +173,10 @@ class _Sync:
         return tuple(lines)
 
     def _write(self, pipeline_run: str, lines: tuple[StageLine, ...]) -> None:
-        """The lines as tags, as a table in two forms, and every result as a metric, so that executions compare."""
+        """Write the lines as tags and as a table (JSON and Markdown), and every result as a metric.
+
+        The metrics make executions comparable.
+        """
         table = stage_table(lines)
         self.client.log_dict(pipeline_run, {"stages": [asdict(line) for line in lines]}, "stages.json")
         self.client.log_text(pipeline_run, table, "stages.md")
@@ -185,7 +190,7 @@ class _Sync:
         mlflow_runs.set_tags(self.client, pipeline_run, tags | {NOTE: note, LOCK_TAG: lock_digest(self.root)})
 
     def _register(self) -> int:
-        """Registers what `register` has released and MLflow's registry does not have."""
+        """Register the models that `register` has released and that are missing from MLflow's registry."""
         release = Paths(self.root).release
         if not release.is_file():
             return 0
@@ -195,7 +200,7 @@ class _Sync:
 
 
 def _record_of(root: Path, instance: Instance) -> RunRecord | None:
-    """An instance's run record; none where it is missing, or written by another version of seesay."""
+    """Return an instance's run record, or None if it is missing or was written by another version of seesay."""
     try:
         return read_record(Paths(root).run_record(instance.stage, instance.cell))
     except InputError:
@@ -206,8 +211,9 @@ def _record_of(root: Path, instance: Instance) -> RunRecord | None:
 class StageLine:
     """One stage instance of a pipeline execution.
 
-    `state`: `ran` in it; `restored` by DVC's cache; `unchanged` since the pipeline run before; `replayed` into MLflow
-    from its record; `no record` or `not run` where there is nothing to link. `run_id`: the run that made the output.
+    `state` is `ran` (in this execution), `restored` (from DVC's cache), `unchanged` (since the previous pipeline run)
+    or `replayed` (into MLflow from its record). It is `no record` or `not run` if there is nothing to link. `run_id` is
+    the run that created the output.
     """
 
     address: str
@@ -227,7 +233,7 @@ class StageLine:
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What a sync has found and done. `problem` is why it could not, where it could not."""
+    """Result of a sync. `problem` is the reason for a failure, or None if it succeeded."""
 
     lines: tuple[StageLine, ...] = ()
     pipeline_run_id: str | None = None
@@ -247,20 +253,20 @@ class SyncReport:
         if self.problem is not None:
             return f"MLflow is not in step with DVC: {self.problem}"
         counts = {state: sum(line.state == state for line in self.lines) for state in dict.fromkeys(_STATES)}
-        said = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no stages"
-        did = [
+        states = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no stages"
+        actions = [
             f"pipeline run {self.pipeline_run_id} {self.pipeline}" if self.pipeline_run_id else "no pipeline run",
             *([f"{self.num_closed} dead runs closed"] if self.num_closed else []),
             *([f"{self.num_registered} model versions registered"] if self.num_registered else []),
             *(["artifact paths repaired after a move"] if self.repaired else []),
         ]
-        return f"MLflow is in step with DVC: {said} ({'; '.join(did)})"
+        return f"MLflow is in step with DVC: {states} ({'; '.join(actions)})"
 
 
 _STATES = ("ran", "restored", "unchanged", "replayed", "no record", "not run")
 
 
 def stage_table(lines: tuple[StageLine, ...]) -> str:
-    """The lines as a Markdown table whose links open in the MLflow UI."""
+    """Return the lines as a Markdown table whose links open in the MLflow UI."""
     rows = [f"| {x.address} | {x.state} | " + (f"[{x.run_id}]({x.link})" if x.run_id else "") + " |" for x in lines]
     return "\n".join(["| stage | in this execution | made by run |", "|---|---|---|", *rows]) + "\n"

@@ -1,8 +1,8 @@
-"""How a stage talks to MLflow without waiting for it: through one process that all stages of a pipeline run share.
+"""Client of the tracker process, through which a stage logs to MLflow without waiting.
 
-The tracker process (`tracker_process.py`) imports mlflow once for a whole `dvc repro`; a stage only sends it messages
-from a thread. So training shares neither its interpreter nor its memory with MLflow, a killed stage is seen at once,
-and a change of how MLflow is spoken to is no change of what a stage computes.
+All stages of a pipeline run share one tracker process (`tracker_process.py`). It imports mlflow once for a whole
+`dvc repro`; a stage only sends it messages from a thread. So training shares neither its interpreter nor its memory
+with MLflow, and a killed stage is noticed immediately. A change in the MLflow code does not change what a stage computes.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from seesay.tracking.records import RunRecord
 Message = dict[str, Any]
 
 TIMEOUT_SECONDS = 30.0
-"""How long a stage that is done waits for MLflow; SEESAY_TRACKING_TIMEOUT says otherwise."""
+"""Longest time that a finished stage waits for MLflow. SEESAY_TRACKING_TIMEOUT overrides it."""
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The execution a stage belongs to: `key` names it, its tracker process lives as long as `owner`."""
+    """The execution that a stage belongs to. `key` identifies it, and its tracker process lives as long as `owner`."""
 
     key: str
     owner: Process
@@ -45,7 +45,7 @@ class Pipeline:
 
 
 def find_pipeline(root: Path) -> Pipeline:
-    """Which execution this process is part of: SEESAY_PIPELINE's, else DVC's, else none but itself."""
+    """Return the execution of this process: the one in SEESAY_PIPELINE, else DVC's, else one of its own."""
     named, stage = os.environ.get("SEESAY_PIPELINE"), os.environ.get("DVC_STAGE")
     if not named and not stage:
         own = Process.of(psutil.Process())
@@ -56,12 +56,15 @@ def find_pipeline(root: Path) -> Pipeline:
 
 
 def pipelines_folder(root: Path) -> Path:
-    """Where the executions of a repository keep their state, those of its demo and of `dvc exp run --temp` too."""
+    """Return the folder with the state of a repository's executions.
+
+    The executions of its demo and of `dvc exp run --temp` are included.
+    """
     return Paths(find_main_repository(root)).scratch / "pipelines"
 
 
 class Tracker:
-    """Sends what a stage logs; whatever goes wrong is said once on stderr, in `problem`, and nowhere else."""
+    """Sender of a stage's log messages. A failure is reported once on stderr and in `problem`, and never raised."""
 
     def __init__(self, root: Path, record: RunRecord, pipeline: Pipeline) -> None:
         self.problem: str | None = None
@@ -77,11 +80,11 @@ class Tracker:
         threading.Thread(target=self._run, name="seesay-tracker", daemon=True).start()
 
     def send(self, do: str, **content: Any) -> None:
-        """Returns at once."""
+        """Queue a message and return immediately."""
         self._outbox.put(({"do": do, **content}, None))
 
     def wait(self, do: str, *, deadline: float, **content: Any) -> bool:
-        """Sends and waits until MLflow has everything up to this message; false where it does not get there in time."""
+        """Send a message and wait until MLflow has everything up to it. Return false if time runs out first."""
         done = threading.Event()
         self._outbox.put(({"do": do, **content}, done))
         if not done.wait(max(0.0, deadline - time.monotonic())):
@@ -90,13 +93,13 @@ class Tracker:
 
     @property
     def deadline(self) -> float:
-        """When a stage that is done now stops waiting."""
+        """The time at which a stage that is finished now stops waiting, as `time.monotonic()` gives it."""
         return time.monotonic() + self._timeout
 
     def _run(self) -> None:
         try:
             connection = self._connect()
-        except Exception as error:  # whatever it is, it must not reach the stage
+        except Exception as error:  # no exception may reach the stage
             self._give_up(f"the tracker process did not start: {_one_line(error)}")
             connection = None
         while True:
@@ -108,7 +111,7 @@ class Tracker:
                     except (EOFError, OSError):
                         if message["do"] != "start":
                             raise
-                        connection = self._connect()  # it was just ending: nobody had used it for long
+                        connection = self._connect()  # the process was ending after a long idle time
                         answer = _ask(connection, message)
                     if "error" in answer:
                         self._give_up(answer.pop("error"))
@@ -123,7 +126,7 @@ class Tracker:
                 return
 
     def _next(self) -> tuple[Message, threading.Event | None]:
-        """The next message; points that wait together go together."""
+        """Return the next message. Consecutive points in the queue are merged into one message."""
         message, done = self._held.pop() if self._held else self._outbox.get()
         while message["do"] == "points" and not self._outbox.empty():
             following = self._outbox.get()
@@ -134,7 +137,7 @@ class Tracker:
         return message, done
 
     def _connect(self) -> Connection:
-        """Connects to the pipeline's tracker process, and starts it where there is none."""
+        """Connect to the pipeline's tracker process, and start it if there is none."""
         self._folder.mkdir(parents=True, exist_ok=True)
         until = time.monotonic() + self._timeout
         with FileLock(self._folder / f"{self._pipeline.key}.lock", timeout=self._timeout):
@@ -159,8 +162,9 @@ class Tracker:
         owner = self._pipeline.owner
         command = [sys.executable, "-m", "seesay.tracking.tracker_process", str(self._folder), self._pipeline.key]
         with self._log.open("ab") as log:
-            # A session of its own: what ends the stages (Ctrl-C, a killed process group) must not end the process that
-            # has yet to say so to MLflow. Its output goes to a file: nobody should wait for a pipe it holds open.
+            # The process gets its own session. Ctrl-C or the end of the process group stops the stages, but the tracker
+            # process must survive to report that to MLflow. Its output goes to a file, because a pipe that it holds
+            # open would block the reader.
             return subprocess.Popen(
                 [*command, str(owner)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -175,7 +179,7 @@ class Tracker:
 
 
 def address_of(path: Path) -> Mapping[str, Any] | None:
-    """Where a tracker process listens, as it wrote it; none where it has not."""
+    """Read the address at which a tracker process listens. Return None if it has not written one."""
     try:
         address = read_json(path)
     except ValueError:
@@ -190,7 +194,7 @@ def _try_connect(path: Path) -> Connection | None:
     try:
         return Client(("127.0.0.1", int(address["port"])), authkey=bytes.fromhex(address["key"]))
     except (OSError, EOFError):
-        return None  # a stale file of a process that was killed
+        return None  # the stale file of a killed process
 
 
 def _ask(connection: Connection, message: Message) -> Message:

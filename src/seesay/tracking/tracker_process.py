@@ -1,4 +1,4 @@
-"""The process that writes to MLflow what the stages of one pipeline execution send it; ends when the execution has.
+"""Tracker process: it writes the messages of one execution's stages to MLflow and ends after the execution.
 
 Run as `python -m seesay.tracking.tracker_process <state folder> <pipeline key> <owner process>`.
 """
@@ -26,14 +26,17 @@ from seesay.tracking.tracker import address_of
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 3.0
-"""How long a tracker process waits for its first stage."""
+"""Time that a tracker process waits for its first stage."""
 IDLE_SECONDS = 120.0
-"""How long it waits for a next one; a later one starts another process."""
+"""Time that it waits for the next stage. A later stage starts another process."""
 KEPT_SECONDS = 30 * 24 * 3600.0
 
 
 class TrackerProcess:
-    """Listens on this machine only, for stages that know the key in the address file (readable by its owner only)."""
+    """A server that listens on this machine only.
+
+    It accepts stages that know the key in the address file, which only the file's owner can read.
+    """
 
     def __init__(self, folder: Path, key: str, owner: Process) -> None:
         self.folder, self.key, self.owner = folder, key, owner
@@ -43,7 +46,7 @@ class TrackerProcess:
         self._change = threading.Lock()
 
     def serve(self) -> None:
-        """Serves until the execution's process is gone and the last stage has been written to MLflow."""
+        """Serve until the execution's process has ended and the last stage has been written to MLflow."""
         _forget_old_files(self.folder)
         authkey = secrets.token_bytes(32)
         listener = Listener(("127.0.0.1", 0), authkey=authkey)
@@ -70,7 +73,7 @@ class TrackerProcess:
                 connection = listener.accept()
             except OSError:
                 return
-            except Exception:  # a stranger without the key
+            except Exception:  # a client without the key
                 traceback.print_exc()
                 continue
             with self._change:
@@ -88,7 +91,7 @@ class TrackerProcess:
                 message = json.loads(connection.recv_bytes())
                 connection.send_bytes(json.dumps(_answer(session, message)).encode())
         except (EOFError, OSError):
-            pass  # the stage is gone
+            pass  # the stage has ended
         finally:
             try:
                 session.abandon()
@@ -103,7 +106,7 @@ class TrackerProcess:
 def _answer(session: Session, message: dict[str, Any]) -> dict[str, Any]:
     try:
         return session.handle(message)
-    except Exception as error:  # the stage says it, and goes on without MLflow
+    except Exception as error:  # the stage prints it as a warning and continues without MLflow
         traceback.print_exc()
         return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]}
 
@@ -119,16 +122,15 @@ def main() -> None:
     TrackerProcess(Path(folder), key, Process.parse(owner)).serve()
 
 
-if __name__ == "__main__":
-    main()
-
-
 ATTEMPTS = 4
-"""SQLite under several writers now and then says that it is locked."""
+"""Number of attempts per message. With several writers, SQLite sometimes reports that the database is locked."""
 
 
 class Session:
-    """One stage's connection: `handle` each message, `abandon` when the stage went without saying how it ended."""
+    """The connection of one stage.
+
+    `handle` processes each message. `abandon` is called at the end, in case the stage sent no `end` message.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -142,7 +144,7 @@ class Session:
         return self._process is not None and self._process.is_gone
 
     def handle(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Does what a message says and returns the answer; raises what MLflow raises."""
+        """Process a message and return the answer. MLflow's exceptions are passed on."""
         do = message.pop("do")
         handler = getattr(self, f"_{do}")
         for attempt in range(ATTEMPTS):
@@ -156,7 +158,7 @@ class Session:
         raise AssertionError("unreachable")
 
     def abandon(self) -> None:
-        """Closes the run of a stage that was killed."""
+        """Close the run of a stage that was killed."""
         if not self.has_ended and self._run_id is not None:
             self._end(status="KILLED", ended_ms=now_ms())
 
@@ -181,12 +183,12 @@ class Session:
         return found | self._stage_hash(workspace, run)
 
     def _stage_hash(self, workspace: Path, run: RunRecord) -> dict[str, Any]:
-        """The hash as a tag; outside of a DVC project there is none."""
+        """Log DVC's stage hash as a tag and return it. Outside a DVC project there is none."""
         if not (workspace / "dvc.yaml").is_file():
             return {}
         try:
             stage_hash = compute_stage_hash(workspace, run.address)
-        except Exception:  # DVC is not MLflow's business: the run goes on without this tag
+        except Exception:  # a failure of DVC must not stop tracking: the run continues without this tag
             traceback.print_exc()
             return {}
         self._tags(tags={"dvc.stage_hash": stage_hash})
@@ -207,7 +209,7 @@ class Session:
         mlflow_runs.set_tags(self._client, self._id, tags)
 
     def _results(self, *, record: dict[str, Any]) -> None:
-        """The last word on a run: everything that only its end knows."""
+        """Log everything that is known only at the end of a run."""
         run = RunRecord(**record)
         run.history = [Point(**point) for point in record["history"]]
         run.datasets = [DatasetUse(**use) for use in record["datasets"]]
@@ -225,3 +227,7 @@ class Session:
     def _id(self) -> str:
         assert self._run_id is not None, "a stage sends start first"
         return self._run_id
+
+
+if __name__ == "__main__":
+    main()

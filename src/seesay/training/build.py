@@ -1,4 +1,4 @@
-"""Building a network from params.yaml: constructor lookup, argument checks and seeded initial weights."""
+"""Building a network from params.yaml: constructor lookup, argument checks, seeded initial weights, and its cost."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 import torch
 from pydantic import BaseModel, ConfigDict, create_model
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from seesay.core.errors import InputError
 from seesay.core.settings import PARAMS_FILE, validate
@@ -78,3 +79,13 @@ def _arguments_model(constructor: type[nn.Module]) -> type[BaseModel]:
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
     return create_model(constructor.__name__, __config__=ConfigDict(strict=True, extra="forbid"), **fields)
+
+
+def count_flops(network: nn.Module, *, image_size: int) -> int:
+    """Count the floating-point operations of one image's forward pass, two per multiply-add, with PyTorch's counter."""
+    was_training = network.training
+    device = next(network.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
+    network.train(was_training)
+    return int(counter.get_total_flops())

@@ -4,9 +4,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from seesay.classification.figures.comparison import choose_samples, describe_regularisation, draw_comparison
-from seesay.classification.figures.costs import draw_costs, frontier, label_points
 from seesay.classification.figures.evaluation import choose_mistakes, draw_mistakes, draw_reliability, draw_roc
-from seesay.classification.figures.ranking import draw_ranking
+from seesay.classification.figures.ranking import draw_costs, draw_ranking, frontier, label_points
 from seesay.classification.predictions import ClassPredictions, SplitPredictions
 from seesay.core.errors import InputError
 from seesay.params.augmentation import Augmentation

@@ -23,8 +23,8 @@ from seesay.params.classification import (
     ProgressiveResizing,
 )
 from seesay.sources.provenance import SourceNote
+from seesay.training.build import count_flops
 from seesay.training.checkpoint import save_checkpoint
-from seesay.training.flops import count_flops
 
 SIZE, NUM_CLASSES = 16, 6
 

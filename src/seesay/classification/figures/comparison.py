@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 
-from seesay.classification.figures.costs import draw_costs
-from seesay.classification.figures.ranking import draw_ranking
+from seesay.classification.figures.ranking import draw_costs, draw_ranking
 from seesay.core.errors import InputError
 from seesay.core.files import atomic_directory
 from seesay.core.paths import Paths

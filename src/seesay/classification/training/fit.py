@@ -23,8 +23,8 @@ from seesay.images.batches import (
 )
 from seesay.images.packed import PackedImages
 from seesay.params.classification import Classifier, Distillation, ProgressiveResizing
+from seesay.training.build import count_flops
 from seesay.training.checkpoint import Checkpoint, describe_architecture
-from seesay.training.flops import count_flops
 from seesay.training.loop import Log, Step, fit
 
 EVALUATION_BATCH_SIZE = 256

@@ -1,7 +1,8 @@
-"""How images change colour: each with a strength of its own, a whole batch at once.
+"""Colour changes of a whole batch at once, with a separate strength for each image.
 
-Images are float32 (n, 3, H, W), 0 to 255; factors, thresholds and bits are (n,). The definitions are torchvision's,
-whose functions take one strength for all images; where those round each result to whole levels, these do not.
+Images are float32 (n, 3, H, W), 0 to 255. Factors, thresholds and bits are (n,). The definitions are torchvision's,
+with two differences. torchvision's functions take one strength for all images. They also round each result to whole
+levels, which these functions do not.
 """
 
 from __future__ import annotations
@@ -14,13 +15,19 @@ from seesay.params.augmentation import ColourJitter
 
 
 def draw_jitter(num_images: int, settings: ColourJitter, *, generator: torch.Generator) -> Tensor:
-    """Factors of brightness, contrast and saturation, (n, 3), each uniform between 1 - x and 1 + x."""
+    """Draw factors of brightness, contrast and saturation, (n, 3).
+
+    Each is uniform between 1 - x and 1 + x, where x is its setting.
+    """
     limits = torch.tensor([settings.brightness, settings.contrast, settings.saturation])
     return 1.0 + limits * (2.0 * torch.rand((num_images, 3), generator=generator) - 1.0)
 
 
 def jitter(images: Tensor, factors: Tensor, settings: ColourJitter) -> Tensor:
-    """Brightness, contrast, then saturation by `factors` (n, 3); torchvision's ColorJitter shuffles the order."""
+    """Change brightness, then contrast, then saturation by `factors` (n, 3).
+
+    torchvision's ColorJitter shuffles the order.
+    """
     brightness, contrast, saturation = factors.unbind(1)
     if settings.brightness:
         images = adjust_brightness(images, brightness)
@@ -44,27 +51,27 @@ def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
 
 
 def adjust_sharpness(images: Tensor, factors: Tensor) -> Tensor:
-    """A factor of 0 blurs; the outermost pixels stay."""
+    """Blur at a factor below 1, sharpen above 1. The outermost pixels do not change."""
     middle = images[:, :, 1:-1, 1:-1]
-    blurred = (9.0 * F.avg_pool2d(images, 3, stride=1) + 4.0 * middle) / 13.0  # weights 1 around 5, as in Pillow
+    blurred = (9.0 * F.avg_pool2d(images, 3, stride=1) + 4.0 * middle) / 13.0  # Pillow's kernel: 1 around 5
     result = images.clone()
     result[:, :, 1:-1, 1:-1] = _blend(middle, blurred, factors)
     return result
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
-    """Keeps the upper `bits` of eight."""
+    """Keep the upper `bits` of the eight bits of each level."""
     step = torch.exp2(8.0 - _per_image(bits))
     return (images / step).floor_() * step
 
 
 def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
-    """Inverts what is at least the threshold."""
+    """Invert the values that are at least the threshold."""
     return torch.where(images >= _per_image(thresholds), 255.0 - images, images)
 
 
 def autocontrast(images: Tensor) -> Tensor:
-    """Each channel stretched to 0 to 255; a channel of one level stays."""
+    """Stretch each channel to 0 to 255. A channel of one level does not change."""
     lowest = images.amin(dim=(2, 3), keepdim=True)
     span = images.amax(dim=(2, 3), keepdim=True) - lowest
     is_flat = span == 0
@@ -73,8 +80,8 @@ def autocontrast(images: Tensor) -> Tensor:
 
 
 def equalize(images: Tensor) -> Tensor:
-    """Each channel with its levels spread evenly, after rounding to whole ones."""
-    from torchvision.transforms.v2.functional import equalize_image  # here: it takes seconds, and few trainings need it
+    """Round to whole levels, then equalise the histogram of each channel."""
+    from torchvision.transforms.v2.functional import equalize_image  # slow import that few trainings need
 
     equalized: Tensor = equalize_image(images.round().to(torch.uint8))
     return equalized.to(torch.float32)
@@ -86,7 +93,7 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _blend(images: Tensor, others: Tensor, factors: Tensor) -> Tensor:
-    """`others` at a factor of 0, `images` at 1, beyond them above 1."""
+    """Blend by factor: `others` at 0, `images` at 1, extrapolated above 1, clipped to 0 to 255."""
     return torch.lerp(others, images, _per_image(factors)).clamp_(0.0, 255.0)
 
 

@@ -1,8 +1,8 @@
-"""Which part of an image is shown: crops, flips, rotations and shears as one affine map per image, sampled once.
+"""Crops, flips, rotations and shears as one affine map per image, so that each image is sampled only once.
 
-A map is (n, 3, 3) float32 and leads from a point of the picture shown to the point of the image seen there, both
-(x, y, 1) in sides from the centre (-0.5 to 0.5, y downwards). What is done first to the image is the left factor of a
-product of maps.
+Maps are float32 (n, 3, 3). A map takes a point of the output picture to the point of the input image that is shown
+there. Points are (x, y, 1), measured from the centre in units of the image's side: -0.5 to 0.5, y downwards. In a
+product of maps, the left factor is the operation that is applied to the image first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from seesay.params.augmentation import Affine, ResizedCrop
 
 CROP_ATTEMPTS = 10
-"""torchvision's: windows tried per image before the whole image is taken."""
+"""The number of windows tried per image before the whole image is taken, as in torchvision."""
 
 
 def identity_maps(num_images: int) -> Tensor:
@@ -24,24 +24,25 @@ def identity_maps(num_images: int) -> Tensor:
 
 
 def shift_maps(across: Tensor, down: Tensor) -> Tensor:
-    """The picture's centre shows the image's point (across, down); both (n,), in sides."""
+    """Return maps that show the image's point (across, down) at the picture's centre; both are (n,), in sides."""
     maps = identity_maps(len(across))
     maps[:, 0, 2], maps[:, 1, 2] = across, down
     return maps
 
 
 def flip_maps(flip: Tensor) -> Tensor:
-    """Mirrored left to right where `flip`, bool (n,), is true."""
+    """Return maps that mirror left to right where `flip`, bool (n,), is true."""
     maps = identity_maps(len(flip))
     maps[:, 0, 0] = 1.0 - 2.0 * flip
     return maps
 
 
 def draw_resized_crops(num_images: int, settings: ResizedCrop, *, generator: torch.Generator) -> Tensor:
-    """Maps that show a random window at full size: area uniform, aspect log-uniform, place uniform.
+    """Draw maps that show a random window at full size: area uniform, aspect log-uniform, place uniform.
 
-    As torchvision's RandomResizedCrop, but for windows between pixels and neighbours from outside the window at its
-    edges: the first of ten windows that fits into the image, else all of it.
+    The window is the first of ten that fits into the image, or else the whole image, as in torchvision's
+    RandomResizedCrop. There are two differences: windows need not start at whole pixels, and interpolation at their
+    edges uses pixels outside the window.
     """
     shape = (num_images, CROP_ATTEMPTS)
     area = _uniform(shape, settings.min_area, settings.max_area, generator)
@@ -59,7 +60,10 @@ def draw_resized_crops(num_images: int, settings: ResizedCrop, *, generator: tor
 
 
 def draw_affine(num_images: int, settings: Affine, *, generator: torch.Generator) -> Tensor:
-    """Maps of images sheared, zoomed, rotated about their centre and moved, each uniformly either way."""
+    """Draw maps that shear, zoom, rotate about the centre and translate images.
+
+    Each amount is uniform between minus and plus its limit.
+    """
     limits = (settings.rotation, settings.shear, settings.zoom, settings.translation, settings.translation)
     drawn = [limit * _uniform((num_images,), -1.0, 1.0, generator) for limit in limits]
     rotation, shear, zoom, across, down = drawn
@@ -67,8 +71,10 @@ def draw_affine(num_images: int, settings: Affine, *, generator: torch.Generator
 
 
 def affine_maps(*, rotation: Tensor, shear: Tensor, zoom: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    """Maps of images sheared along x, magnified, rotated clockwise and moved; the arguments and the signs are those
-    of torchvision's `affine`; each is (n,), angles in degrees, moves in sides."""
+    """Return maps that shear images along x, magnify them, rotate them clockwise and translate them.
+
+    Signs are those of torchvision's `affine`. Each argument is (n,), angles in degrees, translations in sides.
+    """
     angle, slope = rotation.deg2rad(), shear.deg2rad().tan()
     cos, sin = angle.cos(), angle.sin()
     # The inverse of rotation times zoom times [[1, -slope], [0, 1]].
@@ -79,12 +85,13 @@ def affine_maps(*, rotation: Tensor, shear: Tensor, zoom: Tensor, across: Tensor
 
 
 def show(images: Tensor, maps: Tensor, *, size: int) -> Tensor:
-    """uint8 (n, S, S, 3) as seen through (n, 3, 3) maps: float32 (n, 3, size, size), 0 to 255, bilinear.
+    """Apply maps (n, 3, 3) to images, uint8 (n, S, S, 3), by bilinear sampling.
 
-    Beyond the image's edges it is mirrored at its outermost pixels, which are not repeated.
+    Returns float32 (n, 3, size, size), 0 to 255. Beyond its edges an image is mirrored at its outermost pixels, which
+    are not repeated.
     """
     side = images.shape[1]
-    # With aligned corners, -1 and 1 are the centres of the outermost pixels, half a pixel inside the image's edges.
+    # With `align_corners`, -1 and 1 are the centres of the outermost pixels, half a pixel inside the image's edges.
     scaled = maps[:, :2] * (2.0 * side / max(side - 1, 1))
     steps = (torch.arange(size, device=maps.device) + 0.5) / size - 0.5
     grid = torch.empty(len(images), size, size, 2, device=maps.device)
@@ -96,9 +103,10 @@ def show(images: Tensor, maps: Tensor, *, size: int) -> Tensor:
 
 
 def resize(images: Tensor, *, size: int) -> Tensor:
-    """uint8 (n, S, S, 3) to float32 (n, 3, size, size), 0 to 255, bilinear with antialiasing.
+    """Resize uint8 (n, S, S, 3) to float32 (n, 3, size, size), 0 to 255, bilinear with antialiasing.
 
-    On CPUs uint8 goes in and out, rounded, since that is several times as fast there; elsewhere floats.
+    On CPUs images are resized as uint8, with rounded results, which is several times faster there. On other devices
+    they are resized as floats.
     """
     if images.device.type != "cpu":
         return F.interpolate(as_floats(images), size=(size, size), mode="bilinear", antialias=True)
@@ -107,13 +115,19 @@ def resize(images: Tensor, *, size: int) -> Tensor:
 
 
 def as_floats(images: Tensor) -> Tensor:
-    """uint8 (n, S, S, 3) to float32 (n, 3, S, S), contiguous: most operations per pixel are faster so than with
-    channels last, by more than the two copies cost."""
+    """Convert uint8 (n, S, S, 3) to contiguous float32 (n, 3, S, S), 0 to 255.
+
+    Most pixelwise operations are faster on contiguous tensors than with channels last. The gain is more than the cost
+    of the two copies.
+    """
     return images.permute(0, 3, 1, 2).contiguous().to(torch.float32)
 
 
 def rectangles(top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, *, size: int) -> Tensor:
-    """bool (n, 1, size, size): true from `top` to before `bottom` and from `left` to before `right`; each (n,)."""
+    """Return masks, bool (n, 1, size, size): true in rows `top` to `bottom` - 1 and columns `left` to `right` - 1.
+
+    The four arguments are (n,).
+    """
     positions = torch.arange(size, device=top.device)
     rows = (positions >= top[:, None]) & (positions < bottom[:, None])
     columns = (positions >= left[:, None]) & (positions < right[:, None])

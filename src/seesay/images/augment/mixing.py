@@ -1,4 +1,4 @@
-"""How images of a batch are mixed with each other, and their labels with them: mixup and cutmix."""
+"""Mixup and cutmix: the images of a batch are mixed with each other, and so are their labels."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from seesay.seeding import numpy_generator, torch_generator
 
 @dataclass(frozen=True)
 class Mixes:
-    """The chances of n images.
+    """The random choices for n images.
 
-    `own_share` float32 (n,): how much an image keeps of itself, 1 where it is not mixed. `is_cut` bool (n,): a box of
-    the partner (cutmix) instead of a blend (mixup). `centre` float32 (n, 2): the box's, down and across, in sides.
-    `partner` int64 (n,): a large number, which leads to any of the others once the batch is known.
+    `own_share` is float32 (n,): the share that an image keeps of itself, 1 where it is not mixed. `is_cut` is bool
+    (n,): true for a box of the partner (cutmix), false for a blend (mixup). `centre` is float32 (n, 2): the centre of
+    the box, down and across, in sides. `partner` is int64 (n,): a large number, from which the partner's position
+    follows once the size of the batch is known.
     """
 
     own_share: Tensor
@@ -34,7 +35,10 @@ class Mixes:
 
 
 def draw_mixes(num_images: int, settings: Mixing, *, seed: int) -> Mixes:
-    """Chances for `num_images`, on the CPU. Each kind has its own stream: turning one off leaves the other's shares."""
+    """Draw the random choices for `num_images` images, on the CPU.
+
+    Mixup and cutmix draw their shares from separate streams, so turning one off does not change the other's shares.
+    """
     generator = torch_generator(seed, "mixing")
     is_mixed = torch.rand(num_images, generator=generator) < settings.probability
     coin = torch.rand(num_images, generator=generator) < 0.5
@@ -52,27 +56,28 @@ def draw_mixes(num_images: int, settings: Mixing, *, seed: int) -> Mixes:
 
 
 def mix(images: Tensor, labels: Tensor, mixes: Mixes, *, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Each image with another one of the batch, and the labels in the same shares.
+    """Mix each image with another image of the batch, and the labels in the same shares.
 
-    `images` float32 (n, 3, S, S), `labels` int64 (n,), `mixes` of n, on one device; returns images of the same shape,
-    channels last in memory, and label probabilities float32 (n, num_classes). Mixup blends whole images (Zhang et al.,
-    2018). Cutmix puts a box of the partner into the image (Yun et al., 2019): its share of the area is what the image
-    does not keep, before it is clipped at the edges; the labels follow the pixels that were in fact replaced. A batch
-    of one image stays as it is.
+    `images` is float32 (n, 3, S, S), `labels` is int64 (n,), `mixes` has n entries; all are on one device. Returns
+    images of the same shape, channels last in memory, and label probabilities float32 (n, num_classes).
+
+    Mixup blends whole images (Zhang et al., 2018). Cutmix puts a box of the partner into the image (Yun et al., 2019).
+    The share of the box in the area is 1 - `own_share` before the box is clipped at the image's edges. The label shares
+    are those of the clipped box. A batch of one image does not change.
     """
     num_images, size = len(images), images.shape[-1]
-    own = torch.arange(num_images, device=images.device)
-    partner = (own + 1 + mixes.partner % max(num_images - 1, 1)) % num_images
+    index = torch.arange(num_images, device=images.device)
+    partner = (index + 1 + mixes.partner % max(num_images - 1, 1)) % num_images
     side = (size * (1.0 - mixes.own_share).sqrt()).long()
     start = (size * mixes.centre).long() - side[:, None] // 2
-    edges = torch.stack([start, start + side[:, None]], dim=1).clamp_(0, size)  # (n, which end, down or across)
+    edges = torch.stack([start, start + side[:, None]], dim=1).clamp_(0, size)  # (n, start or end, down or across)
     (top, left), (bottom, right) = (end.unbind(1) for end in edges.unbind(1))
     kept = torch.where(
         mixes.is_cut[:, None, None, None],
         ~rectangles(top, bottom, left, right, size=size),
         mixes.own_share[:, None, None, None],
     )
-    planes = images.contiguous()  # blending is faster so than with channels last, by more than the two copies cost
+    planes = images.contiguous()  # blending is faster than with channels last, by more than two copies cost
     mixed = torch.lerp(planes.index_select(0, partner), planes, kept)
     cut_share = 1.0 - (bottom - top) * (right - left) / size**2
     share = torch.where(mixes.is_cut, cut_share, mixes.own_share)[:, None]

@@ -1,4 +1,4 @@
-"""What training images go through, each by chance: shape, colour and cutout, a whole batch at once on its device."""
+"""Random augmentation of training images in shape and colour, and cutout, for a whole batch at once on its device."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from seesay.seeding import torch_generator
 
 @dataclass(frozen=True)
 class Draws:
-    """The chances of n images; each of the tensors has n rows, and what is off is None.
+    """The random choices for n images. Each tensor has n rows; what is turned off is None.
 
-    `top` and `left` (0 .. 2 * crop_padding) place the crop's window in the padded image; `cutout_top` and `cutout_left`
-    place the square to blank, which always lies wholly inside the image. `maps` (n, 3, 3) are all that changes shape,
-    crop and flip among it, where a crop and a flip are not all (`seesay.images.augment.geometry`); `colours` (n, 3)
-    are the factors of the colour jitter.
+    `top` and `left` (0 .. 2 * crop_padding) place the crop's window in the padded image. `cutout_top` and `cutout_left`
+    place the square to blank, which always lies wholly inside the image. `maps` (n, 3, 3) combine all changes of shape,
+    crop and flip included (`seesay.images.augment.geometry`); they are None where there is at most a padded crop and a
+    flip. `colours` (n, 3) are the factors of the colour jitter.
     """
 
     top: Tensor
@@ -59,7 +59,10 @@ class Draws:
 
 
 def draw(num_images: int, augmentation: Augmentation, *, image_size: int, generator: torch.Generator) -> Draws:
-    """Chances for `num_images`, on the CPU: the same generator state gives the same on every device."""
+    """Draw the random choices for `num_images` images.
+
+    They are drawn on the CPU, so the same generator state gives the same choices whatever the device.
+    """
     if augmentation.crop_padding >= image_size:
         got = augmentation.crop_padding
         raise InputError(f"augmentation.crop_padding: got {got}: expected less than the image size, {image_size}")
@@ -68,13 +71,13 @@ def draw(num_images: int, augmentation: Augmentation, *, image_size: int, genera
     def upto(largest: int) -> Tensor:
         return torch.randint(largest + 1, (num_images,), generator=generator)
 
-    # All are drawn whether used or not, so that turning one off leaves the others as they were.
+    # All of these are drawn whether used or not, so that turning one off does not change the others.
     padding = 2 * augmentation.crop_padding
     top, left = upto(padding), upto(padding)
     flip = torch.rand(num_images, generator=generator) < 0.5
     flip &= augmentation.flip
     cutout_top, cutout_left = upto(room), upto(room)
-    # For the same reason each of the others has a stream of its own.
+    # For the same reason each of the following has a separate stream.
     seed = int(torch.randint(2**62, (), generator=generator))
     colours = operations = mixes = None
     if augmentation.colour_jitter is not None:
@@ -88,7 +91,7 @@ def draw(num_images: int, augmentation: Augmentation, *, image_size: int, genera
 
 
 def _draw_maps(draws: Draws, augmentation: Augmentation, *, image_size: int, seed: int) -> Tensor | None:
-    """Crop, flip, affine map and a geometric operation, done to the image in this order, as one map per image."""
+    """Combine crop, flip, affine map and a geometric operation, applied in this order, into one map per image."""
     if augmentation.resized_crop is None and augmentation.affine is None and draws.operations is None:
         return None
     num_images = len(draws.top)
@@ -116,12 +119,14 @@ def augment(
     std: Sequence[float],
     size: int | None = None,
 ) -> Tensor:
-    """`images[rows]` cropped, flipped, otherwise reshaped, resized, recoloured, normalised and cut out; not mixed.
+    """Return `images[rows]` with all augmentations but mixing: shape, size, colour, normalisation, cutout.
 
-    `images` is the whole split, uint8 (N, S, S, 3), contiguous; `rows` is (n,), `draws` is theirs, all on one device.
-    Returns float32 (n, 3, size, size), channels last in memory; `size` is at most S, which None stands for. A crop is a
-    window of the image padded by reflection. Cutout blanks a square whose side is `augmentation.cutout` of the image's
-    (DeVries and Taylor, 2017) with the mean colour. Raises `InputError` for a `size` that is not between 1 and S.
+    `images` is the whole split, uint8 (N, S, S, 3), contiguous. `rows` is (n,), and `draws` are the random choices for
+    these rows. All are on one device. Returns float32 (n, 3, size, size), channels last in memory. `size` is at most S,
+    the default. Raises `InputError` for a `size` that is not between 1 and S.
+
+    A padded crop is a window of the image padded by reflection. Cutout fills a square with the mean colour (DeVries and
+    Taylor, 2017); its side is the share `augmentation.cutout` of the image's side.
     """
     stored_size = images.shape[1]
     size = stored_size if size is None else size
@@ -139,7 +144,7 @@ def augment(
     batch = _standardise(batch, mean=mean, std=std)
     side = _cutout_side(augmentation, size)
     if side:
-        # The square's place, drawn in stored pixels, keeps its share of the room that it has.
+        # The square's position was drawn in stored pixels: scale it to the range of positions at this size.
         room = max(stored_size - _cutout_side(augmentation, stored_size), 1)
         top, left = (place * (size - side) // room for place in (draws.cutout_top, draws.cutout_left))
         batch.masked_fill_(rectangles(top, top + side, left, left + side, size=size), 0.0)
@@ -147,18 +152,21 @@ def augment(
 
 
 def normalise(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 (n, S, S, 3) to float32 (n, 3, S, S), channels last in memory: (image / 255 - mean) / std per channel."""
+    """Convert uint8 (n, S, S, 3) to normalised float32 (n, 3, S, S), channels last in memory.
+
+    Each channel is (image / 255 - mean) / std.
+    """
     batch = _standardise(as_floats(images), mean=mean, std=std)
     return batch.contiguous(memory_format=torch.channels_last)
 
 
 def _crop(images: Tensor, rows: Tensor, draws: Draws, augmentation: Augmentation) -> Tensor:
-    """`images[rows]`, uint8 (n, S, S, 3), cropped and flipped by picking pixels."""
+    """Return `images[rows]`, uint8 (n, S, S, 3), cropped and flipped by indexing pixels."""
     if not (augmentation.flip or augmentation.crop_padding):
         return images.index_select(0, rows)
     size = images.shape[1]
     steps = torch.arange(size, device=images.device) - augmentation.crop_padding
-    down = _reflect(draws.top[:, None] + steps, size)  # (n, S): which row of the image each row of the crop shows
+    down = _reflect(draws.top[:, None] + steps, size)  # (n, S): the image's row for each row of the crop
     across = _reflect(draws.left[:, None] + steps, size)
     across = torch.where(draws.flip[:, None], across.flip(1), across)
     pixels = (rows[:, None, None] * size + down[:, :, None]) * size + across[:, None, :]
@@ -166,14 +174,14 @@ def _crop(images: Tensor, rows: Tensor, draws: Draws, augmentation: Augmentation
 
 
 def _standardise(batch: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Float32 (n, 3, S, S), 0 to 255, normalised in place."""
+    """Normalise float32 (n, 3, S, S), 0 to 255, in place."""
     shift = torch.tensor([255.0 * value for value in mean], device=batch.device)[:, None, None]
     scale = torch.tensor([1.0 / (255.0 * value) for value in std], device=batch.device)[:, None, None]
     return batch.sub_(shift).mul_(scale)
 
 
 def _reflect(position: Tensor, size: int) -> Tensor:
-    """Positions outside 0 .. size - 1 mirrored at the borders, which are not repeated (-1 becomes 1)."""
+    """Mirror positions outside 0 .. size - 1 at the borders, which are not repeated: -1 becomes 1."""
     return (size - 1) - ((size - 1) - position.abs()).abs()
 
 

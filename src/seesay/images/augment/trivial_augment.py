@@ -1,8 +1,8 @@
 """TrivialAugment: one operation at one strength per image, both drawn uniformly (Mueller and Hutter, 2021, 'Wide').
 
-Operations and strengths are torchvision's `TrivialAugmentWide`. Here the geometric ones are sampled bilinearly together
-with crop and flip, and show the mirrored image beyond its edges, where torchvision has nearest pixels and black; the
-others change floats, and are not rounded to whole levels.
+Operations and strengths are those of torchvision's `TrivialAugmentWide`. Geometric operations are sampled bilinearly,
+together with crop and flip, and show the mirrored image beyond its edges; torchvision takes the nearest pixel, and
+black beyond the edges. The other operations change floats, without rounding to whole levels.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ OPERATIONS: dict[str, tuple[float, float, bool]] = {
     "autocontrast": (0.0, 0.0, False),
     "equalize": (0.0, 0.0, False),
 }
-"""Each operation's strength when weakest and when strongest, and whether a coin turns its sign.
+"""Each operation's weakest and strongest strength, and whether its sign is random.
 
-Shears are slopes, translations pixels, rotations degrees; brightness and the like are factors less one; posterize has
-bits kept, solarize a threshold."""
+Shears are slopes, translations are pixels, rotations are degrees. Brightness, saturation, contrast and sharpness are
+factors minus one. Posterize has the number of bits kept, solarize has a threshold.
+"""
 
 NAMES = tuple(OPERATIONS)
 
@@ -55,13 +56,19 @@ _CHANGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Operations:
-    """What happens to each of n images: `kind` int64 (n,), an index into NAMES, on the CPU; `strength` float32 (n,)."""
+    """The operation for each of n images.
+
+    `kind` is int64 (n,), an index into NAMES, on the CPU. `strength` is float32 (n,).
+    """
 
     kind: Tensor
     strength: Tensor
 
     def to(self, device: torch.device) -> Operations:
-        """`kind` stays on the CPU, so that grouping a batch by it waits for no device."""
+        """Move `strength` to `device`.
+
+        `kind` stays on the CPU, so that grouping a batch by it does not wait for a device.
+        """
         return Operations(self.kind, self.strength.to(device, non_blocking=True))
 
     def __getitem__(self, chosen: slice) -> Operations:
@@ -72,15 +79,16 @@ def draw_operations(num_images: int, *, generator: torch.Generator) -> Operation
     weakest, strongest, signed = (torch.tensor(values) for values in zip(*OPERATIONS.values(), strict=True))
     kind = torch.randint(len(NAMES), (num_images,), generator=generator)
     share = torch.randint(NUM_STRENGTHS, (num_images,), generator=generator) / (NUM_STRENGTHS - 1)
-    turned = torch.rand(num_images, generator=generator) < 0.5
+    is_negative = torch.rand(num_images, generator=generator) < 0.5
     strength = weakest[kind] + (strongest - weakest)[kind] * share
-    return Operations(kind, torch.where(turned & signed[kind], -strength, strength))
+    return Operations(kind, torch.where(is_negative & signed[kind], -strength, strength))
 
 
 def operation_maps(operations: Operations, *, image_size: int) -> Tensor:
-    """The geometric operations as maps (n, 3, 3) of `seesay.images.augment.geometry`, on the CPU; others: identities.
+    """Return the geometric operations as maps (n, 3, 3) of `seesay.images.augment.geometry`, on the CPU.
 
-    Shears keep the top left corner, translations are by whole pixels, rotations turn counterclockwise.
+    Other operations give identity maps. Shears keep the top left corner in place, translations are by whole pixels,
+    rotations are counterclockwise.
     """
     maps = identity_maps(len(operations.kind))
 
@@ -95,13 +103,13 @@ def operation_maps(operations: Operations, *, image_size: int) -> Tensor:
         rows, pixels = chosen(name)
         maps[rows, axis, 2] = -pixels.trunc() / image_size
     rows, degrees = chosen("rotate")
-    none = torch.zeros_like(degrees)
-    maps[rows] = affine_maps(rotation=-degrees, shear=none, zoom=none + 1.0, across=none, down=none)
+    zero = torch.zeros_like(degrees)
+    maps[rows] = affine_maps(rotation=-degrees, shear=zero, zoom=zero + 1.0, across=zero, down=zero)
     return maps
 
 
 def change_colours(images: Tensor, operations: Operations) -> Tensor:
-    """`images`, float32 (n, 3, H, W), 0 to 255, changed in place where the operation is one of colour."""
+    """Apply the colour operations to `images`, float32 (n, 3, H, W), 0 to 255, in place."""
     for name, change in _CHANGES.items():
         rows = (operations.kind == NAMES.index(name)).nonzero()[:, 0].to(images.device, non_blocking=True)
         if len(rows):
