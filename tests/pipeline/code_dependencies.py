@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "seesay"
 
 PLUMBING = ("core", "tracking")
-"""Packages that cannot change a number, which import-linter sees to: no stage depends on them."""
+"""Packages that cannot change a number, as import-linter ensures. No stage depends on them."""
 
 PROVED = {
     "prove_classifiers": ["train_classifier"],
@@ -28,10 +28,10 @@ PROVED = {
     "prove_captioners": ["train_captioner"],
     "prove_encoders": ["finetune_encoder"],
 }
-"""The expensive stages behind each proof, by the stage that makes it; further ones make what these start from."""
+"""The expensive stages behind each proof, by the stage that makes it, and the stages that make their inputs."""
 
 NUMERICAL = {"PIL", "captum", "cv2", "numpy", "scipy", "sklearn", "torch", "torchmetrics", "torchvision"}
-"""Libraries whose version can change a number: stages that import one depend on requirements.lock."""
+"""Libraries whose version can change a number. Stages that import one depend on requirements.lock."""
 
 
 def imported_names(path: Path) -> Iterator[str]:

@@ -94,7 +94,7 @@ class Workspace:
 
 
 def _take_proofs_as_they_are(root: Path) -> None:
-    """Removes the stages that make proofs, which are stale while code is being edited; `test_proofs` is about them."""
+    """Remove the stages that make proofs, which are stale while code is being edited. `test_proofs` tests them."""
     path, yaml = root / "dvc.yaml", YAML(typ="safe")
     content = yaml.load(path)
     content["stages"] = {name: stage for name, stage in content["stages"].items() if not name.startswith("prove_")}

@@ -23,7 +23,7 @@ FILES = (
     "data/joined_features.py", "data/mixing.py", "data/patch_masks.py", "data/pixel_rows.py",
     "data/principal_components.py", "data/trivial_augment.py", "evaluation/caption_reward.py", "seeding.py",
 )  # fmt: skip
-"""What stands behind a number of a training, below the package's folder."""
+"""Code that can change a number of a training run, as paths below the package's folder."""
 
 ELSEWHERE = {
     "models/beam_search.py": "decoding, a cheap stage",
@@ -117,7 +117,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     },
     "data/geometry.py": {'if images.device.type != "cpu":': "GPUs"},
 }
-"""By file: the first line of what is not run, and why. An error's branch, one that ends by raising, needs no entry."""
+"""First lines of code that is not run, with the reason, by file. A branch that ends by raising needs no entry."""
 
 
 @pytest.mark.timeout(2400)

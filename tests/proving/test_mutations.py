@@ -45,7 +45,7 @@ FILES = {
     "trainable_encoders": "models/trainable_encoders.py",
     "cider": "evaluation/cider.py",
 }
-"""Where the lines stand, below the package's folder."""
+"""The files of the changed lines, as paths below the package's folder."""
 
 MLP, CNN, CONV, LSTM = "classifiers/mlp", "classifiers/plain_cnn", "autoencoders/conv_autoencoder", "captioners/lstm"
 SMALL_CNN, SEEN, TUNED = "features/small_cnn", "features/classifier", "encoders/classifier"

@@ -58,8 +58,7 @@ class Process:
 def _birth(process: psutil.Process) -> str:
     """Return the start time of a process as text that does not change during its lifetime.
 
-    On Linux, the unit is clock ticks since boot, because psutil's seconds since the epoch shift when the machine's clock
-    is set.
+    On Linux, the unit is clock ticks since boot, because psutil's seconds since the epoch shift when the clock is set.
     """
     try:
         fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]

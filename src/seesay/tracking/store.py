@@ -68,8 +68,8 @@ A server that is down must be detected within seconds; MLflow's defaults take mi
 class Store:
     """A tracking store.
 
-    `uri` is MLflow's tracking URI. `folder` holds the database and artifacts of our own store. For a store
-    from MLFLOW_TRACKING_URI it is None.
+    `uri` is MLflow's tracking URI. `folder` holds the database and artifacts of our own store. For any other
+    store it is None.
     """
 
     uri: str

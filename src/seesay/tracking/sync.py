@@ -1,4 +1,4 @@
-"""Synchronisation of MLflow with DVC. Every current output is linked to the run that created it."""
+"""Synchronisation of MLflow with DVC. Every current output is linked to its run, and missing runs are backfilled."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 All stages of a pipeline run share one tracker process (`tracker_process.py`). It imports mlflow once for a whole
 `dvc repro`; a stage only sends it messages from a thread. So training shares neither its interpreter nor its memory
-with MLflow, and a killed stage is noticed immediately. A change in the MLflow code does not change what a stage computes.
+with MLflow, and a killed stage is noticed immediately. A change in the MLflow code does not affect a stage's results.
 """
 
 from __future__ import annotations
