@@ -16,106 +16,92 @@ from seesay.proving.cases import PROOFS
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src/seesay"
 
-FOLDERS = ("models", "training")
-FILES = (
-    "data/augmentation.py", "data/caption_batches.py", "data/colour.py", "data/feature_origin.py",
-    "data/feature_rows.py", "data/features.py", "data/geometry.py", "data/image_batches.py", "data/image_views.py",
-    "data/joined_features.py", "data/mixing.py", "data/patch_masks.py", "data/pixel_rows.py",
-    "data/principal_components.py", "data/trivial_augment.py", "evaluation/caption_reward.py", "seeding.py",
+FOLDERS = (
+    "autoencoding/networks", "autoencoding/training", "captioning/decoding", "captioning/features", "captioning/networks",
+    "captioning/training", "classification/networks", "classification/training", "images/augment", "training",
 )  # fmt: skip
+FILES = ("captioning/data/batches.py", "images/batches.py", "seeding.py")
 """Code that can change a number of a training run, as paths below the package's folder."""
 
 ELSEWHERE = {
-    "models/beam_search.py": "decoding, a cheap stage",
-    "models/decoding.py": "which way of decoding, for cheap stages",
-    "models/onnx_export.py": "export",
-    "training/rate_range.py": "a command that stores nothing",
+    "captioning/decoding/beam.py": "decoding, a cheap stage",
+    "captioning/decoding/decode.py": "which way of decoding, for cheap stages",
 }
 
 DRAWING_ATTENTION = "what is looked at, for figures"
 OF_DECODING = "for decoding, a cheap stage"
 OF_LATENTS = "for evaluation, a cheap stage"
-OF_ENCODER = "what `load_encoder` does with weights: no stage comes here, `load_feature_encoder` reads them"
 OF_RESUMING = "going on after a kill, which ends in the same bytes (tests/training/test_loop.py)"
 OF_TOKENS = "vision transformers: the smallest has 86 million weights (tests/models/test_feature_encoders.py)"
 EXCEPTIONS: dict[str, dict[str, str]] = {
-    "models/att2in.py": {"def attention(self, features: Tensor, tokens: Tensor) -> Tensor:": DRAWING_ATTENTION},
-    "models/soft_attention.py": {"def attention(self, features: Tensor, tokens: Tensor) -> Tensor:": DRAWING_ATTENTION},
-    "models/updown.py": {"def attention(self, features: Tensor, tokens: Tensor) -> Tensor:": DRAWING_ATTENTION},
-    "models/seeing_captioner.py": {
+    "captioning/networks/attention_captioner.py": {
         "def attention(self, features: Tensor, tokens: Tensor) -> Tensor:": DRAWING_ATTENTION,
     },
-    "models/captioner.py": {"def forward(self, features: Tensor, tokens: Tensor) -> Tensor:": "for tests"},
-    "models/autoencoders.py": {
+    "captioning/networks/end_to_end.py": {
+        "def attention(self, features: Tensor, tokens: Tensor) -> Tensor:": DRAWING_ATTENTION,
+    },
+    "captioning/networks/base.py": {"def forward(self, features: Tensor, tokens: Tensor) -> Tensor:": "for tests"},
+    "autoencoding/networks/registry.py": {
         "def autoencoder_settings(checkpoint: Checkpoint) -> Autoencoder:": OF_LATENTS,
         "def restore_autoencoder(checkpoint: Checkpoint) -> LatentAutoencoder:": OF_LATENTS,
-        "def _described(architecture: object) -> str:": "an error's words",
+        "def _describe(architecture: object) -> str:": "an error's words",
     },
-    "models/backbone_autoencoder.py": {"def latent_size(self) -> int:": OF_LATENTS},
-    "models/conv_autoencoder.py": {"def latent_size(self) -> int:": OF_LATENTS},
-    "models/residual_autoencoder.py": {"def latent_size(self) -> int:": OF_LATENTS},
-    "models/decoded.py": {
-        "def reordered(state: State, beams: Tensor) -> State:": OF_DECODING,
+    "autoencoding/networks/backbone.py": {"def latent_size(self) -> int:": OF_LATENTS},
+    "autoencoding/networks/conv.py": {"def latent_size(self) -> int:": OF_LATENTS},
+    "autoencoding/networks/residual.py": {"def latent_size(self) -> int:": OF_LATENTS},
+    "captioning/decoding/hypotheses.py": {
+        "def select_beams(state: State, beams: Tensor) -> State:": OF_DECODING,
         "def best_first(captions: Iterable[Decoded]) -> list[Decoded]:": OF_DECODING,
     },
-    "models/greedy.py": {
+    "captioning/decoding/greedy.py": {
         "def greedy_search(captioner: Captioner, features: Tensor, *, max_length: int) -> list[Decoded]:": OF_DECODING,
         "if len(images) == 0:": "val has images",
     },
-    "models/sampling.py": {
+    "captioning/decoding/sampling.py": {
         "def nucleus_sampling(": OF_DECODING,
-        "def _from_nucleus(log_probabilities: Tensor, uniform: Tensor, *, top_p: float, temperature: float) "
+        "def _sample_nucleus(log_probabilities: Tensor, uniform: Tensor, *, top_p: float, temperature: float) "
         "-> Tensor:": OF_DECODING,
         "if num_images == 0:": "a batch has images",
-        "if num_going_on == 0:": "in tiny trainings one of the captions always reaches the longest length",
+        "if num_unfinished == 0:": "in tiny trainings one of the captions always reaches the longest length",
     },
-    "models/encoder.py": {
-        "def forward(self, images: Tensor) -> Tensor:": OF_ENCODER,
-        "if architecture in UNTRAINED_ENCODERS:": OF_ENCODER,
-        "allowed_names = torchvision.models.list_models(module=torchvision.models)": OF_ENCODER,
-        "if architecture not in allowed_names:": OF_ENCODER,
-        "network = torchvision.models.get_model(architecture, weights=None)": OF_ENCODER,
-        "name, head, linear = find_head(network, architecture)": OF_ENCODER,
-        "read_torchvision_weights(network, weights_path, architecture)": OF_ENCODER,
-        "network.eval()": OF_ENCODER,
-        "setattr(network, name, nn.Sequential(*head[: head.index(linear)]))": OF_ENCODER,
-        "return Encoder(fuse_batch_norms(network), num_dimensions=linear.in_features, mean=IMAGENET_MEAN, "
-        "std=IMAGENET_STD)": OF_ENCODER,
+    "classification/networks/torchvision_weights.py": {
         "if not isinstance(convolution, nn.Conv2d) or len(before.users) > 1:": "DenseNets: their norms come first",
-        "if name not in found:": "an error's words",
-        "elif found[name].shape != tensor.shape:": "an error's words",
+        "if name not in actual:": "an error's words",
+        "elif actual[name].shape != tensor.shape:": "an error's words",
     },
-    "models/extraction.py": {
+    "captioning/features/extract.py": {
         "def __getitem__(self, index: int) -> Tensor | InputError:": "an image that cannot be decoded is an error",
-        "def _open_anew(_worker: int) -> None:": "runs in a worker, whose lines are not counted; `enlarged` has one",
+        "def _copy_images(_worker: int) -> None:": "runs in a worker, whose lines are not counted; `enlarged` has one",
     },
-    "models/feature_encoders.py": {"if isinstance(built, torchvision.models.MNASNet):": "how MNASNets read weights"},
-    "models/last_map.py": {
+    "captioning/features/encoders.py": {
+        "if isinstance(built, torchvision.models.MNASNet):": "how MNASNets read weights"
+    },
+    "captioning/features/adapters.py": {
         'if kind == "tokens":': OF_TOKENS,
         "if len(shape) == 3 and shape[2] == dimensions and shape[1] > 2 and "
         "math.isqrt(shape[1] - 1) ** 2 == shape[1] - 1:": OF_TOKENS,
         "def _tokens_to_map(tokens: Tensor) -> Tensor:": OF_TOKENS,
     },
-    "models/trainable_encoders.py": {"if not children:": "a network of one layer"},
+    "captioning/features/trainable.py": {"if not children:": "a network of one layer"},
     "training/loop.py": {
-        "for epoch, row in enumerate(course.history, start=1):": OF_RESUMING,
+        "for epoch, row in enumerate(state.history, start=1):": OF_RESUMING,
         "if not self._pending:": "two looks without a step between them",
         "if self._compiled is not None:": "compiled networks, on GPUs only",
     },
-    "training/progress.py": {
+    "training/checks.py": {
         "if sys.stderr.isatty():": "a bar on a terminal",
         "if self._bar is not None:": "a bar on a terminal",
     },
-    "training/resuming.py": {
-        "def load(self, *described_by: str) -> Course:": OF_RESUMING,
-        "def save(self, course: Course) -> None:": "without a folder nothing is kept",
+    "training/resume.py": {
+        "def load(self, *description: str) -> TrainingState:": OF_RESUMING,
+        "def save(self, state: TrainingState) -> None:": "without a folder nothing is kept",
     },
-    "training/scheduled_sampling.py": {"if not bool(replaced.any()):": "no word of a batch is replaced"},
-    "data/feature_rows.py": {
+    "captioning/training/scheduled_sampling.py": {"if not bool(replaced.any()):": "no word of a batch is replaced"},
+    "captioning/features/rows.py": {
         "def _read_progress(self) -> int:": OF_RESUMING,
-        "def place_array(source: Path, target: Path) -> None:": "file systems without links",
+        "def link_array(source: Path, target: Path) -> None:": "file systems without links",
     },
-    "data/geometry.py": {'if images.device.type != "cpu":': "GPUs"},
+    "images/augment/geometry.py": {'if images.device.type != "cpu":': "GPUs"},
 }
 """First lines of code that is not run, with the reason, by file. A branch that ends by raising needs no entry."""
 
