@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src/seesay"
 
 FOLDERS = (
-    "autoencoding/networks", "autoencoding/training", "captioning/decoding", "captioning/features", "captioning/networks",
+    "autoencoding/networks", "autoencoding/training", "captioning/decoding", "captioning/features",
+    "captioning/networks",
     "captioning/training", "classification/networks", "classification/training", "images/augment", "training",
 )  # fmt: skip
 FILES = ("captioning/data/batches.py", "images/batches.py", "seeding.py")
@@ -98,6 +99,8 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     },
     "captioning/training/scheduled_sampling.py": {"if not bool(replaced.any()):": "no word of a batch is replaced"},
     "captioning/features/rows.py": {
+        "if time.monotonic() - self._flushed_at >= SECONDS_BETWEEN:": "progress is written once a second",
+        "if self._num_flushed == self._num_done:": "a flush without new rows",
         "def _read_progress(self) -> int:": OF_RESUMING,
         "def link_array(source: Path, target: Path) -> None:": "file systems without links",
     },
