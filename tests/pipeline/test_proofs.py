@@ -16,6 +16,12 @@ TRAININGS = ("train_classifier", "train_autoencoder", "extract_features", "train
 PROVING = {"prove_classifiers", "prove_autoencoders", "prove_features", "prove_captioners"}
 
 
+CHEAP = {
+    *("fetch_images", "prepare_images", "fetch_captions", "prepare_captions", "build_vocabulary", "fetch_weights"),
+    "placeholder",
+}
+
+
 def edit(workspace: Any, name: str, pattern: str, replacement: str) -> None:
     """Replace the match of `pattern` in a file of the workspace's code. There must be a match."""
     path = workspace.root / name
@@ -120,12 +126,11 @@ class TestInOrder:
         edit(workspace, "src/seesay/training/loop.py", r"\A", "# A comment.\n")
         edit(workspace, "src/seesay/training/loop.py", r"\bmeans\b", "averages")
         edit(workspace, "src/seesay/captioning/networks/attention.py", r"\bscores\b", "heights")
+        planned = workspace.repro("--dry", *TRAININGS)
+        assert planned.status == 0, planned.output
+        assert PROVING <= stages_of(planned.ran) <= PROVING | CHEAP
         add_classifier(workspace)
         add_captioner(workspace)
-        assert stages_of(workspace.repro("--dry", *TRAININGS).ran) & {*TRAININGS} == {
-            "train_classifier",
-            "train_captioner",
-        }
         done = workspace.repro(*TRAININGS)
         assert trained_in(done) == {"train_classifier@linear", "train_captioner@second_scenes"}
         assert stages_of(done.ran) >= PROVING
