@@ -100,10 +100,19 @@ def test_a_failed_gate_fails_the_pipeline_and_nothing_is_released(workspace: Any
 def test_a_wrong_parameter_ends_in_one_line_and_leaves_the_results_alone(workspace: Any) -> None:
     before = workspace.files("models/**/*.pt")
     workspace.change("classifiers.mlp.architecture", {"name": "vgg"})
+    unknown = (
+        workspace.repro()
+    )  # DVC itself misses the proof of such an architecture; `seesay check` says which there are
+    assert unknown.status != 0
+    assert "proofs/classifiers/vgg.json" in unknown.output
+    checked = workspace.command("seesay.cli", "check")
+    assert checked.returncode == 1
+    assert "classifiers.mlp.architecture.name: got 'vgg': expected one of" in checked.stdout
+    workspace.change("classifiers.mlp.architecture", {"name": "mlp", "hidden_sizes": [8], "width": 3})
     done = workspace.repro()
     assert done.status != 0
-    assert "classifiers.mlp.architecture.name: got 'vgg': expected one of" in done.output
-    assert "Traceback" not in done.output
+    assert "classifiers.mlp.architecture.width: unknown key; allowed here: dropout, hidden_sizes" in done.output
+    assert "Traceback" not in unknown.output + checked.stdout + done.output
     workspace.change("classifiers.mlp.architecture", {"name": "mlp", "hidden_sizes": [8]})
     assert workspace.repro().status == 0
     assert workspace.files("models/**/*.pt") == before
