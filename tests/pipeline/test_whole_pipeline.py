@@ -100,9 +100,8 @@ def test_a_failed_gate_fails_the_pipeline_and_nothing_is_released(workspace: Any
 def test_a_wrong_parameter_ends_in_one_line_and_leaves_the_results_alone(workspace: Any) -> None:
     before = workspace.files("models/**/*.pt")
     workspace.change("classifiers.mlp.architecture", {"name": "vgg"})
-    unknown = (
-        workspace.repro()
-    )  # DVC itself misses the proof of such an architecture; `seesay check` says which there are
+    # DVC finds no proof for it; `seesay check` lists the architectures.
+    unknown = workspace.repro()
     assert unknown.status != 0
     assert "proofs/classifiers/vgg.json" in unknown.output
     checked = workspace.command("seesay.cli", "check")
