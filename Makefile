@@ -28,8 +28,8 @@ demo: $(READY)  ## run the whole pipeline on generated data, offline
 repro: $(READY)  ## run what changed on the real data (MIRROR=<folder or URL> replaces the official download sites)
 	@seesay repro
 
-prove: $(READY)  ## run the tiny trainings behind proofs/, and rewrite the proofs whose numbers have moved
-	printf '%s\n' classifiers autoencoders features captioners encoders | xargs -P 2 -n 1 python stages/prove.py
+prove: $(READY)  ## run the tiny trainings behind proofs/ whose code changed; rewrites the proofs whose numbers moved
+	dvc repro prove_classifiers prove_autoencoders prove_features prove_captioners prove_encoders
 
 check: $(READY)  ## ruff, mypy, import-linter
 	ruff check .
