@@ -18,6 +18,11 @@ pytest_plugins = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the tests that take longest first, so that the parallel processes end at the same time."""
+    items.sort(key=lambda item: not item.nodeid.startswith(("tests/pipeline", "tests/proving")))
+
+
 @pytest.fixture(autouse=True)
 def _settings_of_torch() -> Iterator[None]:
     """Restore torch's process-wide settings; small networks gain nothing from a second thread."""

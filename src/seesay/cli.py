@@ -9,11 +9,12 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seesay.core.errors import InputError
 from seesay.core.files import write_json
+from seesay.core.forkserver import forking_python
 from seesay.core.paths import Paths
 from seesay.core.stage import guarded
 
@@ -222,12 +223,15 @@ def _dvc_repro(root: Path, arguments: Sequence[str]) -> tuple[int, int]:
     if not (root / "dvc.yaml").is_file():
         raise InputError(f"{root}: no dvc.yaml here; run seesay in the repository's root")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    environment: Mapping[str, str] = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "dvc", "repro", *arguments]
     num_run = 0
-    with subprocess.Popen(
-        command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True, errors="replace"
-    ) as process:
+    with (
+        forking_python(environment) as environment,
+        subprocess.Popen(
+            command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True, errors="replace"
+        ) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             num_run += bool(re.match(r"Running stage '", line))

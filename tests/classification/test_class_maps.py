@@ -4,8 +4,7 @@ import torch
 from torch import nn
 
 from seesay.classification.class_maps import class_maps
-from seesay.classification.networks.ensemble import Ensemble
-from seesay.classification.networks.registry import CLASSIFIERS
+from seesay.classification.networks.registry import CLASSIFIERS, Ensemble
 
 
 class ColourNetwork(nn.Module):

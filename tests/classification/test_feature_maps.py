@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from seesay.classification.class_maps import feature_maps, members_of
-from seesay.classification.networks.ensemble import Ensemble
+from seesay.classification.networks.registry import Ensemble
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

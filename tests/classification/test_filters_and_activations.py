@@ -4,8 +4,7 @@ import torch
 from torch import nn
 
 from seesay.classification.explain import contrasting_maps, first_filters
-from seesay.classification.networks.ensemble import Ensemble
-from seesay.classification.networks.registry import CLASSIFIERS
+from seesay.classification.networks.registry import CLASSIFIERS, Ensemble
 
 
 def test_filters_are_colours_around_grey_each_on_its_own_scale():

@@ -12,8 +12,7 @@ from torch import nn
 
 from seesay.classification import export as onnx_export
 from seesay.classification.export import OnnxClassifier, export_onnx
-from seesay.classification.networks.ensemble import Ensemble
-from seesay.classification.networks.registry import CLASSIFIERS
+from seesay.classification.networks.registry import CLASSIFIERS, Ensemble
 from seesay.core.errors import InputError
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

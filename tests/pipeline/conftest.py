@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from seesay.core.forkserver import LIBRARIES, ForkServer
 from seesay.workspace import prepare_workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,11 +23,11 @@ PYTHON = Path(sys.executable).parent
 KEPT = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "SEESAY_", "DVC_", "MIRROR"))}
 ENVIRONMENT = {**KEPT, "OMP_NUM_THREADS": "1"}
 
-spec = importlib.util.spec_from_file_location("warm_python", HERE / "warm_python.py")
-assert spec is not None
-assert spec.loader is not None
-warm = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(warm)
+# The fork server of the tests also runs DVC. `faster_locks` lies beside this file.
+IMPORTED = (
+    *LIBRARIES, "dvc.cli", "dvc.commands.repro", "dvc.repo", "faster_locks", "torch._dynamo",
+    "torch.fx.passes.shape_prop", "torch.utils.flop_counter", "torchvision", "torchmetrics.functional.image",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,25 +103,22 @@ def _take_proofs_as_they_are(root: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def warm_python() -> Iterator[Path]:
-    """The folder of a `python` with everything already imported; see `warm_python.py`."""
-    python = warm.WarmPython(ENVIRONMENT)
-    yield python.folder
-    python.end()
+def forking_python() -> Iterator[Path]:
+    """The folder of a `python` with everything already imported; see `seesay.core.forkserver`."""
+    server = ForkServer({**ENVIRONMENT, "PYTHONPATH": str(HERE)}, IMPORTED)
+    yield server.folder
+    server.end()
 
 
 @pytest.fixture(scope="module")
-def new_workspace(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Callable[..., Workspace]:
-    """A function that makes workspaces.
-
-    Workspaces with MLflow get an ordinary `python`, because the tracker looks for DVC among a stage's parent processes.
-    """
+def new_workspace(tmp_path_factory: pytest.TempPathFactory, forking_python: Path) -> Callable[..., Workspace]:
+    """A function that makes workspaces."""
 
     def make(*, tracking: bool, own_code: bool = False) -> Workspace:
         root = tmp_path_factory.mktemp("workspace")
         prepare_workspace(ROOT, root, overrides=HERE / "tiny.yaml", gates=HERE / "tiny_gates.yaml")
         if not own_code:
             _take_proofs_as_they_are(root)
-        return Workspace(root, tracking, PYTHON if tracking else warm_python, own_code)
+        return Workspace(root, tracking, forking_python, own_code)
 
     return make

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from captum.attr import LayerGradCam, Saliency
 from torch import Tensor, nn
 
-from seesay.classification.networks.ensemble import Ensemble
+from seesay.classification.networks.registry import Ensemble
 
 NEIGHBOURHOOD = 5
 """Side, in pixels, of the window over which gradients at the input are averaged."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from seesay.core.files import file_digest
+from seesay.core.forkserver import caller_pid
 
 MAX_DIFF = 300_000
 RESULTS = ("metrics", "reports", "dvc.lock")
@@ -72,7 +73,7 @@ def find_pipeline_process() -> Process:
 
     It is the nearest ancestor that is DVC. With another runner, it is the nearest ancestor that is not a shell.
     """
-    parents = psutil.Process().parents()
+    parents = psutil.Process(caller_pid()).parents()
     for parent in parents:
         if any(Path(word).name in ("dvc", "dvc.exe") for word in _command_line(parent)[:3]):
             return Process.of(parent)

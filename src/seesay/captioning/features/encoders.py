@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,8 +35,6 @@ from seesay.core.errors import InputError
 from seesay.training.checkpoint import Checkpoint
 
 UNTRAINED_ENCODERS = {"small_cnn": SmallCnn}
-
-_WITHOUT_GLOBAL_POOLING = (torchvision.models.AlexNet, torchvision.models.SqueezeNet, torchvision.models.VGG)
 
 Trace = Callable[[nn.Module], nn.Module]
 """A tracing of a network in evaluation mode: with its batch norms fused, or, for training, unchanged."""
@@ -121,6 +118,8 @@ def load_feature_encoder(network: str, weights_path: Path | None, *, grid_size: 
         return FeatureEncoder(adapter, num_dimensions=size, grid_size=grid_size, mean=zeros, std=ones)
     if network in UNTRAINED_ENCODERS:
         raise InputError(f"encoder {network!r}: expected weights: null; it has no weights, got {weights_path}")
+    import torchvision  # slow import that few stages need
+
     allowed_names = torchvision.models.list_models(module=torchvision.models)
     if network not in allowed_names:
         raise InputError(f"encoder {network!r}: expected one of {', '.join(allowed_names)}")
@@ -139,7 +138,9 @@ def encoder_of_network(
 
     The encoder shares its parameters with `network`, except those that `trace` creates.
     """
-    if isinstance(network, _WITHOUT_GLOBAL_POOLING):
+    from torchvision.models import VGG, AlexNet, SqueezeNet
+
+    if isinstance(network, AlexNet | SqueezeNet | VGG):  # without global pooling
         return _body_encoder(network.features, mean_pool, IMAGENET_MEAN, IMAGENET_STD, grid_size=grid_size, trace=trace)
     child, head, linear = find_head(network, name)
     setattr(network, child, nn.Sequential(*head[: head.index(linear)]))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, fx, nn
 
 from seesay.captioning.features.encoders import FeatureEncoder, encoder_of_classifier, encoder_of_network
@@ -50,6 +49,8 @@ class TrainableEncoder:
 
 def trainable_network(name: str, weights_path: Path, *, grid_size: int | None) -> TrainableEncoder:
     """Load torchvision's network of that name; raise `InputError` for weights of another network."""
+    import torchvision  # slow import that few stages need
+
     network = torchvision.models.get_model(name, weights=None)
     read_torchvision_weights(network, weights_path, name)
     initial = network.state_dict()

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -46,6 +45,8 @@ class Pretrained(nn.Module):
         train_backbone: bool,
         freeze_batch_norms: bool = False,
     ) -> None:
+        import torchvision  # slow import that few stages need
+
         super().__init__()
         allowed = torchvision.models.list_models(module=torchvision.models)
         if network not in allowed:
@@ -108,6 +109,8 @@ def load_pretrained(classifier: Pretrained, path: Path, *, mean: Sequence[float]
     `mean` and `std` are those by which the input images are normalised; the network converts them to ImageNet's. Raises
     `InputError` for a file that is missing, unreadable or of another network.
     """
+    import torchvision
+
     network = torchvision.models.get_model(classifier.architecture, weights=None)
     read_torchvision_weights(network, path, classifier.architecture)
     published = network.state_dict()

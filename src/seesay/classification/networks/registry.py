@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from seesay.classification.networks.alexnet import AlexNet, AlexNetMini
-from seesay.classification.networks.ensemble import Ensemble
 from seesay.classification.networks.mlp import MLP
 from seesay.classification.networks.plain_cnn import PlainCNN
 from seesay.classification.networks.pretrained import Pretrained
@@ -30,6 +29,23 @@ CLASSIFIERS: dict[str, type[nn.Module]] = {
     "resnet18": ResNet18,
     "pretrained": Pretrained,
 }
+
+
+class Ensemble(nn.Module):
+    """A classifier whose logits are the logarithm of its members' mean probabilities.
+
+    Members take (N, 3, S, S) normalised floats and return (N, num_classes) logits of the same classes in the same
+    order; so does the ensemble.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logs = torch.stack([member(images).float().log_softmax(dim=1) for member in self.members])
+        # The mean of probabilities, not of logits: an unsure member then has less weight.
+        return logs.logsumexp(dim=0) - torch.log(torch.tensor(float(len(self.members)), device=logs.device))
 
 
 def build_classifier(

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, ResNet
 
 
 class ResNet18(nn.Module):
@@ -24,6 +23,8 @@ class ResNet18(nn.Module):
         stem_stride: Annotated[int, Field(ge=1, le=4)],
         dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     ) -> None:
+        from torchvision.models.resnet import BasicBlock, ResNet  # slow import that few stages need
+
         super().__init__()
         network = ResNet(BasicBlock, [2, 2, 2, 2], num_classes=num_classes)
         network.conv1 = nn.Conv2d(3, 64, 3, stride=stem_stride, padding=1, bias=False)

@@ -1,0 +1,200 @@
+"""A fork server: a `python` for stages in which the libraries are already imported.
+
+Importing torch and its companions takes longer than many a stage of the demo. `ForkServer` starts a process that
+imports them once. Every `python script.py ...` or `python -m module ...` with the server's folder first on PATH is
+answered by a fork of that process: a separate process with the caller's folder, environment, streams, signals and exit
+status, as usual. It imports all of seesay anew. Linux only, since forks of processes with frameworks are unsafe
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import io
+import json
+import os
+import runpy
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = (
+    "jinja2", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "matplotlib.figure",
+    "matplotlib.style", "PIL.Image", "psutil", "pydantic", "ruamel.yaml", "scipy.optimize", "scipy.stats",
+    "sklearn.decomposition", "sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.metrics", "torch",
+)  # fmt: skip
+"""What most stages import. The server imports them when the first stage starts."""
+
+_CALLER = "SEESAY_CALLER"
+
+_PYTHON = """#!/bin/sh
+case "${{1--}}" in -m) ;; -*) exec {python} "$@" ;; esac
+exec {python} -IS {folder}/call.py "$@"
+"""
+# It imports as little as possible, because every stage waits for it. The server answers with the exit status, negative
+# for a signal as in `subprocess`.
+_CALL = """
+import json, os, signal, socket, sys
+server = socket.socket(socket.AF_UNIX)
+try:
+    server.connect({address!r})
+except OSError:
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), os.getpid()]).encode()
+socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
+server.sendall(request)
+for number in {forwarded}:
+    signal.signal(number, lambda number, frame: server.send(bytes([number])))
+answer = server.recv(16)
+if not answer:
+    sys.exit("seesay: error: the process that starts the stages is gone")
+status = int(answer)
+if status < 0:
+    signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+os._exit(status)
+"""
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def caller_pid() -> int:
+    """Return the id of the process whose parent started this one: a fork's caller, or this process itself."""
+    pid, _, caller = os.environ.get(_CALLER, "").partition(":")
+    return int(caller) if pid == str(os.getpid()) else os.getpid()
+
+
+class ForkServer:
+    """A running fork server, until `end` is called or the calling process ends. `folder` holds its `python`."""
+
+    def __init__(self, environment: Mapping[str, str], libraries: Sequence[str] = LIBRARIES) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="seesay-"))  # of mode 700; a socket's path must be short
+        address = str(self.folder / "socket")
+        numbers = tuple(int(number) for number in _FORWARDED)
+        (self.folder / "call.py").write_text(_CALL.format(address=address, forwarded=numbers))
+        python = self.folder / "python"
+        python.write_text(_PYTHON.format(python=shlex.quote(sys.executable), folder=self.folder))
+        python.chmod(0o700)
+        # In a session of its own: a signal to the caller's group reaches a stage once, through its `python`.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", __file__, address, *libraries], env=environment, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        self._process.stdout.readline()  # it listens
+
+    def end(self) -> None:
+        """End the server, after the stages that still run."""
+        self._process.communicate()
+
+
+@contextlib.contextmanager
+def forking_python(environment: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """Yield `environment` with a fork server's `python` first on PATH, on Linux."""
+    if sys.platform != "linux":
+        yield environment
+        return
+    server = ForkServer(environment)
+    try:
+        yield {**environment, "PATH": os.pathsep.join([str(server.folder), environment["PATH"]])}
+    finally:
+        server.end()
+
+
+def serve(address: str, libraries: Sequence[str]) -> Sequence[str]:
+    """Answer calls as long as stdin is open. Return in a fork, with the arguments of its call."""
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(address)
+    server.listen()
+    sys.stdout.write("listening\n")
+    sys.stdout.flush()
+    imported = False
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing waits for the processes that run `_attend`
+    while select.select([server, sys.stdin], [], [])[0] == [server]:
+        caller, _ = server.accept()
+        if not imported:
+            for name in libraries:
+                importlib.import_module(name)
+            gc.freeze()  # objects that are never collected are never copied to a fork
+            imported = True
+        if os.fork() == 0:
+            server.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            return _attend(caller)
+        caller.close()
+    shutil.rmtree(Path(address).parent)
+    sys.exit()
+
+
+def _attend(caller: socket.socket) -> Sequence[str]:
+    """Fork again; return in the fork. Here, pass the caller's signals on to it, and its exit status to the caller."""
+    header, streams, _, _ = socket.recv_fds(caller, 8, 3)
+    with caller.makefile("rb") as request:
+        arguments, folder, environment, pid = json.loads(request.read(int.from_bytes(header, "big")))
+    ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    fork = os.fork()
+    if fork == 0:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for descriptor in (ended, wake):
+            os.close(descriptor)
+        caller.close()
+        _become(folder, environment | {_CALLER: f"{os.getpid()}:{pid}"}, streams)
+        return arguments  # type: ignore[no-any-return]
+    for descriptor in streams:
+        os.close(descriptor)
+    events: list[Any] = [ended, caller]
+    while True:
+        done, status = os.waitpid(fork, os.WNOHANG)
+        if done:
+            break
+        if caller in select.select(events, [], [])[0]:
+            numbers = caller.recv(16)
+            for number in numbers or [signal.SIGTERM]:  # a caller that is gone was killed
+                os.kill(fork, number)
+            if not numbers:
+                events = [ended]
+        else:
+            os.read(ended, 512)
+    with contextlib.suppress(OSError):
+        caller.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
+
+
+def _become(folder: str, environment: Mapping[str, str], streams: Sequence[int]) -> None:
+    """Give this process the caller's streams, folder and environment."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1), write_through=bool(environment.get("PYTHONUNBUFFERED")))
+    sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+
+
+def run_as_python(arguments: Sequence[str]) -> dict[str, Any]:
+    """Run `arguments` as `python` would."""
+    if arguments[0] == "-m":
+        sys.path.insert(0, str(Path.cwd()))
+        sys.argv = list(arguments[1:])
+        return runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    sys.path.insert(0, str(Path(arguments[0]).resolve().parent))
+    sys.argv = list(arguments)
+    return runpy.run_path(arguments[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    run_as_python(serve(sys.argv[1], sys.argv[2:]))

@@ -1,0 +1,127 @@
+"""The fork server's `python` behaves like an ordinary one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from seesay.core.forkserver import ForkServer, caller_pid
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks of processes with frameworks are unsafe")
+
+SCRIPT = """
+import os, sys
+import beside
+print(__name__, sys.argv, os.getcwd(), os.environ.get("SAYS"), beside.VALUE, flush=True)
+print("to stderr", file=sys.stderr)
+sys.exit({status})
+"""
+WAITING = """
+import signal, sys, time
+try:
+    print("waiting", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    time.sleep(0.5)  # a second signal would arrive here
+    sys.exit(130)
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ForkServer]:
+    server = ForkServer(dict(os.environ), libraries=["json.tool"])
+    yield server
+    server.end()
+
+
+def run(python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(python), *arguments]
+    return subprocess.run(command, cwd=folder, env={"SAYS": "so"}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("status", ["0", "3", "'in words'", "1 / 0"])
+def test_it_runs_a_script_as_an_ordinary_python_does(server: ForkServer, tmp_path: Path, status: str) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/beside.py").write_text("VALUE = 7")
+    (tmp_path / "scripts/script.py").write_text(SCRIPT.format(status=status))
+    arguments = "scripts/script.py", "an argument"
+    ordinary, forked = (
+        run(python, tmp_path, *arguments) for python in (Path(sys.executable), server.folder / "python")
+    )
+    assert (forked.returncode, forked.stdout) == (ordinary.returncode, ordinary.stdout)
+    assert forked.stdout.startswith("__main__ ")
+    assert forked.stderr.startswith("to stderr\n")
+    assert forked.stderr.splitlines()[-1] == ordinary.stderr.splitlines()[-1]
+
+
+def test_it_runs_a_module_as_an_ordinary_python_does(server: ForkServer, tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text("import sys\nprint(__name__, sys.argv, sys.path[0])")
+    ordinary, forked = (run(p, tmp_path, "-m", "module", "x") for p in (Path(sys.executable), server.folder / "python"))
+    assert forked.stdout == ordinary.stdout != ""
+
+
+def test_other_options_go_to_an_ordinary_python(server: ForkServer, tmp_path: Path) -> None:
+    done = run(server.folder / "python", tmp_path, "-c", "import sys; print('json.tool' in sys.modules)")
+    assert done.stdout == "False\n"
+
+
+def test_libraries_are_imported_but_nothing_of_seesay(server: ForkServer, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import sys\nprint([name for name in sys.modules if name == 'json.tool' or 'seesay' in name])"
+    )
+    assert run(server.folder / "python", tmp_path, "script.py").stdout == "['json.tool']\n"
+
+
+def test_a_stage_knows_the_process_it_stands_for(server: ForkServer, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import psutil\nfrom seesay.core.forkserver import caller_pid\nprint(psutil.Process(caller_pid()).ppid())"
+    )
+    assert run(server.folder / "python", tmp_path, "script.py").stdout == f"{os.getpid()}\n"
+    assert caller_pid() == os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [(signal.SIGINT, 130, "waiting\ninterrupted\n"), (signal.SIGTERM, -signal.SIGTERM, "waiting\n")],
+)
+def test_a_signal_reaches_the_stage_once(
+    server: ForkServer, tmp_path: Path, number: signal.Signals, status: int, said: str
+) -> None:
+    (tmp_path / "script.py").write_text(WAITING)
+    process = subprocess.Popen(
+        [server.folder / "python", "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    os.killpg(process.pid, number)
+    assert (process.wait(30), "waiting\n" + process.stdout.read()) == (status, said)
+
+
+def test_a_killed_caller_ends_its_stage(server: ForkServer, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)")
+    process = subprocess.Popen([server.folder / "python", "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    stage = int(process.stdout.readline())
+    process.kill()
+    for _ in range(1000):
+        if not psutil.pid_exists(stage):
+            return
+        time.sleep(0.03)
+    pytest.fail("the stage still runs")
+
+
+def test_without_the_server_an_ordinary_python_runs(tmp_path: Path) -> None:
+    server = ForkServer(dict(os.environ), libraries=[])
+    (server.folder / "socket").unlink()
+    assert run(server.folder / "python", tmp_path, "-m", "this").stdout.startswith("The Zen of Python")
+    server.end()
+    assert not server.folder.exists()
