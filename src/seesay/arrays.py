@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +22,9 @@ def write_array(path: Path, array: np.ndarray) -> None:
         np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
 
 
+_BAD_ARRAY = (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, TokenError)
+
+
 def read_array(path: Path, *, mmap: bool = False) -> np.ndarray:
     """Read the array in a `.npy` file, memory-mapped read-only where `mmap` is true.
 
@@ -31,7 +35,7 @@ def read_array(path: Path, *, mmap: bool = False) -> np.ndarray:
         array: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
+    except _BAD_ARRAY as error:  # numpy parses the header as Python
         raise InputError(f"{path}: not a readable .npy array ({error})") from None
     return array
 
