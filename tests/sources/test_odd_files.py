@@ -249,7 +249,10 @@ def test_credentials_in_urls_are_neither_shown_nor_stored(file_server, tmp_path)
     secret = "hunter2"
     for url in (f"https://me:{secret}@h/x.zip?sig={secret}#a", f"postgresql://me:a/{secret}@h:5432/db"):
         assert secret not in redact(f"cannot read '{url}': refused")
-    assert redact("http://[::1]:5000/a@b http://h/@x/y sqlite:////a/b") == "http://[::1]:5000/a@b http://h/@x/y sqlite:////a/b"
+    assert (
+        redact("http://[::1]:5000/a@b http://h/@x/y sqlite:////a/b")
+        == "http://[::1]:5000/a@b http://h/@x/y sqlite:////a/b"
+    )
     assert secret not in str(InputError(f"Max retries exceeded with url: /x?token={secret}"))
     from seesay.params.datasets import TinyImageNetSource
     from seesay.sources.fetch import fetch_image_source
@@ -298,7 +301,10 @@ def test_a_backend_that_fails_for_a_while_is_no_traceback(monkeypatch):
     monkeypatch.setattr(http, "BACKOFF_SECONDS", 0.0)
     monkeypatch.setattr(fsspec.core, "url_to_fs", fail)
     monkeypatch.setattr(fsspec, "open", fail)
-    for call in (lambda: exists("s3://b/x"), lambda: http.retried("s3://b/x", lambda: coco_images._open_archive("s3://b/x"))):
+    for call in (
+        lambda: exists("s3://b/x"),
+        lambda: http.retried("s3://b/x", lambda: coco_images._open_archive("s3://b/x")),
+    ):
         with pytest.raises(InputError, match=r"s3://b/x: slow \(4 attempts\)"):
             call()
     assert not issubclass(Transient, InputError)

@@ -189,10 +189,7 @@ class RawFiles:
 
 
 class MemberReader:
-    """The images of a raw folder by archive and name; every thread has its own zip handles.
-
-    It may be sent to worker processes.
-    """
+    """The images of a raw folder by archive and name; every thread has its own zip handles, every process needs its own reader."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -206,12 +203,6 @@ class MemberReader:
         if archive not in opened:
             opened[archive] = ZipMembers(self.folder / archive)
         return opened[archive].read(name)
-
-    def __getstate__(self) -> dict[str, Path]:
-        return {"folder": self.folder}
-
-    def __setstate__(self, state: dict[str, Path]) -> None:
-        self.__dict__.update(state, _local=threading.local())
 
 
 def list_raw_files(folder: Path) -> RawFiles:

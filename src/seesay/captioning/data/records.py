@@ -165,6 +165,12 @@ class CaptionImages:
         except Undecodable as error:
             raise InputError(f"{self._where(record)}: not a decodable image ({error})") from None
 
+    def __getstate__(self) -> dict[str, Any]:  # a copy opens its own files: processes must not share handles
+        return {"folder": self.folder, "records": self.records}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
     def __iter__(self) -> Iterator[Image.Image]:
         return (self[row] for row in range(len(self)))
 
