@@ -189,7 +189,7 @@ class RawFiles:
 
 
 class MemberReader:
-    """The images of a raw folder by archive and name; every thread has its own zip handles, every process needs its own reader."""
+    """The images of a raw folder by archive and name. Threads have their own zip handles; a process needs a reader."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
