@@ -11,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from seesay.core.errors import InputError
+from seesay.core.errors import InputError, shorten
+from seesay.core.files import read_text
 
 T = TypeVar("T")
 
@@ -69,15 +70,35 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises `InputError` if the file is missing, is not valid YAML or contains no mapping.
     """
+    text = read_text(path)
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        content = YAML(typ="safe", pure=True).load(text)
+        num_values = _num_values(content, {})
     except YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not readable YAML: nested too deeply, or an anchor contains itself") from None
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:  # of a value with a bad tag
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+    if num_values > MAX_YAML_VALUES:
+        raise InputError(f"{path}: its anchors expand to more than {MAX_YAML_VALUES:,} values")
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of sections, got {type(content).__name__}")
     return content
+
+
+MAX_YAML_VALUES = 1_000_000
+"""Aliases of aliases can make a short file expand to billions of values, which no walk over them would finish."""
+
+
+def _num_values(value: Any, counted: dict[int, int]) -> int:
+    """Return the number of values inside `value`, where an alias counts as often as it is used."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in counted:
+        children = value.values() if isinstance(value, dict) else value
+        counted[id(value)] = 1 + sum(_num_values(child, counted) for child in children)
+    return counted[id(value)]
 
 
 @overload
@@ -133,11 +154,13 @@ def _explain(problem: Any, value: Any, prefix: list[str | int], kind: Any) -> st
             return f"{key}: {problem['ctx']['error']}"
         case "union_tag_invalid":
             tag = problem["ctx"]["discriminator"].strip("'")
-            return f"{key}.{tag}: got {problem['ctx']['tag']!r}: expected one of {problem['ctx']['expected_tags']}"
+            return (
+                f"{key}.{tag}: got {shorten(problem['ctx']['tag'])}: expected one of {problem['ctx']['expected_tags']}"
+            )
         case "union_tag_not_found":
             return f"{key}.{problem['ctx']['discriminator'].strip(chr(39))}: missing"
     message = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{key}: got {problem['input']!r}: {message}"
+    return f"{key}: got {shorten(problem['input'])}: {message}"
 
 
 def _location(problem: Any) -> list[str | int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from seesay.core.errors import InputError
+from seesay.core.errors import InputError, redact
 from seesay.core.files import read_json
 from seesay.core.paths import cell_name
 
@@ -42,7 +42,7 @@ def guarded(call: Callable[..., Any], *arguments: Any) -> Any:
         if os.environ.get("SEESAY_TRACEBACK"):
             raise
         sys.stdout.flush()
-        for line in str(error).splitlines():
+        for line in redact(str(error)).splitlines():
             print(f"seesay: error: {line}", file=sys.stderr)
         sys.exit(1)
 
