@@ -113,11 +113,17 @@ def test_the_best_epoch_is_kept_the_earlier_of_equals(fit_problem, problem):
 SCORE = BestBy("val/score", highest=True)
 
 
+def test_of_equal_scores_the_lower_loss_wins_then_the_earlier_epoch(fit_problem):
+    rows = iter([(0.5, 3.0), (0.7, 3.0), (0.7, 2.0), (0.7, 2.0)])
+    best = fit_problem(best_by=SCORE, evaluate=lambda m: dict(zip(("val/score", "val/loss"), next(rows), strict=True)))
+    assert best.metrics["best_epoch"] == 3
+
+
 def test_a_score_that_cannot_tell_epochs_apart_is_warned_of(fit_problem):
     losses = iter([3.0, 1.0, 2.0, 4.0])
-    with pytest.warns(UserWarning, match=r"val/score is 0 after each of 4 epochs .* epoch 1, the first"):
+    with pytest.warns(UserWarning, match=r"val/score is 0 after each of 4 epochs .* epoch 2, which has the lowest"):
         best = fit_problem(best_by=SCORE, evaluate=lambda m: {"val/score": 0.0, "val/loss": next(losses)})
-    assert best.metrics["best_epoch"] == 1
+    assert best.metrics["best_epoch"] == 2
 
 
 def test_patience_stops_after_that_many_epochs_without_improvement(fit_problem, problem, training):

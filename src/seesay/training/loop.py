@@ -48,13 +48,16 @@ class Step:
 
 @dataclass(frozen=True)
 class BestBy:
-    """The metric by which the best epoch is selected, and its direction; the earliest of equal epochs wins."""
+    """The metric by which the best epoch is selected, and its direction.
+
+    Of epochs with equal values the one with the lower val/loss wins, and of equal ones among these the earliest.
+    """
 
     metric: str
     highest: bool
 
     def is_better(self, row: Mapping[str, float], best: Mapping[str, float]) -> bool:
-        return row[self.metric] > best[self.metric] if self.highest else row[self.metric] < best[self.metric]
+        return self._rank(row) < self._rank(best)
 
     def warn_if_constant(self, history: Sequence[Mapping[str, float]], best_epoch: int) -> None:
         """Warn where the metric cannot tell several epochs apart."""
@@ -62,9 +65,13 @@ class BestBy:
         if len(history) > 1 and len(values) == 1 and self.metric != "val/loss":
             warnings.warn(
                 f"{self.metric} is {values.pop():.4g} after each of {len(history)} epochs and cannot tell them apart: "
-                f"epoch {best_epoch}, the first, is kept",
+                f"epoch {best_epoch}, which has the lowest val/loss, is kept",
                 stacklevel=2,
             )
+
+    def _rank(self, row: Mapping[str, float]) -> tuple[float, float]:
+        value = row[self.metric]
+        return (-value if self.highest else value, row["val/loss"])
 
 
 LOWEST_LOSS = BestBy("val/loss", highest=False)
