@@ -4,12 +4,14 @@ workspace`."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from seesay.core.errors import InputError
@@ -218,25 +220,55 @@ _COMMANDS = {
 def _dvc_repro(root: Path, arguments: Sequence[str]) -> tuple[int, int]:
     """Run `dvc repro` in `root` with this interpreter's commands first on PATH.
 
-    Returns the exit status and the number of stages run.
+    Returns the exit status and the number of stages run. After SIGINT or SIGTERM, exits once DVC and its stage have.
     """
     if not (root / "dvc.yaml").is_file():
         raise InputError(f"{root}: no dvc.yaml here; run seesay in the repository's root")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment: Mapping[str, str] = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "dvc", "repro", *arguments]
+    # A group of its own gets each signal once. To ask at the terminal, DVC must stay in the terminal's group.
+    asks = not {"-i", "--interactive"}.isdisjoint(arguments)
     num_run = 0
     with (
         forking_python(environment) as environment,
         subprocess.Popen(
-            command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True, errors="replace"
+            command,
+            cwd=root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=None if asks else 0,
         ) as process,
+        _signals_forwarded(None if asks else process.pid) as received,
     ):
         assert process.stdout is not None
         for line in process.stdout:
             num_run += bool(re.match(r"Running stage '", line))
             print(line, end="", flush=True)
+    if received:
+        sys.exit(128 + received[0])
     return process.returncode, num_run
+
+
+@contextlib.contextmanager
+def _signals_forwarded(group: int | None) -> Iterator[list[int]]:
+    """Forward SIGINT and SIGTERM to a process group, if given, instead of ending; yield the numbers received."""
+    received: list[int] = []
+
+    def forward(number: int, _frame: object) -> None:
+        received.append(number)
+        if group is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _sync(root: Path) -> None:

@@ -8,8 +8,8 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +22,9 @@ from seesay.core.errors import InputError
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it is renamed to `path` when the block ends, or removed if it raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
+        temporary.touch(mode=0o600, exist_ok=False)  # inside: an interruption may come as soon as the file is there
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -46,8 +45,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a new directory to fill; it replaces `path` when the block ends, or is removed if the block raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
+        temporary.mkdir(mode=0o700)
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         if path.exists():

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from pydantic import BaseModel
 
 from seesay.core.files import file_digest, write_text
 from seesay.core.paths import Paths, cell_name
+from seesay.core.stage import Scratch, remove_saved_scratch
 from seesay.tracking.environment import describe_environment, describe_git, lock_digest
 from seesay.tracking.records import ArtifactFile, DatasetUse, Point, RunRecord, flatten, now_ms, write_record
 from seesay.tracking.tracker import Tracker, find_pipeline
@@ -38,6 +38,7 @@ class StageLog:
     root: Path
     record: RunRecord
     tracker: Tracker | None
+    _scratch: Scratch | None = None
 
     def __call__(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Log the metrics of one step (an epoch, counted from 1).
@@ -77,13 +78,23 @@ class StageLog:
 
     @property
     def scratch(self) -> Path:
-        """The folder for the state from which a killed stage resumes.
+        """The folder for the state from which a killed stage resumes; this process has it until the stage ends.
 
-        It is outside DVC's outputs and is removed when the stage is done. Its name is a hash of the stage, its
-        parameters, the datasets logged so far and the code loaded so far. DVC's own stage hash takes a second to
-        compute, and the name is needed immediately, so this is a cheap substitute.
+        Its name is a hash of the stage, its parameters, the datasets logged before the first call and the code loaded
+        by then. DVC's own stage hash takes a second to compute, and the name is needed immediately, so this is a cheap
+        substitute.
         """
-        return Paths(self.root).scratch / _scratch_key(self.record)
+        if self._scratch is None:
+            self._scratch = Scratch(Paths(self.root).scratch / _scratch_key(self.record))
+        return self._scratch.folder
+
+    def _end_scratch(self, *, finished: bool) -> None:
+        if self._scratch is not None:
+            record = self.record
+            if finished:
+                path = Paths(self.root).run_record(record.stage, record.cell)
+                self._scratch.finish(self.root, path, cell_name(record.stage, record.cell))
+            self._scratch.release()
 
     def _files(self, path: Path) -> list[ArtifactFile]:
         names = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
@@ -125,6 +136,7 @@ def record_stage(
     changes no result. SEESAY_TRACKING=off disables MLflow.
     """
     root = root.resolve()
+    remove_saved_scratch(root)
     record = RunRecord(stage=stage, cell=cell, params=flatten(params), seed=seed)
     record.environment = describe_environment(root)
     git, record.changes = describe_git(root)
@@ -134,7 +146,9 @@ def record_stage(
         yield log
         record.ended_ms, record.status = now_ms(), "FINISHED"
         _land(log)
+        log._end_scratch(finished=True)
     except BaseException as error:
+        log._end_scratch(finished=False)
         if log.tracker is not None:
             log.tracker.send("tags", tags={"seesay.error": f"{type(error).__name__}: {error}"})
             log.tracker.wait("end", status=_status(error), ended_ms=now_ms(), deadline=log.tracker.deadline)
@@ -178,7 +192,6 @@ def _land(log: StageLog) -> None:
         for path in written:
             path.unlink(missing_ok=True)
         raise
-    shutil.rmtree(log.scratch, ignore_errors=True)
 
 
 def results(paths: Paths, record: RunRecord) -> dict[Path, str]:

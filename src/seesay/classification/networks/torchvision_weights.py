@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from seesay.core.errors import InputError
+from seesay.training.build import find_misfit
+from seesay.training.checkpoint import load_pickled
 
 # The normalisation that all of torchvision's ImageNet weights were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -52,17 +52,18 @@ def read_torchvision_weights(network: nn.Module, path: Path, architecture: str) 
     Raises `InputError` for a file that is missing, unreadable or of another network.
     """
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected the weights of {architecture}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}: not a readable state dict of {architecture} ({reason})") from None
+    weights = load_pickled(path, content, what=f"a readable state dict of {architecture}")
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(f"{path}: expected a state dict of {architecture}: tensors by name")
-    if misfit := _misfit(network.state_dict(), weights):
+    if misfit := find_misfit(network.state_dict(), weights):
         raise InputError(f"{path}: not the weights of torchvision's {architecture}: {misfit}")
-    network.load_state_dict(dict(weights), strict=False)  # strict except for the counters that `_misfit` ignores
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise InputError(f"{path}: damaged: {name} has values that are not finite")
+    network.load_state_dict(dict(weights), strict=False)  # strict except for the counters that `find_misfit` ignores
 
 
 def find_head(network: nn.Module, architecture: str) -> tuple[str, list[nn.Module], nn.Linear]:
@@ -79,15 +80,3 @@ def find_head(network: nn.Module, architecture: str) -> tuple[str, list[nn.Modul
         examples = "mobilenet_v2, resnet18, resnet50, efficientnet_b0, convnext_tiny or another network that does"
         raise InputError(f"encoder {architecture!r}: has no global pooling before a linear head; expected {examples}")
     return name, layers, linear
-
-
-def _misfit(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> str:
-    """Return the first difference between two state dicts, or an empty string."""
-    for name, tensor in expected.items():
-        if name not in actual:
-            if not name.endswith("num_batches_tracked"):  # files older than this counter lack it
-                return f"{name} is missing"
-        elif actual[name].shape != tensor.shape:
-            return f"{name} has shape {tuple(actual[name].shape)}, expected {tuple(tensor.shape)}"
-    unknown = [name for name in actual if name not in expected]
-    return f"{unknown[0]} is unknown" if unknown else ""
