@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.add_argument("--references", metavar="REFS.json", type=Path, required=True, help="as COCO's captions_*.json")
     score.add_argument("--predictions", metavar="RESULTS.json", type=Path, required=True, help="a caption per image")
+    score.add_argument("--images", choices=("all", "predicted"), default="all",
+                       help="images of REFS.json to score: all, or those predicted (default: all)")  # fmt: skip
     score.add_argument("--out", metavar="FILE.json", type=Path, help="where the figures go as JSON (default: nowhere)")
     score.add_argument(
         "--resamples", metavar="N", type=_positive, help="also 95 %% intervals, from N resamples of images"
@@ -153,6 +155,7 @@ def score(root: Path, options: argparse.Namespace) -> int:
         seed=0,
         with_meteor=options.meteor,
         spice_dir=options.spice_dir or (Path(supplied) if supplied else None),
+        only_predicted=options.images == "predicted",
     )
     print(done.table())
     if options.out is not None:

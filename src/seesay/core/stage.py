@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import select
 import shutil
 import signal
 import sys
@@ -60,11 +61,14 @@ def run(main: Callable[..., None]) -> None:
 def guarded(call: Callable[..., Any], *arguments: Any) -> Any:
     """Run `call`; bad input and file-system failures end the process with status 1 and no traceback.
 
-    SEESAY_TRACEBACK=1 shows the traceback. An interruption ends it with status 128 + the signal's number, and one line:
-    the first note of the exception, which says how far the work was.
+    SEESAY_TRACEBACK=1 shows the traceback. A reader of the output that has gone, such as `| head`, ends it quietly. An
+    interruption ends it with status 128 + the signal's number, and one line: the first note of the exception, which
+    says how far the work was.
     """
     try:
-        return call(*arguments)
+        result = call(*arguments)
+        sys.stdout.flush()
+        return result
     except KeyboardInterrupt as error:
         sys.stdout.flush()
         progress = getattr(error, "__notes__", ["interrupted"])[0]
@@ -73,10 +77,20 @@ def guarded(call: Callable[..., Any], *arguments: Any) -> Any:
     except (InputError, OSError) as error:
         if os.environ.get("SEESAY_TRACEBACK"):
             raise
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail
+            sys.exit(128 + signal.SIGPIPE)
         sys.stdout.flush()
         for line in redact(str(error)).splitlines():
             print(f"seesay: error: {line}", file=sys.stderr)
         sys.exit(1)
+
+
+def _reader_has_gone() -> bool:
+    """Return whether standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
