@@ -13,14 +13,15 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from seesay.core.files import file_digest, write_text
+from seesay.core.errors import redact_url
+from seesay.core.files import file_digest, private_directory, write_text
 from seesay.core.paths import Paths, cell_name
 from seesay.tracking.environment import describe_environment, describe_git, lock_digest
 from seesay.tracking.records import ArtifactFile, DatasetUse, Point, RunRecord, flatten, now_ms, write_record
@@ -95,7 +96,8 @@ class StageLog:
         ]
 
     def _relative(self, path: Path) -> str:
-        return path.resolve().relative_to(self.root).as_posix()
+        # As it is named, not resolved: data/ may be a link to another disk.
+        return path.absolute().relative_to(self.root).as_posix()
 
     def _folder(self, path: Path) -> Path:
         """Return a file's folder in MLflow's artifacts: `figures`, or its top folder, such as `metrics`."""
@@ -124,7 +126,9 @@ def record_stage(
     The files are authoritative, and MLflow is a view of them. A tracker that is down or slow causes one warning and
     changes no result. SEESAY_TRACKING=off disables MLflow.
     """
-    root = root.resolve()
+    root = root.absolute()
+    with suppress(OSError):  # only resuming and MLflow need it
+        private_directory(Paths(root).scratch)
     record = RunRecord(stage=stage, cell=cell, params=flatten(params), seed=seed)
     record.environment = describe_environment(root)
     git, record.changes = describe_git(root)
@@ -136,7 +140,7 @@ def record_stage(
         _land(log)
     except BaseException as error:
         if log.tracker is not None:
-            log.tracker.send("tags", tags={"seesay.error": f"{type(error).__name__}: {error}"})
+            log.tracker.send("tags", tags={"seesay.error": redact_url(f"{type(error).__name__}: {error}")})
             log.tracker.wait("end", status=_status(error), ended_ms=now_ms(), deadline=log.tracker.deadline)
         raise
 
