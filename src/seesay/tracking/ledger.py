@@ -43,7 +43,7 @@ def own_ledger(root: Path) -> Iterator[None]:
     Raises `InputError`, naming the other process and its command, if another one holds it for `WAIT_SECONDS` or if a
     DVC command is running.
     """
-    folder = private_directory(Paths(root).scratch)
+    folder = private_directory(Paths(root.resolve()).scratch)  # one name, so that a process knows its own lock
     holder = folder / "ledger.json"
     lock = FileLock(folder / "ledger.lock", timeout=WAIT_SECONDS, is_singleton=True)
     try:
