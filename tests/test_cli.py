@@ -143,3 +143,30 @@ def test_the_committed_lock_is_of_the_committed_metrics_and_params() -> None:
                 here = here[part]
             assert here == value, key
     assert seen > 20
+
+
+def test_an_empty_baseline_is_refused(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--baseline "$REF"` with an unset variable must not pass for "as gates.yaml says"."""
+    monkeypatch.chdir(copy)
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", "--baseline", ""])
+    assert ended.value.code == 2
+    assert "expected a git ref, got an empty text" in capsys.readouterr().err
+
+
+def test_the_last_words_of_a_failed_repro_are_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("check_architectures", "check_workspace"):
+        monkeypatch.setattr(f"seesay.check.{name}", lambda _: None)
+    (tmp_path / "dvc.yaml").write_text("stages: {report: {cmd: exit 3}}\n")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["repro"])
+    output, error = capfd.readouterr()
+    assert ended.value.code != 0
+    assert output.splitlines()[-1].startswith(("Running stage 'report'", "> exit 3"))
+    assert error.splitlines()[-1].startswith("ERROR: failed to reproduce 'report'")

@@ -36,7 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     repro.add_argument("dvc_arguments", nargs="*", help="for dvc repro: stage names or, after --, options")
     commands.add_parser("sync", help="bring MLflow up to what DVC has in the workspace, and render the report anew")
     gate = commands.add_parser("gate", help="judge the metrics: exit 0 passed, 1 failed, 2 could not judge")
-    gate.add_argument("--baseline", metavar="REF", help="the git ref to compare with (default: as gates.yaml says)")
+    gate.add_argument(
+        "--baseline", metavar="REF", type=_ref, help="the git ref to compare with (default: as gates.yaml says)"
+    )
     gate.add_argument("--gates", metavar="FILE", type=Path, help="the rules (default: gates.yaml)")
     gate.add_argument(
         "--out", metavar="DIR", type=Path, default=Path(".work"), help="where gate.json and gate.md go (default: .work)"
@@ -77,6 +79,12 @@ def _positive(text: str) -> int:
     return value
 
 
+def _ref(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a git ref, got an empty text")
+    return text
+
+
 def check(root: Path, _options: argparse.Namespace) -> int:
     from seesay.check import check_architectures, check_workspace
 
@@ -89,10 +97,12 @@ def check(root: Path, _options: argparse.Namespace) -> int:
 
 def repro(root: Path, options: argparse.Namespace) -> int:
     from seesay.check import check_architectures, check_workspace
+    from seesay.tracking.ledger import own_ledger
 
     check_architectures(check_workspace(root))
-    status, _ = _dvc_repro(root, options.dvc_arguments)
-    _sync(root)
+    with own_ledger(root):
+        status, _ = _dvc_repro(root, options.dvc_arguments)
+        _sync(root, quiet=status != 0)
     if status == 0:
         from seesay.report.readme import has_documents, update_documents
 
@@ -184,6 +194,7 @@ def workspace(root: Path, options: argparse.Namespace) -> int:
 def _run_workspace(root: Path, name: str) -> int:
     from seesay.check import check_architectures, check_workspace
     from seesay.report.gate import read_verdict
+    from seesay.tracking.ledger import own_ledger
     from seesay.workspace import prepare_workspace
 
     started = time.monotonic()
@@ -192,10 +203,13 @@ def _run_workspace(root: Path, name: str) -> int:
     for path in (overrides, gates):
         if not path.is_file():
             raise InputError(f"{path}: no such file: expected the overrides of workspace {name!r} and its gates")
-    prepare_workspace(root, workspace, overrides=overrides, gates=gates)
-    check_architectures(check_workspace(workspace))
-    status, num_run = _dvc_repro(workspace, [])
-    _sync(workspace)
+    with own_ledger(workspace):
+        prepare_workspace(root, workspace, overrides=overrides, gates=gates)
+        check_architectures(check_workspace(workspace))
+        status, num_run = _dvc_repro(workspace, [])
+        _sync(workspace, quiet=status != 0)
+    if status != 0:
+        return status
     paths = Paths(workspace)
     verdict = read_verdict(paths)  # of the current metrics, not of an earlier run
     outcome = "not judged" if verdict is None else "passed" if verdict["passed"] else "FAILED"
@@ -274,18 +288,23 @@ def _signals_forwarded(group: int | None) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _sync(root: Path) -> None:
-    """Update MLflow, unless it is switched off, and render the page again if MLflow or the gate has changed."""
+def _sync(root: Path, *, quiet: bool = False) -> None:
+    """Update MLflow, unless it is switched off, and render the page again if MLflow or the gate has changed.
+
+    If `quiet`, only a problem is printed: the last words of a failed `dvc repro` are its error.
+    """
     from seesay.report.page import refresh_views
 
     paths, ledger, changed = Paths(root), None, False
     if os.environ.get("SEESAY_TRACKING") == "off":
-        print("SEESAY_TRACKING=off: MLflow is left as it is")
+        if not quiet:
+            print("SEESAY_TRACKING=off: MLflow is left as it is")
     else:
         from seesay.tracking.sync import sync as sync_with_store
 
         report = sync_with_store(root)
-        print(report)
+        if not quiet or report.problem is not None:
+            print(report)
         ledger, changed = report.lines or None, report.changed
     if paths.results_data.is_file() and (changed or _is_older(paths.report, paths.gate)):
         refresh_views(root, ledger)

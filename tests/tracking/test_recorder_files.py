@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from seesay.core.errors import InputError
+from seesay.core.paths import Paths
 from seesay.params.captioning import Beam
 from seesay.sources.provenance import SourceFile, SourceNote
 from seesay.tracking.recorder import record_stage
@@ -95,6 +96,24 @@ def test_the_record_says_what_was_read_and_made(tmp_path):
     assert record.datasets[0].substitutes == ["a.zip"]
     assert record.started_ms <= record.ended_ms
     assert record.environment["python"]
+
+
+def test_outputs_on_another_disk_are_recorded_as_they_are_named(tmp_path):
+    """The folder data/ of a workspace may be a link, and DVC's cache may link single files."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "cached").write_bytes(b"{}")
+    root = tmp_path / "workspace"
+    root.mkdir()
+    (root / "data").symlink_to(tmp_path / "disk")
+    report = Paths(root).data_report("prepare_images", "tiny")
+    report.parent.mkdir(parents=True)
+    report.symlink_to(tmp_path / "cached")
+    with record_stage(root, "prepare_images", "tiny", params={}) as log:
+        log.artifact(report)
+        log.artifact(root / "data")
+    artifacts = read_record(root / "runs/prepare_images/tiny.json").artifacts
+    assert {a.path for a in artifacts} == {"data/reports/prepare_images/tiny.json"}
+    assert {a.sha256 for a in artifacts} == {_sha256(b"{}")}
 
 
 def test_parameters_become_flat_keys():

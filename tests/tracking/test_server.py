@@ -54,8 +54,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
         process.wait(60)
 
 
-def test_a_server_gets_live_runs_replayed_runs_and_models(server, workspace, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+SECRET = "s3cret-w0rd"
+
+
+def test_a_server_gets_live_runs_replayed_runs_and_models(server, workspace, monkeypatch, capfd):
+    """The password in its URI stays in the environment, although MLflow prints the link of each run."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.replace("//", f"//someone:{SECRET}@"))
     monkeypatch.setenv("SEESAY_PIPELINE", "server")
     root = workspace.root
     with record_stage(root, "train_classifier", "mlp", params={"rate": 0.25}) as log:
@@ -78,3 +82,7 @@ def test_a_server_gets_live_runs_replayed_runs_and_models(server, workspace, mon
     assert "model/MLmodel" in {file.path for file in files}
     assert not sync(root).changed
     assert not (root / "mlruns/artifacts").exists()
+    output = "".join(capfd.readouterr())
+    assert "View run" in output
+    texts = [output, *(p.read_text(errors="replace") for p in root.rglob("*") if p.is_file())]
+    assert not [text for text in texts if SECRET in text]

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,21 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def private_directory(path: Path) -> Path:
+    """Create a directory that only its owner can enter, or close an existing one of this user to all others."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+def new_socket_directory() -> Path:
+    """Create a temporary directory that only its owner can enter, with a path short enough for a Unix socket."""
+    parent = tempfile.gettempdir()
+    short = len(os.fsencode(parent)) <= 70  # a socket's path has at most 103 bytes on some systems
+    return Path(tempfile.mkdtemp(prefix="seesay-", dir=parent if short else "/tmp"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

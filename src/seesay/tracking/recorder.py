@@ -12,14 +12,15 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from seesay.core.files import file_digest, write_text
+from seesay.core.errors import redact
+from seesay.core.files import file_digest, private_directory, write_text
 from seesay.core.paths import Paths, cell_name
 from seesay.core.stage import Scratch, remove_saved_scratch
 from seesay.tracking.environment import describe_environment, describe_git, lock_digest
@@ -106,7 +107,8 @@ class StageLog:
         ]
 
     def _relative(self, path: Path) -> str:
-        return path.resolve().relative_to(self.root).as_posix()
+        # As it is named, not resolved: data/ may be a link to another disk.
+        return path.absolute().relative_to(self.root).as_posix()
 
     def _folder(self, path: Path) -> Path:
         """Return a file's folder in MLflow's artifacts: `figures`, or its top folder, such as `metrics`."""
@@ -135,7 +137,9 @@ def record_stage(
     The files are authoritative, and MLflow is a view of them. A tracker that is down or slow causes one warning and
     changes no result. SEESAY_TRACKING=off disables MLflow.
     """
-    root = root.resolve()
+    root = root.absolute()
+    with suppress(OSError):  # only resuming and MLflow need it
+        private_directory(Paths(root).scratch)
     remove_saved_scratch(root)
     record = RunRecord(stage=stage, cell=cell, params=flatten(params), seed=seed)
     record.environment = describe_environment(root)
@@ -150,7 +154,7 @@ def record_stage(
     except BaseException as error:
         log._end_scratch(finished=False)
         if log.tracker is not None:
-            log.tracker.send("tags", tags={"seesay.error": f"{type(error).__name__}: {error}"})
+            log.tracker.send("tags", tags={"seesay.error": redact(f"{type(error).__name__}: {error}")})
             log.tracker.wait("end", status=_status(error), ended_ms=now_ms(), deadline=log.tracker.deadline)
         raise
 
