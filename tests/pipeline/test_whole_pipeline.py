@@ -63,7 +63,7 @@ def test_outputs_that_others_depend_on_hold_no_hosts_or_absolute_paths(workspace
 def test_sync_restores_every_run_after_the_store_is_deleted(workspace: Any) -> None:
     """`sync` restores them; a second sync changes nothing."""
     assert workspace.command("seesay.cli", "sync").returncode == 0
-    before, history = counts(workspace), metric_history(workspace, "mlp", "train/loss")
+    before, history = counts(workspace), metric_history(workspace, "train mlp", "train/loss")
     assert len(history) == 2
     shutil.rmtree(workspace.root / "mlruns")
     assert workspace.repro().ran == set()
@@ -72,7 +72,7 @@ def test_sync_restores_every_run_after_the_store_is_deleted(workspace: Any) -> N
     after = counts(workspace)
     assert after["runs"] == before["runs"]
     assert after["metrics"] == before["metrics"]
-    assert metric_history(workspace, "mlp", "train/loss") == history
+    assert metric_history(workspace, "train mlp", "train/loss") == history
     assert workspace.command("seesay.cli", "sync").returncode == 0
     assert counts(workspace) == after
 

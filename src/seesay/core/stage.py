@@ -1,4 +1,8 @@
-"""The runner of stage scripts: the only argument is the cell, and bad input gives one clear line and status 1."""
+"""The runner of stage scripts: bad input gives one clear line and status 1.
+
+A stage with an instance per entry of params.yaml takes the entry's name from DVC's variable `DVC_STAGE`, never from the
+command in dvc.yaml. No name therefore reaches a shell.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +18,33 @@ from typing import Any
 from seesay.core.errors import InputError
 from seesay.core.files import read_json
 from seesay.core.paths import cell_name
+from seesay.core.settings import PARAMS_FILE, check_names, read_yaml
+
+_STAGE = "DVC_STAGE"
 
 
 def run(main: Callable[..., None]) -> None:
-    """Call `main(cell)` or `main()` with the arguments of the command line.
+    """Call `main(cell)` or `main()`. The cell is the script's argument; without one, it is that of `DVC_STAGE`.
 
-    Exits with status 1 on bad input and 143 on SIGTERM.
+    No path is touched before the names in params.yaml are checked. Exits with status 1 on bad input and 143 on SIGTERM.
     """
     takes_cell = "cell" in inspect.signature(main).parameters
     arguments = sys.argv[1:]
+    if takes_cell and not arguments:
+        # From another folder, DVC writes `../dvc.yaml:stage@cell`. A stage's name has no @.
+        arguments = os.environ.get(_STAGE, "").split("@", 1)[1:]
     if len(arguments) != int(takes_cell):
         expected = "the name of one entry of params.yaml" if takes_cell else "no argument"
         sys.exit(f"{sys.argv[0]}: expected {expected}, got {arguments}")
     # SIGTERM raises an exception, so that half-written files are removed and the MLflow run is closed on exit.
     signal.signal(signal.SIGTERM, _terminate)
-    guarded(main, *arguments)
+    guarded(_run_checked, main, arguments)
+
+
+def _run_checked(main: Callable[..., None], arguments: list[str]) -> None:
+    if (params := Path(PARAMS_FILE)).is_file():
+        check_names(read_yaml(params), where=PARAMS_FILE)
+    main(*arguments)
 
 
 def guarded(call: Callable[..., Any], *arguments: Any) -> Any:
