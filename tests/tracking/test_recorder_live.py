@@ -73,7 +73,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def statuses(workspace: Project) -> dict[str, str]:
-    return {run.info.run_name: run.info.status for run in workspace.runs("classification")}
+    return {run.info.run_name.removeprefix("train "): run.info.status for run in workspace.runs("classification")}
 
 
 def test_eight_processes_that_open_a_fresh_store_at_once_all_succeed(tmp_path):

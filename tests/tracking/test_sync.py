@@ -26,7 +26,7 @@ def test_runs_that_mlflow_has_missed_are_replayed_once(workspace):
     }
     (pipeline,) = workspace.runs("demo-pipeline")
     runs = workspace.runs("demo-classification")
-    assert {run.info.run_name for run in runs} == {"mlp", "cnn"}
+    assert {run.info.run_name for run in runs} == {"train mlp", "train cnn"}
     assert all(run.data.tags["mlflow.parentRunId"] == pipeline.info.run_id for run in runs)
     content = workspace.content()
     again = sync(workspace.root)
@@ -38,7 +38,7 @@ def test_runs_that_mlflow_has_missed_are_replayed_once(workspace):
 def test_a_replayed_run_keeps_its_steps_and_times(workspace):
     sync(workspace.root)
     record = read_record(workspace.root / "runs/train_classifier/mlp.json")
-    run = next(run for run in workspace.runs("demo-classification") if run.info.run_name == "mlp")
+    run = next(run for run in workspace.runs("demo-classification") if run.info.run_name == "train mlp")
     points = sorted(workspace.client.get_metric_history(run.info.run_id, "val/loss"), key=lambda m: m.step)
     assert [(m.step, m.timestamp, m.value) for m in points] == [
         (1, record.history[0].time_ms, 2.0),
@@ -54,7 +54,7 @@ def test_a_replayed_run_keeps_its_steps_and_times(workspace):
 def test_an_artifact_that_has_changed_since_is_not_passed_off_as_the_runs(workspace):
     Paths(workspace.root).classifier("mlp").write_text("trained again")
     sync(workspace.root)
-    run = next(run for run in workspace.runs("demo-classification") if run.info.run_name == "mlp")
+    run = next(run for run in workspace.runs("demo-classification") if run.info.run_name == "train mlp")
     assert workspace.client.list_artifacts(run.info.run_id, "models") == []
 
 

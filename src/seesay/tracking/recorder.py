@@ -13,17 +13,28 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from seesay.core.errors import InputError
 from seesay.core.files import file_digest, write_text
 from seesay.core.paths import Paths, cell_name
 from seesay.tracking.environment import describe_environment, describe_git, lock_digest
-from seesay.tracking.records import ArtifactFile, DatasetUse, Point, RunRecord, flatten, now_ms, write_record
+from seesay.tracking.records import (
+    ArtifactFile,
+    DatasetUse,
+    Point,
+    RunRecord,
+    Scalar,
+    flatten,
+    now_ms,
+    read_record,
+    write_record,
+)
 from seesay.tracking.tracker import Tracker, find_pipeline
 
 if TYPE_CHECKING:
@@ -125,7 +136,7 @@ def record_stage(
     changes no result. SEESAY_TRACKING=off disables MLflow.
     """
     root = root.resolve()
-    record = RunRecord(stage=stage, cell=cell, params=flatten(params), seed=seed)
+    record = RunRecord(stage=stage, cell=cell, params=_earlier_params(root, stage, cell) | flatten(params), seed=seed)
     record.environment = describe_environment(root)
     git, record.changes = describe_git(root)
     record.tags = git | _dvc_tags(root) | ({} if compute is None else compute.describe())
@@ -139,6 +150,25 @@ def record_stage(
             log.tracker.send("tags", tags={"seesay.error": f"{type(error).__name__}: {error}"})
             log.tracker.wait("end", status=_status(error), ended_ms=now_ms(), deadline=log.tracker.deadline)
         raise
+
+
+_EARLIER = {
+    "evaluate_classifier": ("train_classifier",),
+    "evaluate_autoencoder": ("train_autoencoder",),
+    "score_captions": ("train_captioner", "caption_images"),
+}
+
+
+def _earlier_params(root: Path, stage: str, cell: str | None) -> dict[str, Scalar]:
+    """Return the parameters of the stages that made what `stage` measures.
+
+    A run with test scores then has its experiment's parameters, so that one search compares them.
+    """
+    params: dict[str, Scalar] = {}
+    for earlier in _EARLIER.get(stage, ()):
+        with suppress(InputError):  # of a version that wrote other records
+            params |= read_record(Paths(root).run_record(earlier, cell)).params
+    return params
 
 
 def _open_tracker(root: Path, record: RunRecord) -> Tracker | None:

@@ -42,6 +42,17 @@ EXPERIMENTS = {
 }
 """Task of each stage. The other stages (report, gate, register) concern the pipeline as a whole."""
 
+DESCRIPTIONS = {
+    PIPELINE: "One run per execution of the pipeline; its description links to the runs of the stages.",
+    "classification": "Classifiers: `train` runs have the curves, `evaluate` runs the test scores (`test/top1`).",
+    "autoencoder": "Autoencoders: `train` runs have the curves, `evaluate` runs the test scores (`test/psnr`).",
+    "captioning": "Captioners: `train` runs have the curves, `score` runs the test scores (`test/cider_d`).",
+}
+"""What an MLflow experiment holds, by its name without prefix, in Markdown."""
+
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a description."""
+
 # Columns that hold absolute artifact paths (MLflow 3.17).
 PATH_COLUMNS = (
     ("experiments", "artifact_location"),
@@ -136,7 +147,9 @@ def experiment_id(client: MlflowClient, store: Store, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name, artifact_location=store.artifact_location(name)))
+            described = next((text for task, text in DESCRIPTIONS.items() if name.endswith(task)), "")
+            location = store.artifact_location(name)
+            return str(client.create_experiment(name, artifact_location=location, tags={NOTE: described}))
         except MlflowException:  # another process was faster
             found = client.get_experiment_by_name(name)
             if found is None:
