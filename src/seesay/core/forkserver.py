@@ -150,6 +150,7 @@ def _attend(caller: socket.socket) -> Sequence[str]:
         for descriptor in (ended, wake):
             os.close(descriptor)
         caller.close()
+        gc.unfreeze()  # libraries complain at the end about what is never collected
         _become(folder, environment | {_CALLER: f"{os.getpid()}:{pid}"}, streams)
         return arguments  # type: ignore[no-any-return]
     for descriptor in streams:
@@ -180,8 +181,8 @@ def _become(folder: str, environment: Mapping[str, str], streams: Sequence[int])
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    assert isinstance(sys.stdout, io.TextIOWrapper)
-    sys.stdout.reconfigure(line_buffering=os.isatty(1), write_through=bool(environment.get("PYTHONUNBUFFERED")))
+    assert isinstance(sys.__stdout__, io.TextIOWrapper)  # a library may have wrapped sys.stdout
+    sys.__stdout__.reconfigure(line_buffering=os.isatty(1), write_through=bool(environment.get("PYTHONUNBUFFERED")))
     sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
