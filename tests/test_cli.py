@@ -91,7 +91,7 @@ def test_check_accepts_what_is_committed_and_builds_every_network() -> None:
         ("{name: ensemble}", "{name: ensembl}", "; did you mean ensemble?"),
         ("name: pretrained,", "name: pretraned,", "; did you mean pretrained?"),
         ("subset: tiny30", "subset: tniy30", "; did you mean tiny30?"),
-        ("  dataset: tiny30", "  dataset: tniy30", "image_datasets: tiny10_100, tiny20, tiny30; did you mean tiny30?"),
+        ("  dataset: tiny30", "  dataset: tniy30", "image_datasets: tiny30, tiny20, tiny10_100; did you mean tiny30?"),
     ],
 )
 def test_check_refuses_what_could_not_run(copy: Path, old: str, new: str, says: str) -> None:

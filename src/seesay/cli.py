@@ -1,10 +1,10 @@
-"""The command line: `seesay check | repro | sync | gate | readme | export | score | learning-rates | demo |
-workspace | completion`."""
+"""The command line; `seesay --help` lists its commands."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -35,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(root: Path, options: argparse.Namespace) -> int:
-    if options.command not in _ANYWHERE:
-        from seesay.check import check_repository
+    from seesay.check import check_repository
 
+    if options.command not in _ANYWHERE:
         check_repository(root)
     return _COMMANDS[options.command](root, options)
 
@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     repro = commands.add_parser("repro", help="check, `dvc repro`, `seesay sync`, and update the documents")
     repro.add_argument("dvc_arguments", nargs="*", metavar="STAGE", help="stages and options for dvc repro, as --dry")
     commands.add_parser("sync", help="bring MLflow up to what DVC has in the workspace, and render the report anew")
+    ui = commands.add_parser("ui", help="serve MLflow's pages on this repository's runs")
+    ui.add_argument("--port", type=_positive, default=5000, help="the port on this machine (default: 5000)")
     gate = commands.add_parser("gate", help="judge the metrics: exit 0 passed, 1 failed, 2 could not judge")
     gate.add_argument("--baseline", metavar="REF", help="the git ref to compare with (default: as gates.yaml says)")
     gate.add_argument("--gates", metavar="FILE", type=Path, help="the rules (default: gates.yaml)")
@@ -123,6 +125,15 @@ def repro(root: Path, options: argparse.Namespace) -> int:
 def sync(root: Path, _options: argparse.Namespace) -> int:
     _sync(root)
     return 0
+
+
+def ui(root: Path, options: argparse.Namespace) -> int:
+    from seesay.tracking.store import locate_store, training_views
+
+    store, port = locate_store(root), str(options.port)
+    print("\n".join(training_views(store, f"http://127.0.0.1:{port}")) or "no runs yet", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--port", port]
+    return subprocess.run(command, check=False).returncode
 
 
 def gate(root: Path, options: argparse.Namespace) -> int:
@@ -227,12 +238,12 @@ def _run_workspace(root: Path, name: str) -> int:
         print(f"\n{score_table(read_results(paths.results_data))}")
         if before is not None and (moved := moved_scores(before, read_results(paths.results_data))):
             print(moved)
-    verdict = read_verdict(paths)  # of the current metrics, not of an earlier run
+    verdict = read_verdict(paths)
     outcome = "not judged" if verdict is None else "passed" if verdict["passed"] else "FAILED"
     print(f"\n{progress.num_run} stages run in {time.monotonic() - started:.0f} s")
     print(f"report:  {paths.report.relative_to(root)}")
     print(f"gate:    {outcome} ({paths.verdict.relative_to(root)})")
-    print("MLflow:  make ui   (or: .venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db)")
+    print("MLflow:  make ui")
     return progress.status
 
 
@@ -247,6 +258,7 @@ _COMMANDS = {
     "check": check,
     "repro": repro,
     "sync": sync,
+    "ui": ui,
     "gate": gate,
     "readme": readme,
     "export": export,
@@ -256,8 +268,7 @@ _COMMANDS = {
     "workspace": workspace,
     "completion": completion,
 }
-_ANYWHERE = ("completion", "gate", "score")
-"""The commands that need no pipeline."""
+_ANYWHERE = ("completion", "gate", "score")  # need no pipeline
 
 
 def _sync(root: Path) -> None:

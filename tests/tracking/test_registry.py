@@ -114,6 +114,7 @@ def test_weights_are_registered_once_and_the_champion_follows_the_release(worksp
     assert [register_models(workspace.root, first) for _ in range(2)] == [1, 0]
     champion = client.get_model_version_by_alias("demo-classifier-mlp", "champion")
     assert str(champion.version) == "1"
+    assert champion.description.startswith("The classifier `mlp`, released behind a passed gate: test/top1 ")
     assert champion.tags["model.sha256"] == hashlib.sha256(b"mlp").hexdigest()
     assert len(client.search_model_versions("name = 'demo-classifier-mlp'")) == 2
 

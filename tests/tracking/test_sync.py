@@ -9,7 +9,7 @@ from tests.tracking.conftest import write_lock
 
 from seesay.core.paths import Paths
 from seesay.tracking.records import read_record, write_record
-from seesay.tracking.sync import sync
+from seesay.tracking.sync import StageLine, _note, sync
 
 
 def states(report: Any) -> dict[str, str]:
@@ -131,3 +131,24 @@ def test_a_record_survives_writing_and_reading(workspace):
     before = path.read_bytes()
     write_record(path, record)
     assert path.read_bytes() == before
+
+
+def test_experiments_are_described_and_a_pipeline_run_links_to_its_stages(workspace):
+    report = sync(workspace.root)
+    notes = {e.name: e.tags.get("mlflow.note.content", "") for e in workspace.client.search_experiments()}
+    assert "test/top1" in notes["demo-classification"]
+    assert "links to the runs of the stages" in notes["demo-pipeline"]
+    (pipeline,) = workspace.runs("demo-pipeline")
+    for line in report.lines:
+        assert line.link in pipeline.data.tags["mlflow.note.content"]
+
+
+def test_a_description_that_is_too_long_keeps_the_stages_that_ran():
+    lines = tuple(
+        StageLine(f"train_classifier@cell{i}", "ran" if i == 499 else "unchanged", f"{i:032}", "x", f"#/{i:032}")
+        for i in range(500)
+    )
+    note = _note(lines)
+    assert len(note) <= 8000
+    assert "train_classifier@cell499" in note
+    assert note.endswith("more, in the artifact stages.md\n")

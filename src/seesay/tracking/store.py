@@ -140,6 +140,16 @@ def open_client(store: Store) -> MlflowClient:
     return client
 
 
+def training_views(store: Store, address: str) -> list[str]:
+    """Return a line per experiment with its name and the page of its runs, on the server at `address`.
+
+    Without the page's name, MLflow 3 opens an experiment on a page for language models, which is empty.
+    """
+    client = open_client(store)
+    found = sorted((one.name, one.experiment_id) for one in client.search_experiments() if one.name != "Default")
+    return [f"{name}: {address}/#/experiments/{number}/runs?workflowType=machine_learning" for name, number in found]
+
+
 def experiment_id(client: MlflowClient, store: Store, name: str) -> str:
     """Return the id of an MLflow experiment. Create it if it is missing, and restore it if a user has deleted it."""
     from mlflow.exceptions import MlflowException
