@@ -17,8 +17,8 @@ from seesay.core.settings import AsTuple, Settings, read_yaml, validate
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
-MetricName = Annotated[str, Field(pattern=rf"^{NAME}/{NAME}:[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*$")]
-"""`<stage>/<experiment>:<key>`: `evaluate_classifier/resnet9:test/top1`."""
+MetricName = Annotated[str, Field(pattern=rf"^{NAME}(/{NAME})?:[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*$")]
+"""`<stage>/<experiment>:<key>`: `evaluate_classifier/resnet9:test/top1`. All stages with metrics have experiments."""
 
 
 def _keys(prefixes: str, names: str) -> list[str]:
