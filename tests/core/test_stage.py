@@ -163,6 +163,24 @@ def test_a_second_process_waits_for_the_scratch_and_says_so(tmp_path: Path) -> N
     assert [path.name for path in folder.iterdir()] == ["lock"]
 
 
+def test_without_an_argument_the_cell_is_that_of_dvc_stage(tmp_path: Path) -> None:
+    """DVC writes the path to dvc.yaml before the stage's name when it is called in another folder."""
+    for stage in ("train_classifier@mlp", "../dvc.yaml:train_classifier@mlp"):
+        done = run_script(tmp_path, "def main(cell): print(cell)\nrun(main)", env={"DVC_STAGE": stage})
+        assert (done.returncode, done.stdout) == (0, "mlp\n"), done.stderr
+    without = run_script(tmp_path, "def main(cell): print(cell)\nrun(main)", env={"DVC_STAGE": "report"})
+    assert without.returncode == 1
+    assert "expected the name of one entry of params.yaml" in without.stderr
+
+
+def test_no_stage_starts_while_any_entry_has_a_bad_name(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("classifiers: {mlp: {}, '../mine': {}}\n")
+    body = f"import os\nos.chdir({str(tmp_path)!r})\ndef main(cell): print('ran')\nrun(main)"
+    done = run_script(tmp_path, body, "mlp")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("seesay: error: params.yaml: classifiers: got the name '../mine': expected a lower")
+
+
 def test_a_terminated_stage_cleans_up_and_exits_143(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

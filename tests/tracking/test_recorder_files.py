@@ -174,3 +174,19 @@ def test_importing_the_recorder_imports_neither_torch_nor_mlflow_nor_dvc():
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def test_a_run_with_test_scores_has_the_parameters_of_its_experiment(tmp_path, monkeypatch):
+    """A parameter of its own wins; a stage that measures nothing has only its own."""
+    monkeypatch.setenv("SEESAY_TRACKING", "off")
+    with record_stage(tmp_path, "train_classifier", "mlp", params={"training": {"rate": 0.1}, "size": 1}):
+        pass
+    for stage in ("evaluate_classifier", "explain_classifier"):
+        with record_stage(tmp_path, stage, "mlp", params={"size": 2}):
+            pass
+    measured, explained = (
+        read_record(tmp_path / f"runs/{stage}_classifier/mlp.json") for stage in ("evaluate", "explain")
+    )
+    assert measured.params == {"training.rate": 0.1, "size": 2}
+    assert explained.params == {"size": 2}
+    assert (measured.run_name, explained.run_name) == ("evaluate mlp", "explain mlp")

@@ -76,7 +76,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def statuses(workspace: Project) -> dict[str, str]:
-    return {run.info.run_name: run.info.status for run in workspace.runs("classification")}
+    return {run.info.run_name.removeprefix("train "): run.info.status for run in workspace.runs("classification")}
 
 
 @pytest.mark.parametrize("foreign", [False, True])

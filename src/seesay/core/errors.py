@@ -1,8 +1,10 @@
-"""The exception for errors of the user, and what messages show of values and URLs."""
+"""The exception for errors of the user, and what messages show of values, URLs and misspelt names."""
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from reprlib import Repr
 from typing import Any
 
@@ -42,3 +44,9 @@ class InputError(ValueError):
 _SHORT = Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple = 2, 4, 4, 4
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
+
+
+def did_you_mean(got: object, allowed: Iterable[object]) -> str:
+    """Return "; did you mean x?", the end of a message, for the one of `allowed` most like `got`, or "" for none."""
+    close = difflib.get_close_matches(str(got), [str(name) for name in allowed], n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -11,8 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from seesay.core.errors import InputError, shorten
+from seesay.core.errors import InputError, did_you_mean, shorten
 from seesay.core.files import read_text
+from seesay.core.paths import NAME, checked_name
 
 T = TypeVar("T")
 
@@ -37,8 +38,8 @@ class Settings(BaseModel):
         return {key: content for key, content in value.items() if content is not None or key not in optional}
 
 
-CellName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-"""The name of an experiment, which becomes a file name, a DVC stage name and an MLflow run name."""
+CellName = Annotated[str, Field(pattern=f"^{NAME}$")]
+"""The name of an experiment."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -101,6 +102,20 @@ def _num_values(value: Any, counted: dict[int, int]) -> int:
     return counted[id(value)]
 
 
+def check_names(params: Mapping[str, Any], *, where: str) -> None:
+    """Raise `InputError` for an entry of a section whose name could not be part of a path.
+
+    Entries are the mappings inside the sections; plain settings, such as `seed`, are none.
+    """
+    for section, entries in params.items():
+        for name in entries if isinstance(entries, Mapping) else ():
+            if isinstance(entries[name], Mapping):
+                try:
+                    checked_name(str(name))
+                except InputError as error:
+                    raise InputError(f"{where}: {section}: {error}") from None
+
+
 @overload
 def read_section(root: Path, key: str, kind: type[T]) -> T: ...
 @overload
@@ -115,7 +130,8 @@ def read_section(root: Path, key: str, kind: Any) -> Any:
     walked: list[str] = []
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
-            allowed = f"; there is: {', '.join(map(str, value))}" if isinstance(value, Mapping) and value else ""
+            names = list(map(str, value)) if isinstance(value, Mapping) else []
+            allowed = f"; there is: {', '.join(names)}{did_you_mean(part, names)}" if names else ""
             raise InputError(f"{path}: no key '{'.'.join([*walked, part])}'{allowed}")
         value = value[part]
         walked.append(part)
@@ -147,19 +163,21 @@ def _explain(problem: Any, value: Any, prefix: list[str | int], kind: Any) -> st
         case "extra_forbidden":
             if renamed := find_renamed(key):
                 return f"{key}: renamed: {renamed.advice}"
-            return f"{key}: unknown key; allowed here: {', '.join(_fields_at(kind, location[:-1]))}"
+            allowed = _fields_at(kind, location[:-1])
+            return f"{key}: unknown key; allowed here: {', '.join(allowed)}{did_you_mean(location[-1], allowed)}"
         case "missing":
             return f"{key}: missing"
         case "value_error":
             return f"{key}: {problem['ctx']['error']}"
         case "union_tag_invalid":
-            tag = problem["ctx"]["discriminator"].strip("'")
-            return (
-                f"{key}.{tag}: got {shorten(problem['ctx']['tag'])}: expected one of {problem['ctx']['expected_tags']}"
-            )
+            tag, got, expected = (problem["ctx"][name] for name in ("discriminator", "tag", "expected_tags"))
+            suggestion = did_you_mean(got, [name.strip(" '") for name in expected.split(",")])
+            return f"{key}.{tag.strip(chr(39))}: got {shorten(got)}: expected one of {expected}{suggestion}"
         case "union_tag_not_found":
             return f"{key}.{problem['ctx']['discriminator'].strip(chr(39))}: missing"
     message = problem["msg"][0].lower() + problem["msg"][1:]
+    if problem["type"] == "literal_error":
+        message += did_you_mean(problem["input"], problem["ctx"]["expected"].replace("'", "").split(" or "))
     return f"{key}: got {shorten(problem['input'])}: {message}"
 
 

@@ -1,7 +1,8 @@
 """The runner of stage scripts, and the folder with the state from which an interrupted stage goes on.
 
-The only argument of a stage is the cell. Bad input gives one clear line and status 1, an interruption one line and
-status 130. A stage ends when the DVC that runs it is gone.
+A stage with an instance per entry of params.yaml takes the entry's name from DVC's variable `DVC_STAGE`, never from the
+command in dvc.yaml. No name therefore reaches a shell. Bad input gives one clear line and status 1, an interruption one
+line and status 130. A stage ends when the DVC that runs it is gone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from seesay.core.errors import InputError, redact
 from seesay.core.files import file_digest, read_json, read_text, write_json
 from seesay.core.forkserver import caller_pid
 from seesay.core.paths import Paths, cell_name
+from seesay.core.settings import PARAMS_FILE, check_names, read_yaml
 
+_STAGE = "DVC_STAGE"
 _RUNNERS = ("dvc", "dvc.exe", "seesay", "seesay.cli")
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 60.0
@@ -40,22 +43,32 @@ if "DVC_STAGE" in os.environ:
 
 
 def run(main: Callable[..., None]) -> None:
-    """Call `main(cell)` or `main()` with the arguments of the command line.
+    """Call `main(cell)` or `main()`. The cell is the script's argument; without one, it is that of `DVC_STAGE`.
 
-    Exits with status 1 on bad input, 130 on SIGINT and 143 on SIGTERM.
+    No path is touched before the names in params.yaml are checked. Exits with status 1 on bad input, 130 on SIGINT and
+    143 on SIGTERM.
     """
     takes_cell = "cell" in inspect.signature(main).parameters
     arguments = sys.argv[1:]
+    if takes_cell and not arguments:
+        # From another folder, DVC writes `../dvc.yaml:stage@cell`. A stage's name has no @.
+        arguments = os.environ.get(_STAGE, "").split("@", 1)[1:]
     if len(arguments) != int(takes_cell):
         expected = "the name of one entry of params.yaml" if takes_cell else "no argument"
         sys.exit(f"{sys.argv[0]}: expected {expected}, got {arguments}")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     _end_with(_runners())
-    guarded(main, *arguments)
+    guarded(_run_checked, main, arguments)
     # All is written: raise nothing while the interpreter ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _run_checked(main: Callable[..., None], arguments: list[str]) -> None:
+    if (params := Path(PARAMS_FILE)).is_file():
+        check_names(read_yaml(params), where=PARAMS_FILE)
+    main(*arguments)
 
 
 def guarded(call: Callable[..., Any], *arguments: Any) -> Any:

@@ -107,8 +107,12 @@ def describe_environment(root: Path) -> dict[str, str]:
 def describe_git(root: Path) -> tuple[dict[str, str], str]:
     """Return the tags `git.commit` and `git.dirty`, and the difference from the commit.
 
+    A workspace below .work has commits of its own, but its code is the main repository's, which is described instead.
     The difference is cut after `MAX_DIFF` characters. Outside a git repository, both are empty.
     """
+    main = find_main_repository(root)
+    if root.resolve().is_relative_to(main / ".work"):
+        root = main
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {}, ""

@@ -19,12 +19,22 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from seesay.core.errors import redact
+from seesay.core.errors import InputError, redact
 from seesay.core.files import file_digest, private_directory, write_text
 from seesay.core.paths import Paths, cell_name
 from seesay.core.stage import Scratch, remove_saved_scratch
 from seesay.tracking.environment import describe_environment, describe_git, lock_digest
-from seesay.tracking.records import ArtifactFile, DatasetUse, Point, RunRecord, flatten, now_ms, write_record
+from seesay.tracking.records import (
+    ArtifactFile,
+    DatasetUse,
+    Point,
+    RunRecord,
+    Scalar,
+    flatten,
+    now_ms,
+    read_record,
+    write_record,
+)
 from seesay.tracking.tracker import Tracker, find_pipeline
 
 if TYPE_CHECKING:
@@ -141,7 +151,7 @@ def record_stage(
     with suppress(OSError):  # only resuming and MLflow need it
         private_directory(Paths(root).scratch)
     remove_saved_scratch(root)
-    record = RunRecord(stage=stage, cell=cell, params=flatten(params), seed=seed)
+    record = RunRecord(stage=stage, cell=cell, params=_earlier_params(root, stage, cell) | flatten(params), seed=seed)
     record.environment = describe_environment(root)
     git, record.changes = describe_git(root)
     record.tags = git | _dvc_tags(root) | ({} if compute is None else compute.describe())
@@ -157,6 +167,25 @@ def record_stage(
             log.tracker.send("tags", tags={"seesay.error": redact(f"{type(error).__name__}: {error}")})
             log.tracker.wait("end", status=_status(error), ended_ms=now_ms(), deadline=log.tracker.deadline)
         raise
+
+
+_EARLIER = {
+    "evaluate_classifier": ("train_classifier",),
+    "evaluate_autoencoder": ("train_autoencoder",),
+    "score_captions": ("train_captioner", "caption_images"),
+}
+
+
+def _earlier_params(root: Path, stage: str, cell: str | None) -> dict[str, Scalar]:
+    """Return the parameters of the stages that made what `stage` measures.
+
+    A run with test scores then has its experiment's parameters, so that one search compares them.
+    """
+    params: dict[str, Scalar] = {}
+    for earlier in _EARLIER.get(stage, ()):
+        with suppress(InputError):  # of a version that wrote other records
+            params |= read_record(Paths(root).run_record(earlier, cell)).params
+    return params
 
 
 def _open_tracker(root: Path, record: RunRecord) -> Tracker | None:

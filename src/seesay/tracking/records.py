@@ -82,7 +82,8 @@ class RunRecord:
 
     @property
     def run_name(self) -> str:
-        return self.cell or self.stage
+        """The stage's verb and the experiment, as in `train mlp`; for a stage without cells, its name."""
+        return self.stage if self.cell is None else f"{self.stage.partition('_')[0]} {self.cell}"
 
     @property
     def address(self) -> str:

@@ -265,6 +265,8 @@ def _add_version(client: MlflowClient, root: Path, run_id: str, entry: dict[str,
         source=f"runs:/{run_id}/{name}",
         run_id=run_id,
         tags=_version_tags(entry),
+        description=f"The {entry['kind']} `{entry['cell']}`, released behind a passed gate: {entry['metric']} "
+        f"{entry['value']:.4g} on test data. Trained by run `{run_id}`; DVC has the weights: `{entry['weights']}`.",
         await_creation_for=30,
     )
     return str(version.version)

@@ -52,6 +52,17 @@ EXPERIMENTS = {
 }
 """Task of each stage. The other stages (report, gate, register) concern the pipeline as a whole."""
 
+DESCRIPTIONS = {
+    PIPELINE: "One run per execution of the pipeline; its description links to the runs of the stages.",
+    "classification": "Classifiers: `train` runs have the curves, `evaluate` runs the test scores (`test/top1`).",
+    "autoencoder": "Autoencoders: `train` runs have the curves, `evaluate` runs the test scores (`test/psnr`).",
+    "captioning": "Captioners: `train` runs have the curves, `score` runs the test scores (`test/cider_d`).",
+}
+"""What an MLflow experiment holds, by its name without prefix, in Markdown."""
+
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a description."""
+
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -223,6 +234,16 @@ def bounded(call: Callable[[], T], *, seconds: float) -> T:
     return results[0]
 
 
+def training_views(store: Store, address: str) -> list[str]:
+    """Return a line per experiment with its name and the page of its runs, on the server at `address`.
+
+    Without the page's name, MLflow 3 opens an experiment on a page for language models, which is empty.
+    """
+    client = open_client(store)
+    found = sorted((one.name, one.experiment_id) for one in client.search_experiments() if one.name != "Default")
+    return [f"{name}: {address}/#/experiments/{number}/runs?workflowType=machine_learning" for name, number in found]
+
+
 def experiment_id(client: MlflowClient, store: Store, name: str) -> str:
     """Return the id of an MLflow experiment. Create it if it is missing, and restore it if a user has deleted it."""
     from mlflow.exceptions import MlflowException
@@ -230,7 +251,9 @@ def experiment_id(client: MlflowClient, store: Store, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name, artifact_location=store.artifact_location(name)))
+            described = next((text for task, text in DESCRIPTIONS.items() if name.endswith(task)), "")
+            location = store.artifact_location(name)
+            return str(client.create_experiment(name, artifact_location=location, tags={NOTE: described}))
         except MlflowException:  # another process was faster
             found = client.get_experiment_by_name(name)
             if found is None:

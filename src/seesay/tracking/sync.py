@@ -26,6 +26,7 @@ from seesay.tracking.records import Point, now_ms
 from seesay.tracking.sqlite_store import repair_moved_paths
 from seesay.tracking.store import (
     EXPERIMENTS,
+    NOTE,
     PIPELINE,
     Store,
     describe_problem,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 LOCK_TAG = "dvc.lock_sha256"
 MAX_TAGGED_LINES = 500
-NOTE = "mlflow.note.content"
 
 
 def sync(root: Path) -> SyncReport:
@@ -182,10 +182,10 @@ class _Sync:
         The metrics make executions comparable.
         """
         table = stage_table(lines)
+        note = _note(lines)
         self.client.log_dict(pipeline_run, {"stages": [asdict(line) for line in lines]}, "stages.json")
         self.client.log_text(pipeline_run, table, "stages.md")
         tags = {line.tag: line.tag_value for line in lines[:MAX_TAGGED_LINES]}
-        note = table if len(table) <= mlflow_runs.MAX_TAG else f"{len(lines)} stages: see stages.md"
         points = [
             Point(0, record.ended_ms, {f"{address.replace('@', '.')}/{name}": v for name, v in record.summary.items()})
             for address, record in self.records.items()
@@ -266,3 +266,14 @@ def stage_table(lines: tuple[StageLine, ...]) -> str:
     """Return the lines as a Markdown table whose links open in the MLflow UI."""
     rows = [f"| {x.address} | {x.state} | " + (f"[{x.run_id}]({x.link})" if x.run_id else "") + " |" for x in lines]
     return "\n".join(["| stage | in this execution | made by run |", "|---|---|---|", *rows]) + "\n"
+
+
+def _note(lines: tuple[StageLine, ...]) -> str:
+    """Return the table as a description of at most MLflow's size: stages that ran come first, and others may be cut."""
+    ran_first = sorted(lines, key=lambda line: line.state != "ran")
+    for number in range(len(lines), 0, -1):
+        table = stage_table(tuple(ran_first[:number]))
+        if len(table) < mlflow_runs.MAX_TAG - 100:
+            rest = len(lines) - number
+            return table if not rest else f"{table}\nand {rest} more, in the artifact stages.md\n"
+    return ""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from seesay.core.errors import InputError
+from seesay.core.errors import InputError, did_you_mean
 from seesay.core.settings import PARAMS_FILE, validate
 from seesay.params.classification import Architecture
 from seesay.seeding import seed_torch
@@ -39,7 +39,9 @@ def construct(
     file `where`.
     """
     if architecture.name not in table:
-        raise InputError(f"{where}: {key}.name: got {architecture.name!r}: expected one of {', '.join(sorted(table))}")
+        names = sorted(table)
+        expected = f"expected one of {', '.join(names)}{did_you_mean(architecture.name, names)}"
+        raise InputError(f"{where}: {key}.name: got {architecture.name!r}: {expected}")
     constructor = table[architecture.name]
     model = _arguments_model(constructor)
     validated: BaseModel = validate(architecture.arguments, model, where=where, prefix=key.split("."))
