@@ -239,6 +239,7 @@ def test_the_last_words_of_a_failed_repro_are_its_error(
 ) -> None:
     for name in ("check_architectures", "check_git", "check_workspace"):
         monkeypatch.setattr(f"seesay.check.{name}", lambda _: None)
+    (tmp_path / "params.yaml").write_text("{}\n")
     (tmp_path / "dvc.yaml").write_text("stages: {report: {cmd: exit 3}}\n")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
     monkeypatch.chdir(tmp_path)
@@ -246,5 +247,5 @@ def test_the_last_words_of_a_failed_repro_are_its_error(
         main(["repro"])
     output, error = capfd.readouterr()
     assert ended.value.code != 0
-    assert output.splitlines()[-1].startswith(("- report", "> exit 3"))
+    assert output.splitlines()[-1].startswith(("[1/1] report", "> exit 3"))
     assert error.splitlines()[-1].startswith("ERROR: failed to reproduce 'report'")
