@@ -31,7 +31,8 @@ from seesay.core.paths import Paths, cell_name
 from seesay.core.settings import PARAMS_FILE, check_names, read_yaml
 
 _STAGE = "DVC_STAGE"
-_RUNNERS = ("dvc", "dvc.exe", "seesay", "seesay.cli")
+DVC_PROGRAMS = ("dvc", "dvc.exe")
+_RUNNERS = (*DVC_PROGRAMS, "seesay", "seesay.cli")
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 60.0
 
@@ -116,12 +117,13 @@ def _runners() -> list[psutil.Process]:
     """Return the processes that run this stage: DVC, and `seesay repro` if it has started that."""
     if "DVC_STAGE" not in os.environ:
         return []
-    return [parent for parent in psutil.Process(caller_pid()).parents() if _is_runner(parent)]
+    return [parent for parent in psutil.Process(caller_pid()).parents() if is_program(parent, _RUNNERS)]
 
 
-def _is_runner(process: psutil.Process) -> bool:
+def is_program(process: psutil.Process, names: Sequence[str]) -> bool:
+    """Return whether a process runs one of these programs, by itself or in an interpreter."""
     try:
-        return any(Path(word).name in _RUNNERS for word in process.cmdline()[:3])
+        return any(Path(word).name in names for word in process.cmdline()[:3])
     except psutil.Error:
         return False
 

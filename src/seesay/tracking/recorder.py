@@ -1,6 +1,7 @@
 """Recorder of stage runs.
 
-A stage logs each number once. The recorder writes it to the metrics file, the history table, MLflow and the run record.
+A stage logs each number once. The recorder writes it to the metrics file, the history table and the run record, and
+sends it to the tracker process, which writes to MLflow with `seesay.tracking.mlflow_runs`.
 """
 
 from __future__ import annotations
