@@ -132,6 +132,12 @@ def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, sou
         ("caption_datasets.coco2017.split_seed", None, "val_fraction: got 0.1: expected split_seed beside it"),
         ("caption_sources.coco2017.num_images", 9, "got 9: expected num_images_seed and num_workers beside it"),
         ("weights.mobilenet_v2.url", None, "url and checksum: expected both or neither"),
+        (
+            "weights.mobilenet_v2.url",
+            "https://me:hunter2@host/weights.pth",
+            "weights.mobilenet_v2.url: got 'https://host/weights.pth' with a user name: expected none",
+        ),
+        ("caption_sources.flickr8k.text.url", "s3://key:hunter2@bucket/text.zip", "~/.netrc"),
         ("autoencoders.frozen.backbone_rate", 0.1, "expected none where no backbone is fine-tuned"),
         ("autoencoders.masked.masking.share", 0.0, "masking.share: got 0.0: input should be greater than 0"),
         ("autoencoders.masked.masking.share", 1.0, "masking.share: got 1.0: input should be less than 1"),

@@ -259,7 +259,7 @@ def test_credentials_in_urls_are_neither_shown_nor_stored(file_server, tmp_path)
 
     content = b"x" * 100
     file_server.files[f"a.zip?token={secret}"] = content
-    url = file_server.url.replace("//", f"//me:{secret}@") + f"/a.zip?token={secret}"
+    url = f"{file_server.url}/a.zip?token={secret}"
     archive = Archive(url=url, checksum=f"sha256:{hashlib.sha256(content).hexdigest()}")
     source = TinyImageNetSource(kind="tiny_imagenet", archives=(archive,))
     note = fetch_image_source(source, tmp_path / "raw", mirror=None, scratch=tmp_path / "w")
@@ -269,6 +269,11 @@ def test_credentials_in_urls_are_neither_shown_nor_stored(file_server, tmp_path)
     with pytest.raises(InputError) as caught:
         fetch_image_source(source, tmp_path / "raw", mirror=None, scratch=tmp_path / "w")
     assert secret not in str(caught.value)
+    file_server.files["a.zip"] = content
+    file_server.files["SHA256SUMS"] = f"{hashlib.sha256(content).hexdigest()}  a.zip\n".encode()
+    mirror = file_server.url.replace("//", f"//me:{secret}@")
+    note = fetch_image_source(source, tmp_path / "raw", mirror=mirror, scratch=tmp_path / "w")
+    assert secret not in str(note)
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and secret.encode() in p.read_bytes() + p.name.encode()]
 
 

@@ -6,13 +6,27 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from seesay.core.settings import AsTuple, CellName, Fraction, NaturalInt, OneOrTwo, PositiveInt, Settings
 from seesay.params.augmentation import ResizedCrop
 from seesay.params.references import FeatureEncoder
 
-Url = Annotated[str, Field(pattern=r"^(https?|s3|file)://.+[^/]$")]
+
+def _is_a_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+    except ValueError as error:
+        raise ValueError(f"got {value!r}: {error}") from None
+    if "@" in parts.netloc:
+        raise ValueError(
+            f"got {value!r} with a user name: expected none, because DVC copies parameters into dvc.lock; "
+            "put user names and passwords into ~/.netrc"
+        )
+    return value
+
+
+Url = Annotated[str, Field(pattern=r"^(https?|s3|file)://.+[^/]$"), AfterValidator(_is_a_url)]
 Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}|sha256-prefix:[0-9a-f]{8,63})$")]
 
 
@@ -33,15 +47,6 @@ class Archive(Settings):
         names = [parts.path, *(value for _, value in parse_qsl(parts.query))]
         bare = [PurePosixPath(unquote(name)).name for name in names]
         return next((name for name in bare if "." in name.strip(".")), bare[0] or "download")
-
-    @field_validator("url")
-    @classmethod
-    def _is_a_url(cls, value: str) -> str:
-        try:
-            urlsplit(value)
-        except ValueError as error:
-            raise ValueError(f"got {value!r}: {error}") from None
-        return value
 
 
 Archives = Annotated[tuple[Archive, ...], AsTuple, Field(min_length=1)]
