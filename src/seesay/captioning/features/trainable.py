@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from seesay.captioning.features.encoders import FeatureEncoder, encoder_of_classifier, encoder_of_network
+from seesay.classification.networks.published import load_published
 from seesay.classification.networks.registry import restore_classifier
-from seesay.classification.networks.torchvision_weights import read_torchvision_weights
 from seesay.core.errors import InputError
 from seesay.core.files import write_bytes
 from seesay.training.checkpoint import Checkpoint, save_checkpoint
@@ -48,13 +48,10 @@ class TrainableEncoder:
 
 
 def trainable_network(name: str, weights_path: Path, *, grid_size: int | None) -> TrainableEncoder:
-    """Load torchvision's network of that name; raise `InputError` for weights of another network."""
-    import torchvision  # slow import that few stages need
-
-    network = torchvision.models.get_model(name, weights=None)
-    read_torchvision_weights(network, weights_path, name)
+    """Load timm's model of that name; raise `InputError` for weights of another network."""
+    network = load_published(name, weights_path)
     initial = network.state_dict()
-    encoder = encoder_of_network(network, name, grid_size=grid_size, trace=fx.symbolic_trace)
+    encoder = encoder_of_network(network, grid_size=grid_size, trainable=True)
     return TrainableEncoder(encoder, network, initial, None)
 
 
@@ -65,7 +62,7 @@ def trainable_classifier(checkpoint: Checkpoint, name: str, *, grid_size: int | 
     """
     classifier = restore_classifier(checkpoint)
     initial = classifier.state_dict()
-    encoder = encoder_of_classifier(classifier, checkpoint, name, grid_size=grid_size, trace=fx.symbolic_trace)
+    encoder = encoder_of_classifier(classifier, checkpoint, name, grid_size=grid_size, trainable=True)
     return TrainableEncoder(encoder, classifier, initial, checkpoint)
 
 
