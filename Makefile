@@ -52,7 +52,7 @@ deps: $(READY)  ## write the code that each stage depends on to dvc.yaml (after 
 	python tests/pipeline/code_dependencies.py
 
 ui: $(READY)  ## open the MLflow UI on this repository's runs
-	mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db
+	@seesay ui
 
 clean-demo:  ## forget the demo's workspace
 	rm -rf .work/demo

@@ -23,7 +23,7 @@ from seesay.captioning.data import tokenizer
 from seesay.captioning.metrics.bleu import bleu_scores, bleu_statistics
 from seesay.captioning.metrics.cider import CiderReferences
 from seesay.captioning.metrics.rouge import image_rouge_l
-from seesay.captioning.score_files import read_references, read_results
+from seesay.captioning.score_files import ImageId, read_references, read_results
 from seesay.core.errors import InputError
 from seesay.core.files import write_json
 from seesay.core.stage import guarded
@@ -33,8 +33,8 @@ STEPS = ("tokenizer", "bleu", "rouge_l", "cider_d")
 TOLERANCE = 1e-9
 """The largest allowed difference of any score, for each image and the corpus."""
 
-References = Mapping[int, Sequence[str]]
-Results = Mapping[int, str]
+References = Mapping[ImageId, Sequence[str]]
+Results = Mapping[ImageId, str]
 
 
 @dataclass
@@ -56,8 +56,8 @@ class Turn:
 def score_with_ours(references: References, results: Results) -> Turn:
     tokenizer.clear_cache()  # clears its cache of words, so that each turn begins like the first
     clock = _Clock()
-    reference_tokens = [[tokenizer.tokenize(text) for text in references[image_id]] for image_id in references]
-    tokens = [tokenizer.tokenize(results[image_id]) for image_id in references]
+    reference_tokens = tokenizer.tokenize_references(list(references.values()))
+    tokens = tokenizer.tokenize_all([results[image_id] for image_id in references])
     clock.lap("tokenizer")
     counts = bleu_statistics(tokens, reference_tokens)
     bleu = bleu_scores(counts.sum(axis=0)[None])[0]

@@ -16,8 +16,9 @@ from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.images.batches import Batch
 from seesay.images.packed import PackedImages
-from seesay.images.tiny_imagenet import find_archive, open_archive, read_index
+from seesay.images.tiny_imagenet import find_archive, read_index
 from seesay.params.augmentation import Augmentation
+from seesay.sources.members import ZipMembers
 from seesay.sources.provenance import SOURCE_FILE, read_source
 
 JPEG_QUALITY = 95
@@ -106,7 +107,7 @@ class _Shuffled(Sampler[int]):
 def _from_archive(images: PackedImages, raw_folder: Path) -> list[bytes] | None:
     """Return the training images' files, or None if their size differs from that of the packed ones."""
     path = find_archive(raw_folder, read_source(raw_folder))
-    with open_archive(path) as archive:
+    with ZipMembers(path) as archive:
         top = read_index(archive, path).top
         try:
             contents = [archive.read(top + member) for member in images.train.ids]

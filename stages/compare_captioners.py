@@ -12,6 +12,7 @@ from seesay.core.settings import read_section
 from seesay.core.stage import run
 from seesay.params.captioning import Captioner
 from seesay.params.results import Evaluation
+from seesay.plotting.table import with_equal_keys
 from seesay.tracking.recorder import record_stage
 
 STAGE = "compare_captioners"
@@ -23,7 +24,7 @@ def main(root: Path = Path()) -> None:
     paths = Paths(root)
     with record_stage(root, STAGE, params=settings) as log:
         comparison = compare_captioners(captioners, paths, settings)
-        write_json(paths.metrics(STAGE), {"rows": comparison.rows})
+        write_json(paths.metrics(STAGE), {"rows": with_equal_keys(comparison.rows)})
         attention = {cell: read_attention(paths.attention(cell)) for cell in captioners}
         images = {name: open_caption_images(captions, paths) for name, captions in comparison.captions.items()}
         for name, captions in comparison.captions.items():

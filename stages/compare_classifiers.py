@@ -13,6 +13,7 @@ from seesay.images.packed import read_packed_images
 from seesay.params.classification import Classifier
 from seesay.params.results import Comparison
 from seesay.params.training import Runtime
+from seesay.plotting.table import with_equal_keys
 from seesay.tracking.recorder import record_stage
 
 STAGE = "compare_classifiers"
@@ -26,7 +27,7 @@ def main(root: Path = Path()) -> None:
     datasets = {name: read_packed_images(paths.images(name)) for name in names}
     with record_stage(root, STAGE, params=settings, compute=compute) as log:
         comparison = compare_classifiers(classifiers, datasets, paths, settings, compute=compute)
-        write_json(paths.metrics(STAGE), {"rows": comparison.rows})
+        write_json(paths.metrics(STAGE), {"rows": with_equal_keys(comparison.rows)})
         draw_comparison(paths.figures(STAGE), comparison.rows, datasets, classifiers, paths, settings=settings)
         log.measurement(comparison.throughput)  # varies between runs: never in the metrics file
         log.artifact(paths.metrics(STAGE))

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run  # first, so that an interruption of the imports is quiet
+
+# isort: split
 from seesay.captioning.data.records import open_caption_images, read_caption_records
 from seesay.captioning.features.encoders import FeatureEncoder, classifier_encoder, load_feature_encoder
 from seesay.captioning.features.extract import Images, extract_features
@@ -13,7 +16,6 @@ from seesay.compute import configure
 from seesay.core.files import write_json
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.params.datasets import Features
 from seesay.params.references import CLASSIFIERS, FINETUNED
 from seesay.params.training import Runtime

@@ -3,6 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+from seesay.core.stage import run  # first, so that an interruption of the imports is quiet
+
+# isort: split
 from seesay.captioning.data.batches import references_of
 from seesay.captioning.data.records import open_caption_images, read_caption_records
 from seesay.captioning.data.vocabulary import read_vocabulary
@@ -17,7 +20,6 @@ from seesay.compute import configure
 from seesay.core.files import atomic_directory, file_digest
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.params.captioning import FinetunedEncoder
 from seesay.params.references import CLASSIFIERS, WEIGHTS, name_in
 from seesay.params.training import Runtime

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from seesay.core.paths import Paths
 from seesay.core.stage import run
-from seesay.params.cross_checks import load_params
+from seesay.params.project import load_params
 from seesay.report.page import autoencoders_page, render_views
 from seesay.report.results import collect_results, write_results
 from seesay.tracking.recorder import record_stage

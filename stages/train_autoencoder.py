@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run  # first, so that an interruption of the imports is quiet
+
+# isort: split
 from seesay.autoencoding.training.experiments import train_autoencoder
 from seesay.compute import configure
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.images.packed import read_packed_images
 from seesay.params.autoencoding import Autoencoder
 from seesay.params.training import Runtime

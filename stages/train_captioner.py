@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run  # first, so that an interruption of the imports is quiet
+
+# isort: split
 from seesay.captioning.data.batches import references_of
 from seesay.captioning.data.records import read_caption_records
 from seesay.captioning.data.vocabulary import read_vocabulary
@@ -13,7 +16,6 @@ from seesay.compute import configure
 from seesay.core.files import file_digest
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.params.captioning import CaptionerTraining
 from seesay.params.training import Runtime
 from seesay.sources.provenance import SourceNote

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run  # first, so that an interruption of the imports is quiet
+
+# isort: split
 from seesay.classification.training.experiments import train_classifiers
 from seesay.compute import configure
 from seesay.core.files import atomic_directory, file_digest
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.images.packed import read_packed_images
 from seesay.params.classification import Classifier
 from seesay.params.training import Runtime

@@ -1,7 +1,6 @@
 """The command line: what it refuses, where it writes, how it exits."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from seesay.captioning.networks.recurrent import LSTMCaptioner
-from seesay.check import check_architectures, check_workspace
+from seesay.check import check_architectures, check_git, check_workspace
 from seesay.cli import main
 from seesay.core.errors import InputError
 from seesay.core.settings import read_yaml
@@ -89,6 +88,12 @@ def test_check_accepts_what_is_committed_and_builds_every_network() -> None:
         ("{patch_size: 8,", "{patch_size: 7,", "autoencoders.masked.masking.patch_size: got 7: expected a divisor of"),
         ("share: 0.25", "share: 0.001", "autoencoders.masked.masking.share: got 0.001: hides 0 of 64 patches"),
         ("momentum: 0.9,", "momentum: 0.0,", "nesterov needs a momentum above 0"),
+        # The name comes first: what hangs on it does not fit either.
+        ("{name: ensemble}", "{name: ensembl}", "architecture.name: got 'ensembl': expected one of alexnet, "),
+        ("{name: ensemble}", "{name: ensembl}", "; did you mean ensemble?"),
+        ("name: pretrained,", "name: pretraned,", "; did you mean pretrained?"),
+        ("subset: tiny30", "subset: tniy30", "; did you mean tiny30?"),
+        ("  dataset: tiny30", "  dataset: tniy30", "image_datasets: tiny30, tiny20, tiny10_100; did you mean tiny30?"),
     ],
 )
 def test_check_refuses_what_could_not_run(copy: Path, old: str, new: str, says: str) -> None:
@@ -114,15 +119,88 @@ def test_check_refuses_a_grid_captioner_on_features_without_a_grid(copy: Path, m
     )
 
 
-def test_outside_the_repository_it_says_so_in_one_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "seesay.cli", "repro"], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={**os.environ, "SEESAY_TRACKING": "off"},
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr.startswith("seesay: error: ")
-    assert "params.yaml: no such file" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+@pytest.mark.parametrize(
+    ("metric", "says"),
+    [
+        ("evaluate_clasifier/mlp:test/top1", "no stage is called evaluate_clasifier; did you mean evaluate_classifier"),
+        ("evaluate_classifier/mpl:test/top1", "no entry of classifiers is called mpl; did you mean mlp?"),
+        ("evaluate_classifier/mlp:test/top_1", "no metric of evaluate_classifier is called test/top_1; did you mean t"),
+        ("evaluate_classifier/mlp:foo", "no metric of evaluate_classifier is called foo; expected one of test/top1, "),
+        ("report/x:y", "no stage is called report; expected one of prepare_images, train_classifier, "),
+    ],
+)  # fmt: skip
+def test_check_refuses_a_gate_on_what_no_stage_measures(copy: Path, metric: str, says: str) -> None:
+    """Otherwise the gate would fail after hours of training."""
+    gates(copy, f'{{metric: "{metric}", min: 0.1}}')
+    with pytest.raises(InputError) as error:
+        check_workspace(copy)
+    assert str(error.value).startswith(f"{copy}/gates.yaml: '{metric}': {says}")
+    gates(copy, f'{{metric: "evaluate_classifier/mlp:test/top1", above: {{metric: "{metric}", by: 0.0}}}}')
+    with pytest.raises(InputError, match=r"gates\.yaml: "):
+        check_workspace(copy)
+
+
+@pytest.mark.parametrize("command", ["check", "repro", "sync", "readme", "demo", "export mlp", "workspace demo"])
+def test_outside_the_repository_it_says_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = f"seesay: error: {tmp_path}: no params.yaml and no dvc.yaml here; run seesay in the repository's root\n"
+    with pytest.raises(SystemExit) as ended:
+        main(command.split())
+    assert (ended.value.code, capsys.readouterr().err) == (1, expected)
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path / "docs")
+    with pytest.raises(SystemExit):
+        main(command.split())
+    assert f"run seesay in {tmp_path}\n" in capsys.readouterr().err
+
+
+def test_without_git_repro_says_so_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_git(ROOT)
+    with pytest.raises(InputError, match=r"not in a git repository; run `git init`, or `dvc config core\.no_scm true`"):
+        check_git(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = True\n")
+    check_git(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [("", "usage: seesay"), ("--version", "seesay 0."), ("completion bash", "complete"), ("completion zsh", "compdef")],
+)
+def test_help_version_and_completion_need_no_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(command.split())
+    assert ended.value.code == 0
+    assert says in capsys.readouterr().out
+
+
+def test_options_of_dvc_need_no_dashes_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[list[str]] = []
+    monkeypatch.setattr("seesay.cli.guarded", lambda _call, _root, options: passed.append(options.dvc_arguments))
+    for command in ("repro --dry report", "repro report --dry", "repro -- report --dry", "repro -f -s report", "repro"):
+        with pytest.raises(SystemExit):
+            main(command.split())
+    assert [sorted(arguments) for arguments in passed] == [*[["--dry", "report"]] * 3, ["-f", "-s", "report"], []]
+    with pytest.raises(SystemExit) as ended:
+        main(["sync", "--dry"])
+    assert ended.value.code == 2
+    assert len(passed) == 5
+
+
+def test_a_workspace_whose_name_is_a_path_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["workspace", "../x"])
+    assert ended.value.code == 1
 
 
 def test_the_committed_lock_is_of_the_committed_metrics_and_params() -> None:
@@ -143,3 +221,31 @@ def test_the_committed_lock_is_of_the_committed_metrics_and_params() -> None:
                 here = here[part]
             assert here == value, key
     assert seen > 20
+
+
+def test_an_empty_baseline_is_refused(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--baseline "$REF"` with an unset variable must not pass for "as gates.yaml says"."""
+    monkeypatch.chdir(copy)
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", "--baseline", ""])
+    assert ended.value.code == 2
+    assert "expected a git ref, got an empty text" in capsys.readouterr().err
+
+
+def test_the_last_words_of_a_failed_repro_are_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("check_architectures", "check_git", "check_workspace"):
+        monkeypatch.setattr(f"seesay.check.{name}", lambda _: None)
+    (tmp_path / "params.yaml").write_text("{}\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {report: {cmd: exit 3}}\n")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["repro"])
+    output, error = capfd.readouterr()
+    assert ended.value.code != 0
+    assert output.splitlines()[-1].startswith(("[1/1] report", "> exit 3"))
+    assert error.splitlines()[-1].startswith("ERROR: failed to reproduce 'report'")

@@ -28,8 +28,6 @@ DOCUMENTS += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs"
 MADE = ("data/", "models/", "runs/", ".work/", "mlruns/", ".venv/")
 """What a run or the set-up makes; a fresh clone has none of it."""
 
-"""The documents describe proofs and the keys of params.yaml that come with them."""
-
 OTHER_PROGRAMS = {"$EDITOR", "cd", "pip", "source"}
 
 

@@ -1,11 +1,16 @@
-"""Reading and writing of arrays in `.npy` files. A file is written completely or not at all."""
+"""Arrays and images in files: `.npy` files, written completely or not at all, and decoding of images to RGB."""
 
 from __future__ import annotations
 
+import io
+import struct
+import zlib
 from pathlib import Path
-from typing import Literal
+from tokenize import TokenError
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from seesay.core.errors import InputError
 from seesay.core.files import atomic_path
@@ -15,6 +20,9 @@ def write_array(path: Path, array: np.ndarray) -> None:
     """Write a `.npy` file. Its bytes depend on dtype, shape and values only."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+
+
+_BAD_ARRAY = (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, TokenError)
 
 
 def read_array(path: Path, *, mmap: bool = False) -> np.ndarray:
@@ -27,6 +35,81 @@ def read_array(path: Path, *, mmap: bool = False) -> np.ndarray:
         array: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (ValueError, EOFError) as error:
+    except _BAD_ARRAY as error:  # numpy parses the header as Python
         raise InputError(f"{path}: not a readable .npy array ({error})") from None
     return array
+
+
+class DecodedRgb(NamedTuple):
+    """An image in RGB, upright, and the mode that its file has."""
+
+    image: Image.Image
+    mode: str
+
+
+class Undecodable(ValueError):  # noqa: N818  # names the state of the image
+    """Bytes that are not a whole image; the message is one line and says why."""
+
+
+def decode_rgb(content: bytes) -> DecodedRgb:
+    """Decode an image file to RGB: the first frame, turned as EXIF says, over white where it is transparent.
+
+    16-bit values are divided by 257. Whole numbers of 32 bits and floats do not say their range: it is the smallest of
+    0 to 1, 0 to 255 and 0 to 65,535 that holds all values. Raises `Undecodable`, also for values outside these ranges.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            opened.load()
+            mode, turn = opened.mode, _TURNS.get(_orientation(opened))
+            image = _to_rgb(opened)
+            return DecodedRgb(image if turn is None else image.transpose(turn), mode)
+    except Image.DecompressionBombError as error:
+        raise Undecodable(one_line(error)) from None
+    except (OSError, ValueError, SyntaxError, TypeError, ArithmeticError, LookupError, struct.error, zlib.error,
+            EOFError, AttributeError, NotImplementedError, RuntimeError, MemoryError) as error:  # fmt: skip
+        raise Undecodable(one_line(error)) from None
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""The transposition for each value of EXIF's orientation."""
+
+
+def _orientation(image: Image.Image) -> Any:
+    try:
+        found = image.getexif().get(0x0112)
+    except Exception:  # a damaged EXIF block raises anything; viewers show the image as it lies
+        return None
+    return found if isinstance(found, int) else None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.float64)
+        top = 65535 if image.mode.startswith("I;16") else _range_of(values)
+        return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, with_alpha).convert("RGB")
+    return image.convert("RGB")
+
+
+def _range_of(values: np.ndarray) -> int:
+    lowest, highest = values.min(), values.max()
+    for top in (1, 255, 65535):
+        if lowest >= 0 and highest <= top:
+            return top
+    raise Undecodable(f"its values are from {lowest:g} to {highest:g}: expected 0 to 1, 255 or 65535")
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's message in one line, or the name of its type if it has none."""
+    return " ".join(str(error).split(" <")[0].split()) or type(error).__name__  # PIL adds a memory address

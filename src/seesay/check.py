@@ -2,27 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from seesay.core.errors import InputError
-from seesay.core.settings import PARAMS_FILE
+from seesay.core.errors import InputError, did_you_mean
+from seesay.core.settings import PARAMS_FILE, check_names, read_yaml
 from seesay.images.tiny_imagenet import SUBSETS
 from seesay.params.classification import ENSEMBLE
-from seesay.params.cross_checks import load_params
-from seesay.params.project import Params
+from seesay.params.project import Params, load_params
+from seesay.report.rules import read_gates, unknown_metrics
+
+
+def check_repository(root: Path) -> None:
+    """Raise `InputError` unless `root` has a pipeline, as the repository's root and a workspace do."""
+    missing = [name for name in ("params.yaml", "dvc.yaml") if not (root / name).is_file()]
+    if missing:
+        above = next((folder for folder in root.parents if (folder / "dvc.yaml").is_file()), None)
+        where = "the repository's root" if above is None else str(above)
+        raise InputError(f"{root}: no {' and no '.join(missing)} here; run seesay in {where}")
+
+
+def check_git(root: Path) -> None:
+    """Raise `InputError` if DVC expects a git repository and there is none."""
+    config = root / ".dvc/config"
+    without = config.is_file() and "no_scm = true" in config.read_text(encoding="utf-8").lower()
+    if not without and not any((folder / ".git").exists() for folder in (root, *root.parents)):
+        raise InputError(
+            f"{root}: not in a git repository; run `git init`, or `dvc config core.no_scm true` to do without"
+        )
 
 
 def check_workspace(root: Path) -> Params:
     """Return the validated parameters; raises `InputError` for the first invalid file, naming its wrong keys."""
-    params = load_params(root)
+    path, gates = root / PARAMS_FILE, root / "gates.yaml"
+    content = read_yaml(path)
+    check_names(content, where=str(path))
+    try:
+        params = load_params(root)
+    except InputError:
+        # With an unknown architecture, nothing that depends on it fits: its name is the error to report.
+        _refuse(_unknown_architectures(content), path)
+        raise
     for name, dataset in params.image_datasets.items():
         if dataset.subset not in SUBSETS:
-            key = f"{root / PARAMS_FILE}: image_datasets.{name}.subset"
-            raise InputError(f"{key}: got {dataset.subset!r}: expected one of {', '.join(SUBSETS)}")
-    from seesay.report.rules import read_gates
-
-    read_gates(root / "gates.yaml")
+            expected = f"expected one of {', '.join(SUBSETS)}{did_you_mean(dataset.subset, SUBSETS)}"
+            raise InputError(f"{path}: image_datasets.{name}.subset: got {dataset.subset!r}: {expected}")
+    experiments = {section: entries for section, entries in params if isinstance(entries, dict)}
+    _refuse(unknown_metrics(read_gates(gates), experiments), gates)
     return params
+
+
+def _refuse(problems: Iterable[str], path: Path) -> None:
+    if lines := [f"{path}: {problem}" for problem in problems]:
+        raise InputError("\n".join(lines))
+
+
+def _unknown_architectures(content: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a message for each unknown name of an architecture in parameters that may be wrong elsewhere too."""
+    from seesay.autoencoding.networks.registry import AUTOENCODERS
+    from seesay.captioning.networks.registry import CAPTIONERS
+    from seesay.classification.networks.registry import CLASSIFIERS
+
+    for section, key, known in (
+        ("classifiers", "architecture.name", {*CLASSIFIERS, ENSEMBLE}),
+        ("autoencoders", "architecture.name", {*AUTOENCODERS}),
+        ("captioners", "learning.architecture.name", {*CAPTIONERS}),
+    ):
+        entries: Any = content.get(section)
+        for entry, value in entries.items() if isinstance(entries, Mapping) else ():
+            for part in key.split("."):
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if isinstance(value, str) and value not in known:
+                expected = f"expected one of {', '.join(sorted(known))}{did_you_mean(value, known)}"
+                yield f"{section}.{entry}.{key}: got {value!r}: {expected}"
 
 
 def check_architectures(params: Params) -> None:

@@ -1,40 +1,61 @@
-"""The command line: `seesay check | repro | sync | gate | readme | export | score | learning-rates | demo |
-workspace`."""
+"""The command line; `seesay --help` lists its commands."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 from seesay.core.errors import InputError
 from seesay.core.files import write_json
-from seesay.core.forkserver import forking_python
-from seesay.core.paths import Paths
+from seesay.core.paths import Paths, checked_name
 from seesay.core.stage import guarded
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
-    options = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        sys.exit(0)
+    if options.command == "repro":
+        # What is not ours is for DVC: none of its options for repro takes a value, so their place does not matter.
+        options.dvc_arguments += unknown
+    elif unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     root = Path.cwd()
-    sys.exit(guarded(_COMMANDS[options.command], root, options))
+    sys.exit(guarded(_run, root, options))
+
+
+def _run(root: Path, options: argparse.Namespace) -> int:
+    from seesay.check import check_repository
+
+    if options.command not in _ANYWHERE:
+        check_repository(root)
+    return _COMMANDS[options.command](root, options)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="seesay", description="Run it in the repository's root.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.add_argument("--version", action="version", version=f"seesay {version('seesay')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("check", help="say what is wrong with params.yaml and gates.yaml")
     repro = commands.add_parser("repro", help="check, `dvc repro`, `seesay sync`, and update the documents")
-    repro.add_argument("dvc_arguments", nargs="*", help="for dvc repro: stage names or, after --, options")
+    repro.add_argument("dvc_arguments", nargs="*", metavar="STAGE", help="stages and options for dvc repro, as --dry")
     commands.add_parser("sync", help="bring MLflow up to what DVC has in the workspace, and render the report anew")
+    ui = commands.add_parser("ui", help="serve MLflow's pages on this repository's runs")
+    ui.add_argument("--port", type=_positive, default=5000, help="the port on this machine (default: 5000)")
     gate = commands.add_parser("gate", help="judge the metrics: exit 0 passed, 1 failed, 2 could not judge")
-    gate.add_argument("--baseline", metavar="REF", help="the git ref to compare with (default: as gates.yaml says)")
+    gate.add_argument(
+        "--baseline", metavar="REF", type=_ref, help="the git ref to compare with (default: as gates.yaml says)"
+    )
     gate.add_argument("--gates", metavar="FILE", type=Path, help="the rules (default: gates.yaml)")
     gate.add_argument(
         "--out", metavar="DIR", type=Path, default=Path(".work"), help="where gate.json and gate.md go (default: .work)"
@@ -48,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.add_argument("--references", metavar="REFS.json", type=Path, required=True, help="as COCO's captions_*.json")
     score.add_argument("--predictions", metavar="RESULTS.json", type=Path, required=True, help="a caption per image")
+    score.add_argument("--images", choices=("all", "predicted"), default="all",
+                       help="images of REFS.json to score: all, or those predicted (default: all)")  # fmt: skip
     score.add_argument("--out", metavar="FILE.json", type=Path, help="where the figures go as JSON (default: nowhere)")
     score.add_argument(
         "--resamples", metavar="N", type=_positive, help="also 95 %% intervals, from N resamples of images"
@@ -63,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("demo", help="run the whole pipeline on generated data in .work/demo")
     other = commands.add_parser("workspace", help="run the pipeline under params/NAME.yaml in .work/NAME")
     other.add_argument("name", metavar="NAME", help="params/NAME.yaml overrides sections; its gates: NAME_gates.yaml")
+    completion = commands.add_parser("completion", help="print the completion of commands for a shell")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser
 
 
@@ -71,6 +96,12 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
     return value
+
+
+def _ref(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a git ref, got an empty text")
+    return text
 
 
 def check(root: Path, _options: argparse.Namespace) -> int:
@@ -84,22 +115,37 @@ def check(root: Path, _options: argparse.Namespace) -> int:
 
 
 def repro(root: Path, options: argparse.Namespace) -> int:
-    from seesay.check import check_architectures, check_workspace
+    from seesay.check import check_architectures, check_git, check_workspace
+    from seesay.console import run_dvc
+    from seesay.tracking.ledger import own_ledger
 
+    check_git(root)
     check_architectures(check_workspace(root))
-    status, _ = _dvc_repro(root, options.dvc_arguments)
-    _sync(root)
-    if status == 0:
+    with own_ledger(root):
+        progress = run_dvc(root, options.dvc_arguments, brief=False)
+        if "--dry" in options.dvc_arguments:
+            return progress.status
+        _sync(root, quiet=progress.status != 0)
+    if progress.status == 0:
         from seesay.report.readme import has_documents, update_documents
 
         if has_documents(root):
             update_documents(root)
-    return status
+    return progress.status
 
 
 def sync(root: Path, _options: argparse.Namespace) -> int:
     _sync(root)
     return 0
+
+
+def ui(root: Path, options: argparse.Namespace) -> int:
+    from seesay.tracking.store import locate_store, training_views
+
+    store, port = locate_store(root), str(options.port)
+    print("\n".join(training_views(store, f"http://127.0.0.1:{port}")) or "no runs yet", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--port", port]
+    return subprocess.run(command, check=False).returncode
 
 
 def gate(root: Path, options: argparse.Namespace) -> int:
@@ -151,6 +197,7 @@ def score(root: Path, options: argparse.Namespace) -> int:
         seed=0,
         with_meteor=options.meteor,
         spice_dir=options.spice_dir or (Path(supplied) if supplied else None),
+        only_predicted=options.images == "predicted",
     )
     print(done.table())
     if options.out is not None:
@@ -178,33 +225,56 @@ def workspace(root: Path, options: argparse.Namespace) -> int:
 
 def _run_workspace(root: Path, name: str) -> int:
     from seesay.check import check_architectures, check_workspace
+    from seesay.console import earlier_results, moved_scores, run_dvc, score_table
     from seesay.report.gate import read_verdict
-    from seesay.workspace import prepare_workspace
+    from seesay.report.results import read_results
+    from seesay.tracking.ledger import own_ledger
+    from seesay.workspace import commit_first_results, name_sources, prepare_workspace
 
     started = time.monotonic()
-    workspace = root / ".work" / name
+    workspace = root / ".work" / checked_name(name)
     overrides, gates = (root / "params" / f"{name}{ending}.yaml" for ending in ("", "_gates"))
     for path in (overrides, gates):
         if not path.is_file():
             raise InputError(f"{path}: no such file: expected the overrides of workspace {name!r} and its gates")
-    prepare_workspace(root, workspace, overrides=overrides, gates=gates)
-    check_architectures(check_workspace(workspace))
-    status, num_run = _dvc_repro(workspace, [])
-    _sync(workspace)
     paths = Paths(workspace)
-    verdict = read_verdict(paths)  # of the current metrics, not of an earlier run
+    edited = partial(name_sources, main=root, overrides=overrides, gates=gates)
+    with own_ledger(workspace):
+        before = earlier_results(paths)
+        prepare_workspace(root, workspace, overrides=overrides, gates=gates)
+        try:
+            check_architectures(check_workspace(workspace))
+        except InputError as error:
+            raise InputError(edited(str(error))) from None
+        progress = run_dvc(workspace, [], brief=True, rewrite=edited)
+        _sync(workspace, quiet=progress.status != 0)
+    if progress.status != 0:
+        return progress.status
+    commit_first_results(workspace)
+    print(f"\n{score_table(read_results(paths.results_data))}")
+    if before is not None and (moved := moved_scores(before, read_results(paths.results_data))):
+        print(moved)
+    verdict = read_verdict(paths)
     outcome = "not judged" if verdict is None else "passed" if verdict["passed"] else "FAILED"
-    print(f"\n{num_run} stages run in {time.monotonic() - started:.0f} s")
+    print(f"\n{progress.num_run} stages run in {time.monotonic() - started:.0f} s")
     print(f"report:  {paths.report.relative_to(root)}")
     print(f"gate:    {outcome} ({paths.verdict.relative_to(root)})")
-    print("MLflow:  make ui   (or: .venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db)")
-    return status
+    print("MLflow:  make ui")
+    return 0
+
+
+def completion(_root: Path, options: argparse.Namespace) -> int:
+    import shtab  # DVC brings it
+
+    print(shtab.complete(_parser(), shell=options.shell))
+    return 0
 
 
 _COMMANDS = {
     "check": check,
     "repro": repro,
     "sync": sync,
+    "ui": ui,
     "gate": gate,
     "readme": readme,
     "export": export,
@@ -212,45 +282,28 @@ _COMMANDS = {
     "learning-rates": learning_rates,
     "demo": demo,
     "workspace": workspace,
+    "completion": completion,
 }
+_ANYWHERE = ("completion", "gate", "score")  # need no pipeline
 
 
-def _dvc_repro(root: Path, arguments: Sequence[str]) -> tuple[int, int]:
-    """Run `dvc repro` in `root` with this interpreter's commands first on PATH.
+def _sync(root: Path, *, quiet: bool = False) -> None:
+    """Update MLflow, unless it is switched off, and render the page again if MLflow or the gate has changed.
 
-    Returns the exit status and the number of stages run.
+    If `quiet`, only a problem is printed: the last words of a failed `dvc repro` are its error.
     """
-    if not (root / "dvc.yaml").is_file():
-        raise InputError(f"{root}: no dvc.yaml here; run seesay in the repository's root")
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment: Mapping[str, str] = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "dvc", "repro", *arguments]
-    num_run = 0
-    with (
-        forking_python(environment) as environment,
-        subprocess.Popen(
-            command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True, errors="replace"
-        ) as process,
-    ):
-        assert process.stdout is not None
-        for line in process.stdout:
-            num_run += bool(re.match(r"Running stage '", line))
-            print(line, end="", flush=True)
-    return process.returncode, num_run
-
-
-def _sync(root: Path) -> None:
-    """Update MLflow, unless it is switched off, and render the page again if MLflow or the gate has changed."""
     from seesay.report.page import refresh_views
 
     paths, ledger, changed = Paths(root), None, False
     if os.environ.get("SEESAY_TRACKING") == "off":
-        print("SEESAY_TRACKING=off: MLflow is left as it is")
+        if not quiet:
+            print("SEESAY_TRACKING=off: MLflow is left as it is")
     else:
         from seesay.tracking.sync import sync as sync_with_store
 
         report = sync_with_store(root)
-        print(report)
+        if not quiet or report.problem is not None:
+            print(report)
         ledger, changed = report.lines or None, report.changed
     if paths.results_data.is_file() and (changed or _is_older(paths.report, paths.gate)):
         refresh_views(root, ledger)

@@ -1,9 +1,12 @@
 """Additional workspaces with the same pipeline, stages and code but other parameters (the demo, tests).
 
-A workspace is a DVC repository without git. It contains copies of dvc.yaml, stages/ and src/, so that DVC detects
-changes of the code. It has its own params.yaml and gates.yaml. The stages run with the installed package. The
-repository's proofs are copied together with their entries in dvc.lock, so that only a change of the code runs them
-again.
+A workspace is a DVC repository with a git repository of its own. It contains copies of dvc.yaml, stages/ and src/, so
+that DVC detects changes of the code. It has its own params.yaml and gates.yaml. The stages run with the installed
+package. The repository's proofs are copied together with their entries in dvc.lock, so that only a change of the code
+runs them again.
+
+The last commit has the state before the last run that changed something, or the first results. `dvc metrics diff` and
+`dvc params diff` then show what that run changed.
 """
 
 from __future__ import annotations
@@ -11,22 +14,32 @@ from __future__ import annotations
 import filecmp
 import io
 import json
+import os
+import re
 import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from seesay.core.errors import InputError
+from seesay.core.errors import InputError, did_you_mean
 from seesay.core.files import write_text
 from seesay.core.settings import read_yaml
 
-FLOW = ("dvc.yaml", ".dvcignore", "requirements.lock")
+FLOW = ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/plots/history.json", "requirements.lock")
 PROOFS = "proofs"
 _PROVING = "prove_"  # the prefix of the stages that produce proofs
 CODE = ("stages", "src/seesay")
+_DVC_CONFIG = """[core]
+    analytics = false
+    check_update = false
+    no_scm = {no_scm}
+[cache]
+    type = "reflink,hardlink,copy"
+"""
+_RESULTS = "reports/results.json"
 
 
 def override_sections(params: Mapping[str, Any], overrides: Mapping[str, Any], *, where: Path) -> dict[str, Any]:
@@ -36,25 +49,69 @@ def override_sections(params: Mapping[str, Any], overrides: Mapping[str, Any], *
     """
     unknown = [section for section in overrides if section not in params]
     if unknown:
-        raise InputError(f"{where}: {unknown[0]}: unknown section; params.yaml has: {', '.join(params)}")
+        known = f"params.yaml has: {', '.join(params)}{did_you_mean(unknown[0], params)}"
+        raise InputError(f"{where}: {unknown[0]}: unknown section; {known}")
     return {section: overrides.get(section, value) for section, value in params.items()}
 
 
 def prepare_workspace(main: Path, workspace: Path, *, overrides: Path, gates: Path) -> None:
-    """Create or update `workspace` from the repository `main`; files with the same content are not rewritten."""
-    workspace.mkdir(parents=True, exist_ok=True)
+    """Create or update `workspace` from the repository `main`; files with the same content are not rewritten.
+
+    What the last run has left is committed first. Without git on this machine, the workspace has no commits.
+    """
+    (workspace / ".dvc").mkdir(parents=True, exist_ok=True)
+    has_git = shutil.which("git") is not None
+    if has_git and (workspace / ".git").exists():
+        _commit(workspace, "The state before the next run")
+    edit = f"# Written by seesay: edit {os.path.relpath(overrides, main)} and params.yaml of the repository instead.\n"
     params = override_sections(read_yaml(main / "params.yaml"), read_yaml(overrides), where=overrides)
-    _write_if_new(workspace / "params.yaml", _as_yaml(params))
+    _write_if_new(workspace / "params.yaml", edit + _as_yaml(params))
     _write_if_new(workspace / "gates.yaml", gates.read_text(encoding="utf-8"))
     for name in FLOW:
         _write_if_new(workspace / name, (main / name).read_text(encoding="utf-8"))
     for folder in CODE:
         _mirror(main / folder, workspace / folder)
     _take_over_proofs(main, workspace)
-    if not (workspace / ".dvc").is_dir():
-        with Repo.init(str(workspace), no_scm=True) as repo, repo.config.edit() as config:
-            config["core"].update(analytics=False, check_update=False)
-            config["cache"]["type"] = ["reflink", "hardlink", "copy"]
+    _write_if_new(workspace / ".dvc/config", _DVC_CONFIG.format(no_scm=str(not has_git).lower()))
+    _write_if_new(workspace / ".dvc/.gitignore", "/config.local\n/tmp\n/cache\n")
+    if has_git and not (workspace / ".git").exists():
+        _git(workspace, "init", "--quiet")
+        _commit(workspace, "The pipeline and its parameters")
+
+
+def commit_first_results(workspace: Path) -> None:
+    """Commit the results of the first run, so that later ones can be compared with them."""
+    if (workspace / ".git").exists() and _git(workspace, "cat-file", "-e", f"HEAD:{_RESULTS}", check=False).returncode:
+        _commit(workspace, "The first results")
+
+
+def name_sources(text: str, *, main: Path, overrides: Path, gates: Path) -> str:
+    """Return a message with the files that people edit in place of a workspace's copies, as paths below `main`."""
+    overridden = read_yaml(overrides) if "params.yaml: " in text else {}
+
+    def params_file(found: re.Match[str]) -> str:
+        section = found[1]
+        return f"{os.path.relpath(overrides, main) if section in overridden else 'params.yaml'}: {section}"
+
+    text = re.sub(r"(?<![^\s])\S*\bparams\.yaml: (\w+)", params_file, text)
+    return re.sub(r"(?<![^\s])\S*\bgates\.yaml: ", f"{os.path.relpath(gates, main)}: ", text)
+
+
+def _commit(workspace: Path, message: str) -> None:
+    _git(workspace, "add", "--all")
+    if _git(workspace, "diff", "--cached", "--quiet", check=False).returncode:
+        _git(workspace, "commit", "--quiet", "--no-verify", "--message", message)
+
+
+def _git(workspace: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run git, whatever this machine's settings for commits are; raise `InputError` with its words if it fails."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    settings = ("user.name=seesay", "user.email=seesay@localhost", "commit.gpgsign=false", "core.autocrlf=false")
+    command = ["git", *(word for setting in settings for word in ("-c", setting)), *arguments]
+    done = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise InputError(f"{workspace}: git {arguments[0]} failed: {' '.join(done.stderr.split())}")
+    return done
 
 
 def _take_over_proofs(main: Path, workspace: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from seesay.autoencoding.tables import autoencoder_tables, describe_start
 from seesay.params.autoencoding import Autoencoder
-from seesay.params.cross_checks import load_params
+from seesay.params.project import load_params
 from seesay.plotting.numbers import decimal_with_interval
 from seesay.plotting.table import Footnotes
 

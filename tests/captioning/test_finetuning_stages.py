@@ -77,7 +77,10 @@ def cells(kind: str) -> dict[str, Any]:
         },
         "captioners": {"first": {"learning": {**LEARNING, "architecture": architecture}}},
         "finetuned": {
-            "tuned": {**named, "frozen_blocks": 1, "encoder_rate": 0.5, "num_workers": 0, "training": TRAINING}
+            "tuned": {
+                **named, "frozen_blocks": 1, "encoder_rate": 0.5, "num_workers": 0,
+                "training": {**TRAINING, "epochs": 1},
+            }
         },
     }  # fmt: skip
 

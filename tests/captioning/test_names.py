@@ -2,7 +2,7 @@ import pytest
 
 from seesay.captioning.tables import describe_decoding, describe_encoder, describe_features, describe_training
 from seesay.params.captioning import Beam, DiverseBeam, Greedy, Nucleus
-from seesay.params.cross_checks import load_params
+from seesay.params.project import load_params
 
 REST = {"max_length": 20, "batch_size": 10}
 

@@ -7,7 +7,7 @@ import pytest
 from seesay.captioning.page import case_size, read_shared_cases
 from seesay.core.files import read_json, write_json
 from seesay.core.paths import Paths
-from seesay.params.cross_checks import load_params
+from seesay.params.project import load_params
 from seesay.report.page import refresh_views
 from seesay.report.results import collect_results, write_results
 

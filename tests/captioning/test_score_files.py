@@ -1,6 +1,10 @@
 """Scoring any files in COCO's formats: what comes out, and what is refused in which words."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +29,7 @@ RESULTS: list[Any] = [
 ]
 
 
-def annotations(captions: dict[int, list[str]]) -> dict[str, Any]:
+def annotations(captions: dict[Any, list[str]]) -> dict[str, Any]:
     return {
         "images": [{"id": image_id} for image_id in captions],
         "annotations": [{"image_id": i, "caption": text} for i, texts in captions.items() for text in texts],
@@ -76,9 +80,19 @@ def test_intervals_are_there_when_asked_for(files: Callable[..., tuple[Path, Pat
         (RESULTS[:1], r"results.json: 2 \(image 7, 5\) of 3 images in .*refs.json have no caption"),
         ([], "results.json: expected a caption for each of 3 images, got an empty list"),
         ({"test": RESULTS}, "results.json: expected a list of {image_id, caption}, got dict"),
-        ([{"image_id": "3", "caption": "a"}], "results.json: entry 0: image_id: got '3': expected a whole number"),
+        ([{"image_id": "3", "caption": "a"}], r"results.json: entry 0: image '3' is not in .*refs.json"),
+        (
+            [{"image_id": 3.5, "caption": "a"}],
+            "results.json: entry 0: image_id: got 3.5: expected a whole number or text",
+        ),
+        ([{"image_id": True, "caption": "a"}], "results.json: entry 0: image_id: got True: expected a whole number"),
+        ('[{"image_id": NaN}]', "results.json: entry 0: image_id: got nan: expected a whole number or text"),
+        (f"[{'9' * 5000}]", "results.json: not readable JSON: a number has too many digits"),
+        ([{"image_id": int("9" * 4000)}], r"results.json: entry 0: image 9{40}\.\.\. is not in"),
+        ("[" * 100_000 + "]" * 100_000, "results.json: not readable JSON: nested too deeply"),
+        ('[{"image_id": "\\ud800"}]', "results.json: entry 0: image '\ufffd' is not in"),
         ([{"image_id": 3, "caption": None}], "results.json: entry 0: image 3: caption: got None: expected text"),
-        (["a dog"], "results.json: entry 0: image_id: got a dog"),
+        (["a dog"], "results.json: entry 0: image_id: got 'a dog': expected an object with image_id"),
         ("[{", "results.json: not valid JSON"),
     ],
 )
@@ -110,6 +124,51 @@ def test_references_that_are_none_are_refused(
         read_references(files(references=references)[0])
 
 
+def test_a_byte_order_mark_and_a_lone_surrogate_change_nothing(files: Callable[..., tuple[Path, Path]]) -> None:
+    plain = score(files())
+    with_surrogate = [{**result, "caption": f"\udfff {result['caption']}"} for result in RESULTS]
+    paths = files(
+        results="\ufeff" + json.dumps(with_surrogate), references="\ufeff" + json.dumps(annotations(REFERENCES))
+    )
+    assert score(paths) == plain
+
+
+def test_ids_may_be_text_or_whole_numbers_written_as_floats(files: Callable[..., tuple[Path, Path]]) -> None:
+    plain = score(files())
+    floats = [{**result, "image_id": float(result["image_id"])} for result in RESULTS]
+    assert score(files(results=floats)) == plain
+    texts = [{**result, "image_id": str(result["image_id"])} for result in RESULTS]
+    assert score(files(annotations({str(i): c for i, c in REFERENCES.items()}), texts)) == plain
+    mixed = {"7": REFERENCES[7], 3: REFERENCES[3], 5: REFERENCES[5]}
+    assert score(files(annotations(mixed), [RESULTS[0], texts[1], RESULTS[2]]))["num_images"] == 3
+
+
+def test_only_predicted_images_are_scored_when_asked_for(files: Callable[..., tuple[Path, Path]]) -> None:
+    of_two = score(files(results=RESULTS[:2]), only_predicted=True)
+    assert (of_two["num_images"], of_two["num_without_prediction"], of_two["num_references"]) == (2, 1, 3)
+    alone = score(files({**annotations({i: REFERENCES[i] for i in (7, 3)})}, RESULTS[:2]))
+    assert alone["num_without_prediction"] == 0
+    assert of_two["metrics"] == alone["metrics"]
+
+
+def test_references_without_a_word_are_refused(files: Callable[..., tuple[Path, Path]]) -> None:
+    paths = files(annotations({**REFERENCES, 5: ["...", ""]}))
+    with pytest.raises(
+        InputError, match=r"refs.json: annotations: 1 \(image 5\) of 3 images have no caption with a word"
+    ):
+        score(paths)
+    assert score(files(annotations({**REFERENCES, 5: ["...", "a surfer"]})))["num_references"] == 5
+
+
+def test_a_last_letter_is_judged_by_the_next_caption_in_the_file(files: Callable[..., tuple[Path, Path]]) -> None:
+    references = annotations({9: ["a white t"], 1: ["A dog runs"], 4: ["the end"]})
+    captions = {4: "the end", 1: "A dog runs", 9: "a white t."}
+    results = [{"image_id": image_id, "caption": caption} for image_id, caption in captions.items()]
+    assert score(files(references, results))["metrics"]["bleu1"] == pytest.approx(1.0)  # 9 is before 1 in the file
+    references["images"].reverse()
+    assert score(files(references, results))["metrics"]["bleu1"] == pytest.approx(7 / 8)  # "t." at the end
+
+
 def run(arguments: list[str]) -> object:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -134,6 +193,46 @@ def test_the_command_prints_a_table_and_writes_json(
     results.write_text("[]")
     assert run(call) == 1
     assert f"seesay: error: {results}: expected a caption for each of 3 images" in capsys.readouterr().err
+
+
+def test_the_table_explains_what_a_reader_might_stumble_over(
+    files: Callable[..., tuple[Path, Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    references, results = files(results=RESULTS[:1])
+    call = ["score", "--references", str(references), "--predictions", str(results)]
+    assert run(call) == 1
+    assert "`seesay score --images predicted` leaves them out" in capsys.readouterr().err
+    assert run([*call, "--images", "predicted"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 images of refs.json are left out: no prediction" in printed
+    assert "always 0 for one image" in printed
+    files()
+    assert run(call) == 0
+    printed = capsys.readouterr().out
+    assert "left out" not in printed
+    assert "always 0" not in printed
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_ends_the_command_quietly(
+    files: Callable[..., tuple[Path, Path]], unbuffered: str
+) -> None:
+    references, results = files()
+    code = "import sys; from seesay.cli import main; sys.stdin.read(); main(sys.argv[1:])"
+    call = ["score", "--references", str(references), "--predictions", str(results)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *call],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, printed = process.communicate()
+    assert printed == b""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 def test_spice_without_its_files_is_refused_naming_them(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from seesay.classification.figures.rate_range import draw_rate_range
-from seesay.classification.rate_range import RateRange, measure_range, run_range_test, smooth
+from seesay.classification.figures.rate_range import _summarise, draw_rate_range
+from seesay.classification.rate_range import RangeTest, RateRange, measure_range, run_range_test, smooth
 from seesay.classification.training.experiments import train_classifiers
 from seesay.cli import main
 from seesay.core.errors import InputError
@@ -212,6 +212,36 @@ def test_images_that_are_not_prepared_are_asked_for(workspace):
     (workspace / "data/images/noise/manifest.json").unlink()
     with pytest.raises(InputError, match="no prepared images; first run: seesay repro prepare_images@noise"):
         run_range_test(workspace, "small", low=1e-5, high=1.0, num_steps=10)
+
+
+def summary_of(result: RateRange) -> str:
+    return "\n".join(_summarise("small", RangeTest(result, "noise", 8, 16, peak=0.01)))
+
+
+def test_no_rate_outside_the_range_is_suggested():
+    """The loss is lowest at 2e-3; a tenth of that, 2e-4, is below the first rate."""
+    found = RateRange([1e-3, 2e-3, 4e-3], [2.0, 1.0, 1.5], [2.0, 1.0, 1.5], None)
+    assert found.suggested == {"where the loss falls fastest": 1e-3}
+    assert "suggested peak rate: 0.001 (where the loss falls fastest); params.yaml has 0.01" in summary_of(found)
+    assert "is below the first rate: try a lower --low" in summary_of(found)
+    wider = RateRange([1e-4, *found.rates], [2.0, *found.losses], [2.0, *found.smoothed], None)
+    assert list(wider.suggested.values()) == [1e-3, pytest.approx(2e-4)]
+
+
+@pytest.mark.parametrize(
+    ("losses", "smoothed"),
+    [
+        ([2.3, 2.299, 2.298], [2.3, 2.299, 2.298]),  # it falls by a thousandth
+        ([2.5, 2.0, 2.4, 2.1], [2.3, 2.25, 2.24, 2.23]),  # it falls by 0.07, and varies by 0.2 from step to step
+        ([2.3] * 3, [2.3, 2.3 - 1e-15, 2.3]),  # rounding
+    ],
+)
+def test_a_flat_loss_is_called_flat_and_nothing_is_suggested(tmp_path, losses, smoothed):
+    found = RateRange([10.0**number for number in range(len(losses))], losses, smoothed, None)
+    assert found.is_flat
+    assert found.suggested == {}
+    assert "no suggested rate: the loss is flat" in summary_of(found)
+    draw_rate_range(tmp_path / "flat.svg", found, peak=5.0, title="a cell")
 
 
 def test_the_figure_s_bytes_depend_on_the_numbers_alone(tmp_path):

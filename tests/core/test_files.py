@@ -74,3 +74,18 @@ def test_bad_json_is_named_with_its_place(tmp_path: Path) -> None:
         read_json(path)
     with pytest.raises(InputError, match=r"nothing\.json: no such file"):
         read_json(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize(("write", "create"), [(atomic_path, "touch"), (atomic_directory, "mkdir")])
+def test_an_interruption_while_the_file_is_created_leaves_nothing(tmp_path, monkeypatch, write, create):
+    original = getattr(Path, create)
+
+    def interrupted(path, *arguments, **options):
+        original(path, *arguments, **options)
+        if path != tmp_path:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, create, interrupted)
+    with pytest.raises(KeyboardInterrupt), write(tmp_path / "x.json"):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import psutil
 import pytest
+
+from seesay.core.files import file_digest, write_text
+from seesay.core.stage import Scratch, remove_saved_scratch
 
 
 def run_script(
@@ -54,6 +58,127 @@ def test_a_wrong_number_of_arguments_is_refused(tmp_path: Path, main: str, argum
     assert done.returncode == 1
     assert "expected" in done.stderr
     assert "ran" not in done.stdout
+
+
+INTERRUPTED = """
+import os, signal
+def main():
+    try:
+        os.kill(os.getpid(), {number})
+    except KeyboardInterrupt as interruption:
+        {note}
+        raise
+run(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        ("pass", "seesay: interrupted; run again to go on\n"),
+        (
+            "interruption.add_note('interrupted at epoch 2 of 9')",
+            "seesay: interrupted at epoch 2 of 9; run again to go on\n",
+        ),
+    ],
+)
+def test_an_interruption_is_one_line(tmp_path: Path, number: signal.Signals, note: str, said: str) -> None:
+    done = run_script(tmp_path, INTERRUPTED.format(number=int(number), note=note))
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", said)
+
+
+def test_an_interruption_of_the_imports_has_no_traceback(tmp_path: Path) -> None:
+    body = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nrun(lambda: None)"
+    done = run_script(tmp_path, body, env={"DVC_STAGE": "script"})
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_a_stage_ends_with_the_dvc_that_runs_it(tmp_path: Path) -> None:
+    """The shell stands for DVC: it has `dvc` in its command line. Its child is not its only process."""
+    (tmp_path / "stage.py").write_text(
+        "import os, time\nfrom seesay.core.stage import run\n"
+        "def main():\n    print(os.getpid(), flush=True)\n    time.sleep(60)\nrun(main)\n"
+    )
+    dvc = tmp_path / "dvc"
+    dvc.write_text(f"{sys.executable} {tmp_path / 'stage.py'}\ntrue\n")
+    environment = {**os.environ, "DVC_STAGE": "stage"}
+    with subprocess.Popen(["sh", dvc], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        stage = psutil.Process(int(process.stdout.readline()))
+        process.kill()
+        gone, _ = psutil.wait_procs([stage], timeout=30)
+        assert gone
+        assert process.stderr is not None
+        assert process.stderr.read() == b"seesay: interrupted; run again to go on\n"
+
+
+def make_scratch(root: Path, record: str = "a") -> tuple[Path, Path]:
+    """Return a scratch folder with some state, and a run record."""
+    folder, path = root / ".work/0123", root / "runs/train/x.json"
+    write_text(folder / "state.pt", "state")
+    write_text(path, record)
+    return folder, path
+
+
+def test_scratch_is_removed_at_the_end_where_no_dvc_saves_the_run(tmp_path: Path) -> None:
+    folder, record = make_scratch(tmp_path)
+    scratch = Scratch(folder)
+    scratch.finish(tmp_path, record, "train@x")
+    scratch.release()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("outcome", ["saved", "run again", "not saved", "outputs removed"])
+def test_scratch_outlives_a_finished_stage_until_dvc_has_saved_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train@x")
+    folder, record = make_scratch(tmp_path)
+    scratch = Scratch(folder)
+    scratch.finish(tmp_path, record, "train@x")
+    scratch.release()
+    write_text(tmp_path / "dvc.lock", "md5: of another run\n")
+    if outcome == "saved":
+        write_text(tmp_path / "dvc.lock", f"path: runs/train/x.json\nmd5: {file_digest(record, 'md5')}\n")
+    elif outcome == "run again":
+        record.write_text("b")
+    elif outcome == "outputs removed":
+        record.unlink()
+    remove_saved_scratch(tmp_path)
+    assert (folder / "state.pt").exists() == (outcome in ("not saved", "outputs removed"))
+
+
+def test_a_second_process_waits_for_the_scratch_and_says_so(tmp_path: Path) -> None:
+    folder, record = make_scratch(tmp_path)
+    scratch = Scratch(folder)
+    code = f"from pathlib import Path\nfrom seesay.core.stage import Scratch\nScratch(Path({str(folder)!r}))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"seesay: waiting for another process that runs the same stage\n"
+        assert process.poll() is None
+        scratch.finish(tmp_path, record, "train@x")  # removes the folder
+        scratch.release()
+        assert process.wait(30) == 0
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
+def test_without_an_argument_the_cell_is_that_of_dvc_stage(tmp_path: Path) -> None:
+    """DVC writes the path to dvc.yaml before the stage's name when it is called in another folder."""
+    for stage in ("train_classifier@mlp", "../dvc.yaml:train_classifier@mlp"):
+        done = run_script(tmp_path, "def main(cell): print(cell)\nrun(main)", env={"DVC_STAGE": stage})
+        assert (done.returncode, done.stdout) == (0, "mlp\n"), done.stderr
+    without = run_script(tmp_path, "def main(cell): print(cell)\nrun(main)", env={"DVC_STAGE": "report"})
+    assert without.returncode == 1
+    assert "expected the name of one entry of params.yaml" in without.stderr
+
+
+def test_no_stage_starts_while_any_entry_has_a_bad_name(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("classifiers: {mlp: {}, '../mine': {}}\n")
+    body = f"import os\nos.chdir({str(tmp_path)!r})\ndef main(cell): print('ran')\nrun(main)"
+    done = run_script(tmp_path, body, "mlp")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("seesay: error: params.yaml: classifiers: got the name '../mine': expected a lower")
 
 
 def test_a_terminated_stage_cleans_up_and_exits_143(tmp_path: Path) -> None:

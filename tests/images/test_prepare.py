@@ -231,7 +231,7 @@ def test_an_archive_of_another_layout_is_refused_by_name(prepare, make_members, 
 def test_a_corrupt_zip_is_refused_by_name(raw_folder, make_members, make_zip):
     content = make_zip(make_members())
     for corrupt in (b"", content[: len(content) // 2], content[:20_000] + b"\0" * 500 + content[20_500:]):
-        with pytest.raises(InputError, match=r"tiny.zip: not a readable zip archive"):
+        with pytest.raises(InputError, match=r"tiny.zip: (not a readable zip archive|.*JPEG: damaged)"):
             prepare_images(settings(), raw_folder(corrupt), name="tiny10")
 
 

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from seesay.core.errors import InputError
 from seesay.core.settings import read_yaml
-from seesay.params.cross_checks import load_params
+from seesay.params.project import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 CELL = "finetuned.tuned"

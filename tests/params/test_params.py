@@ -11,8 +11,7 @@ from seesay.core.errors import InputError
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section, read_yaml, validate
 from seesay.params.classification import Classifier
-from seesay.params.cross_checks import load_params
-from seesay.params.project import Params
+from seesay.params.project import Params, load_params
 from seesay.report.rules import read_gates
 from seesay.workspace import override_sections
 

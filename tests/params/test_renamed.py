@@ -11,7 +11,7 @@ from seesay.core.errors import InputError
 from seesay.core.settings import RENAMED, read_section, read_yaml, validate
 from seesay.params.captioning import CaptionerTraining
 from seesay.params.classification import Classifier
-from seesay.params.cross_checks import load_params
+from seesay.params.project import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 LEARNING = "captioners.lstm_flickr8k.learning"

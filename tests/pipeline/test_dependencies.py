@@ -54,6 +54,36 @@ def test_every_proof_depends_on_requirements_lock(stage: str) -> None:
     assert "requirements.lock" in body(stage)["deps"]
 
 
+def test_no_name_from_params_reaches_the_shell() -> None:
+    """A shell would execute `x; touch y`, `$(touch y)` and more, whatever the quotes."""
+    for stage in STAGES:
+        assert "$" not in body(stage)["cmd"], stage
+
+
+def test_every_stage_of_an_entry_comes_after_check() -> None:
+    """DVC removes the outputs of a stage before it runs it. `check` refuses bad names before that.
+
+    An instance depends on `check` itself, on a stage of the same entry, or on an output without a name in its path. The
+    references of a training may all lead elsewhere, but three stages write `runs/<stage>/<name>.json` for its entry:
+    if the name leads out of the folder, that is one file, which DVC refuses.
+    """
+    written = {
+        next(iter(out)) if isinstance(out, dict) else out: stage
+        for stage in STAGES
+        for out in [*body(stage)["outs"], *body(stage).get("metrics", []), *body(stage).get("plots", [])]
+    }
+
+    def is_checked(stage: str) -> bool:
+        return stage == "check" or any(is_checked(written[name]) for name in body(stage)["deps"] if name in written)
+
+    others = [stage for stage in STAGES if "foreach" in STAGES[stage] and not is_checked(stage)]
+    sections = [STAGES[stage]["foreach"] for stage in others]
+    assert set(sections) == {"${classifiers}", "${autoencoders}", "${captioners}"}
+    for stage in others:
+        assert sections.count(STAGES[stage]["foreach"]) >= 3
+        assert f"runs/{stage}/${{key}}.json" in body(stage)["outs"]
+
+
 def test_every_stage_has_its_script() -> None:
     scripts = {path.stem for path in (ROOT / "stages").glob("*.py")}
     assert scripts == (set(STAGES) - set(code_dependencies.PROVED)) | {"prove"}
@@ -64,7 +94,7 @@ def test_every_stage_has_its_script() -> None:
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - set(code_dependencies.PROVED)))
 def test_a_stage_reads_exactly_the_params_that_dvc_watches(stage: str) -> None:
-    """A stage that reads a section that DVC does not watch would keep stale results. `report` loads all sections."""
+    """A stage that reads a section that DVC does not watch would keep stale results. `report` and `check` load all."""
     read = set()
     for node in ast.walk(ast.parse((ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "read_section":
@@ -72,6 +102,9 @@ def test_a_stage_reads_exactly_the_params_that_dvc_watches(stage: str) -> None:
     watched = {str(param) for param in body(stage).get("params", [])}
     if stage == "report":
         assert "classifiers" in watched
+        return
+    if stage == "check":
+        assert {"params.yaml", "gates.yaml"} <= set(body(stage)["deps"])
         return
     # Of its captioner, `score_captions` reads only the dataset and the features, which are paths in its `deps` as well.
     if stage == "score_captions":
@@ -88,7 +121,7 @@ def test_package_inits_hold_nothing_but_a_docstring() -> None:
 
 
 def test_every_stage_leaves_a_run_record_that_no_stage_reads() -> None:
-    for stage in set(STAGES) - set(code_dependencies.PROVED):
+    for stage in set(STAGES) - set(code_dependencies.PROVED) - {"check"}:
         records = [out for out in body(stage)["outs"] if isinstance(out, str) and out.startswith("runs/")]
         assert len(records) == 1, stage
         assert not [dependency for dependency in body(stage)["deps"] if dependency.startswith("runs")], stage

@@ -6,9 +6,13 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from seesay.report.rules import STAGES
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,7 @@ def test_outputs_that_others_depend_on_hold_no_hosts_or_absolute_paths(workspace
 def test_sync_restores_every_run_after_the_store_is_deleted(workspace: Any) -> None:
     """`sync` restores them; a second sync changes nothing."""
     assert workspace.command("seesay.cli", "sync").returncode == 0
-    before, history = counts(workspace), metric_history(workspace, "mlp", "train/loss")
+    before, history = counts(workspace), metric_history(workspace, "train mlp", "train/loss")
     assert len(history) == 2
     shutil.rmtree(workspace.root / "mlruns")
     assert workspace.repro().ran == set()
@@ -72,9 +76,33 @@ def test_sync_restores_every_run_after_the_store_is_deleted(workspace: Any) -> N
     after = counts(workspace)
     assert after["runs"] == before["runs"]
     assert after["metrics"] == before["metrics"]
-    assert metric_history(workspace, "mlp", "train/loss") == history
+    assert metric_history(workspace, "train mlp", "train/loss") == history
     assert workspace.command("seesay.cli", "sync").returncode == 0
     assert counts(workspace) == after
+
+
+def test_every_metric_of_a_stage_may_be_named_by_a_gate(workspace: Any) -> None:
+    """And `seesay check` knows no stage that measures nothing."""
+    for root in (workspace.root, Path(__file__).resolve().parents[2]):
+        found = {path.parent.name for path in root.glob("metrics/*/*.json")}
+        assert found == STAGES.keys() - {"finetune_encoder"}  # neither has such an experiment
+        for path in root.glob("metrics/*/*.json"):
+            for key in json.loads(path.read_text()):
+                assert any(fnmatchcase(key, known) for known in STAGES[path.parent.name].keys), f"{path}: {key}"
+
+
+def test_one_search_of_mlflow_ranks_test_scores_by_a_parameter(workspace: Any) -> None:
+    """The run with the test score has the parameters of the training."""
+    with sqlite3.connect(workspace.root / "mlruns/mlflow.db") as database:
+        found = database.execute(
+            "SELECT runs.name, params.value FROM runs JOIN params USING (run_uuid)"
+            " JOIN latest_metrics AS m USING (run_uuid)"
+            " WHERE params.key = 'training.optimizer.learning_rate' AND m.key IN ('test/top1', 'test/cider_d')"
+        ).fetchall()
+    assert {name for name, _ in found} == {
+        "evaluate mlp", "evaluate plain_cnn", "score attention_scenes", "score reward_scenes"
+    }  # fmt: skip
+    assert {value for _, value in found} == {"0.001"}
 
 
 def test_the_page_and_the_verdict_are_there(workspace: Any) -> None:
@@ -100,18 +128,15 @@ def test_a_failed_gate_fails_the_pipeline_and_nothing_is_released(workspace: Any
 def test_a_wrong_parameter_ends_in_one_line_and_leaves_the_results_alone(workspace: Any) -> None:
     before = workspace.files("models/**/*.pt")
     workspace.change("classifiers.mlp.architecture", {"name": "vgg"})
-    # DVC finds no proof for it; `seesay check` lists the architectures.
     unknown = workspace.repro()
     assert unknown.status != 0
-    assert "proofs/classifiers/vgg.json" in unknown.output
-    checked = workspace.command("seesay.cli", "check")
-    assert checked.returncode == 1
-    assert "classifiers.mlp.architecture.name: got 'vgg': expected one of" in checked.stdout
+    assert unknown.ran == {"check"}
+    assert "classifiers.mlp.architecture.name: got 'vgg': expected one of" in unknown.output
     workspace.change("classifiers.mlp.architecture", {"name": "mlp", "hidden_sizes": [8], "width": 3})
     done = workspace.repro()
     assert done.status != 0
     assert "classifiers.mlp.architecture.width: unknown key; allowed here: dropout, hidden_sizes" in done.output
-    assert "Traceback" not in unknown.output + checked.stdout + done.output
+    assert "Traceback" not in unknown.output + done.output
     workspace.change("classifiers.mlp.architecture", {"name": "mlp", "hidden_sizes": [8]})
     assert workspace.repro().status == 0
     assert workspace.files("models/**/*.pt") == before

@@ -10,11 +10,20 @@ from seesay.autoencoding.figures.reconstructions import absolute_error
 from seesay.captioning.figures.captions import choose_cases, draw_scores
 from seesay.classification.figures.evaluation import choose_examples, confusion_percent, draw_confusion
 from seesay.core.errors import InputError
-from seesay.core.files import write_text
+from seesay.core.files import write_json, write_text
+from seesay.core.paths import Paths
 from seesay.plotting.curves import draw_curves, read_history
 from seesay.plotting.panels import letterbox
 
 HISTORY = "step,train/loss,val/loss,val/top1\n1,3.0,2.5,0.2\n2,2.0,1.5,0.4\n3,1.0,1.5,0.5\n"
+
+
+def history_of(root, text=HISTORY, *, best_epoch=2.0):
+    """Write the files of a training, and read them."""
+    paths = Paths(root)
+    write_text(paths.table("train_classifier", "cell", "history"), text)
+    write_json(paths.metrics("train_classifier", "cell"), {"best_epoch": best_epoch})
+    return read_history(paths, "train_classifier", "cell")
 
 
 def test_every_stage_leaves_the_figures_the_page_shows(built_once):
@@ -58,11 +67,12 @@ def test_figures_hold_no_time_and_no_path(built_once):
 DRAW = """
 import sys
 from pathlib import Path
+from seesay.core.paths import Paths
 from seesay.plotting.curves import draw_curves, read_history
 from seesay.plotting.panels import Tile, draw_panel
 from PIL import Image
 folder = Path(sys.argv[1])
-draw_curves(folder / "curves.svg", read_history(folder / "history.csv"), title="a cell")
+draw_curves(folder / "curves.svg", read_history(Paths(folder), "train_classifier", "cell"), title="a cell")
 tile = Tile(Image.new("RGB", (8, 8), "red"), (("word", "black"),))
 draw_panel(folder / "panel.webp", [tile], title="t", columns=1, side=64)
 assert "torch" not in sys.modules and "matplotlib.pyplot" not in sys.modules
@@ -72,7 +82,7 @@ assert "torch" not in sys.modules and "matplotlib.pyplot" not in sys.modules
 def test_equal_data_gives_equal_bytes_in_another_process(tmp_path):
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
-        write_text(folder / "history.csv", HISTORY)
+        history_of(folder)
         subprocess.run([sys.executable, "-c", DRAW, folder], check=True)
     for name in ("curves.svg", "curves.webp", "panel.webp"):
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
@@ -81,17 +91,24 @@ def test_equal_data_gives_equal_bytes_in_another_process(tmp_path):
 def test_the_users_own_matplotlib_settings_have_no_say(tmp_path):
     import matplotlib
 
-    write_text(tmp_path / "history.csv", HISTORY)
-    history = read_history(tmp_path / "history.csv")
+    history = history_of(tmp_path)
     draw_curves(tmp_path / "plain.svg", history, title="a cell")
     with matplotlib.rc_context({"lines.linewidth": 9, "axes.facecolor": "pink", "svg.hashsalt": "mine"}):
         draw_curves(tmp_path / "pink.svg", history, title="a cell")
     assert (tmp_path / "plain.svg").read_bytes() == (tmp_path / "pink.svg").read_bytes()
 
 
-def test_the_best_epoch_is_the_first_with_the_lowest_val_loss(tmp_path):
-    write_text(tmp_path / "history.csv", HISTORY)
-    assert read_history(tmp_path / "history.csv").best_step == 2
+def test_the_best_epoch_is_the_one_in_the_metrics(tmp_path):
+    """val/loss is lowest in epoch 2; a captioner may have been chosen by another score."""
+    for best in (2, 3):
+        draw_curves(tmp_path / "curves.svg", history_of(tmp_path, best_epoch=float(best)), title="a cell")
+        assert re.findall(r"best epoch \(\d+\)", (tmp_path / "curves.svg").read_text()) == [f"best epoch ({best})"] * 2
+
+
+@pytest.mark.parametrize("best_epoch", [None, 4.0, "3"])
+def test_a_best_epoch_that_is_no_step_is_refused_by_name(tmp_path, best_epoch):
+    with pytest.raises(InputError, match=r"train_classifier/cell\.json: best_epoch: got "):
+        history_of(tmp_path, best_epoch=best_epoch)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +123,8 @@ def test_the_best_epoch_is_the_first_with_the_lowest_val_loss(tmp_path):
     ],
 )
 def test_a_damaged_history_is_refused_by_name(tmp_path, text):
-    write_text(tmp_path / "history.csv", text)
     with pytest.raises(InputError, match=r"history\.csv"):
-        read_history(tmp_path / "history.csv")
+        history_of(tmp_path, text)
 
 
 def test_confusion_is_in_percent_of_each_true_class():
@@ -162,8 +178,8 @@ def test_pictures_keep_their_aspect():
 
 
 def test_a_history_of_one_measurement_is_drawn_in_words(tmp_path):
-    write_text(tmp_path / "history.csv", "step,val/loss,val/top1,val/top5\n0,0.91,0.752,0.95\n")
-    draw_curves(tmp_path / "curves.svg", read_history(tmp_path / "history.csv"), title="an ensemble")
+    history = history_of(tmp_path, "step,val/loss,val/top1,val/top5\n0,0.91,0.752,0.95\n", best_epoch=0.0)
+    draw_curves(tmp_path / "curves.svg", history, title="an ensemble")
     text = (tmp_path / "curves.svg").read_text()
     assert "Not trained" in text
     assert "val top-1 accuracy: 75.2 %" in text

@@ -35,7 +35,8 @@ DRAWING_ATTENTION = "what is looked at, for figures"
 OF_DECODING = "for decoding, a cheap stage"
 OF_LATENTS = "for evaluation, a cheap stage"
 OF_RESUMING = "going on after a kill, which ends in the same bytes (tests/training/test_loop.py)"
-OF_TOKENS = "vision transformers: the smallest has 86 million weights (tests/models/test_feature_encoders.py)"
+OF_TOKENS = "vision transformers: the smallest has 86 million weights (captioning/features/test_feature_encoders.py)"
+AN_ERROR = "an error's words"
 EXCEPTIONS: dict[str, dict[str, str]] = {
     "captioning/networks/attention_captioner.py": {
         "def attention(self, features: Tensor, tokens: Tensor) -> Tensor:": DRAWING_ATTENTION,
@@ -47,7 +48,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     "autoencoding/networks/registry.py": {
         "def autoencoder_settings(checkpoint: Checkpoint) -> Autoencoder:": OF_LATENTS,
         "def restore_autoencoder(checkpoint: Checkpoint) -> LatentAutoencoder:": OF_LATENTS,
-        "def _describe(architecture: object) -> str:": "an error's words",
+        "def _describe(architecture: object) -> str:": AN_ERROR,
     },
     "autoencoding/networks/backbone.py": {"def latent_size(self) -> int:": OF_LATENTS},
     "autoencoding/networks/conv.py": {"def latent_size(self) -> int:": OF_LATENTS},
@@ -69,9 +70,12 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     },
     "classification/networks/torchvision_weights.py": {
         "if not isinstance(convolution, nn.Conv2d) or len(before.users) > 1:": "DenseNets: their norms come first",
-        "if name not in actual:": "an error's words",
-        "elif actual[name].shape != tensor.shape:": "an error's words",
     },
+    "training/build.py": {
+        "if name not in actual:": AN_ERROR,
+        "elif actual[name].shape != tensor.shape:": AN_ERROR,
+    },
+    "training/checkpoint.py": {"def _brief(error: Exception) -> str:": AN_ERROR},
     "captioning/features/extract.py": {
         "def __getitem__(self, index: int) -> Tensor | InputError:": "an image that cannot be decoded is an error",
         "def _copy_images(_worker: int) -> None:": "runs in a worker, whose lines are not counted; `enlarged` has one",
@@ -88,10 +92,13 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     "captioning/features/trainable.py": {"if not children:": "a network of one layer"},
     "training/loop.py": {
         "for epoch, row in enumerate(state.history, start=1):": OF_RESUMING,
+        "if num_saved:": OF_RESUMING,
         "if not self._pending:": "two looks without a step between them",
         "if self._compiled is not None:": "compiled networks, on GPUs only",
     },
     "training/checks.py": {
+        "def resume(self, num_epochs: int, *, has_ended: bool) -> None:": OF_RESUMING,
+        "def interruption(self, num_epochs: int) -> str:": "Ctrl-C (tests/pipeline/test_interruptions.py)",
         "if sys.stderr.isatty():": "a bar on a terminal",
         "if self._bar is not None:": "a bar on a terminal",
     },

@@ -11,7 +11,7 @@ import pytest
 from seesay.autoencoding.page import LATENTS, MAPS, RECONSTRUCTIONS, collect_autoencoder_figures
 from seesay.core.files import read_json, write_json, write_text
 from seesay.core.paths import Paths
-from seesay.params.cross_checks import load_params
+from seesay.params.project import load_params
 from seesay.report.experiments_section import collect_figures
 from seesay.report.gate import judge_workspace, write_verdict
 from seesay.report.page import autoencoders_page, refresh_views

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from seesay.core.errors import InputError
+from seesay.core.paths import Paths
 from seesay.params.captioning import Beam
 from seesay.sources.provenance import SourceFile, SourceNote
 from seesay.tracking.recorder import record_stage
@@ -97,6 +98,24 @@ def test_the_record_says_what_was_read_and_made(tmp_path):
     assert record.environment["python"]
 
 
+def test_outputs_on_another_disk_are_recorded_as_they_are_named(tmp_path):
+    """The folder data/ of a workspace may be a link, and DVC's cache may link single files."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "cached").write_bytes(b"{}")
+    root = tmp_path / "workspace"
+    root.mkdir()
+    (root / "data").symlink_to(tmp_path / "disk")
+    report = Paths(root).data_report("prepare_images", "tiny")
+    report.parent.mkdir(parents=True)
+    report.symlink_to(tmp_path / "cached")
+    with record_stage(root, "prepare_images", "tiny", params={}) as log:
+        log.artifact(report)
+        log.artifact(root / "data")
+    artifacts = read_record(root / "runs/prepare_images/tiny.json").artifacts
+    assert {a.path for a in artifacts} == {"data/reports/prepare_images/tiny.json"}
+    assert {a.sha256 for a in artifacts} == {_sha256(b"{}")}
+
+
 def test_parameters_become_flat_keys():
     decoding = Beam(method="beam", beam_size=5, length_penalty=0.7, max_length=24, batch_size=100)
     assert flatten({"d": decoding, "widths": (1, 2), "none": None, "archives": [{"url": "u"}]}) == {
@@ -155,3 +174,19 @@ def test_importing_the_recorder_imports_neither_torch_nor_mlflow_nor_dvc():
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def test_a_run_with_test_scores_has_the_parameters_of_its_experiment(tmp_path, monkeypatch):
+    """A parameter of its own wins; a stage that measures nothing has only its own."""
+    monkeypatch.setenv("SEESAY_TRACKING", "off")
+    with record_stage(tmp_path, "train_classifier", "mlp", params={"training": {"rate": 0.1}, "size": 1}):
+        pass
+    for stage in ("evaluate_classifier", "explain_classifier"):
+        with record_stage(tmp_path, stage, "mlp", params={"size": 2}):
+            pass
+    measured, explained = (
+        read_record(tmp_path / f"runs/{stage}_classifier/mlp.json") for stage in ("evaluate", "explain")
+    )
+    assert measured.params == {"training.rate": 0.1, "size": 2}
+    assert explained.params == {"size": 2}
+    assert (measured.run_name, explained.run_name) == ("evaluate mlp", "explain mlp")

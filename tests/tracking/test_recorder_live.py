@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +22,9 @@ from seesay.tracking import mlflow_runs
 from seesay.tracking import tracker_process as session
 from seesay.tracking.environment import Process
 from seesay.tracking.records import RunRecord, read_record
-from seesay.tracking.store import experiment_id, locate_store, open_client, repair_moved_paths
+from seesay.tracking.sqlite_store import repair_moved_paths
+from seesay.tracking.store import experiment_id, locate_store, open_client
+from seesay.tracking.tracker import socket_of
 
 STAGE = """
 import os, signal, sys, time
@@ -73,16 +76,20 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def statuses(workspace: Project) -> dict[str, str]:
-    return {run.info.run_name: run.info.status for run in workspace.runs("classification")}
+    return {run.info.run_name.removeprefix("train "): run.info.status for run in workspace.runs("classification")}
 
 
-def test_eight_processes_that_open_a_fresh_store_at_once_all_succeed(tmp_path):
+@pytest.mark.parametrize("foreign", [False, True])
+def test_eight_processes_that_open_a_fresh_store_at_once_all_succeed(tmp_path, monkeypatch, foreign):
+    if foreign:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/elsewhere/shared.db")
     # They fork from one that has imported mlflow, so that they start at the same moment, and this test sooner.
     code = """
 import os
 from pathlib import Path
 import mlflow.tracking, mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store
 from seesay.tracking.store import experiment_id, locate_store, open_client
+from seesay.tracking.tracker import socket_of
 
 children = []
 for _ in range(8):
@@ -129,7 +136,7 @@ def test_what_died_together_with_its_tracker_is_closed_by_the_next_stage(workspa
     hanging = start(workspace.root, "hang", "hang", SEESAY_PIPELINE="two")
     assert hanging.stdout is not None
     assert hanging.stdout.readline() == "hanging\n"
-    trackers = [process for process in psutil.process_iter() if _is_tracker_of(process, workspace.root)]
+    trackers = trackers_of(workspace.root)
     assert len(trackers) >= 1
     for process in trackers:
         process.kill()
@@ -186,7 +193,7 @@ def test_a_repository_below_a_folder_called_artifacts_keeps_its_paths(tmp_path):
     run = client.create_run(experiment_id(client, store, "classification"))
     client.log_text(run.info.run_id, "content", "note.txt")
     for _ in range(2):
-        assert not repair_moved_paths(store)
+        assert not repair_moved_paths(root / "mlruns")
         client = open_client(store)
         assert client.get_run(run.info.run_id).info.artifact_uri == run.info.artifact_uri
     moved = tmp_path / "artifacts/mlruns/artifacts/moved"
@@ -194,7 +201,7 @@ def test_a_repository_below_a_folder_called_artifacts_keeps_its_paths(tmp_path):
     root.rename(moved)
     client = open_client(locate_store(moved))
     assert Path(client.download_artifacts(run.info.run_id, "note.txt")).read_text() == "content"
-    assert not repair_moved_paths(locate_store(moved))
+    assert not repair_moved_paths(moved / "mlruns")
 
 
 @pytest.mark.parametrize("broken", ["log_params", "set_tags"])
@@ -229,3 +236,57 @@ def _is_tracker_of(process: psutil.Process, root: Path) -> bool:
     except psutil.Error:
         return False
     return "seesay.tracking.tracker_process" in words and str(root / ".work/pipelines") in words
+
+
+def trackers_of(root: Path) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if _is_tracker_of(process, root)]
+
+
+def test_a_bad_or_silent_peer_costs_the_next_stages_nothing(tmp_path, empty_store):
+    shutil.copytree(empty_store, tmp_path / "mlruns")
+    hanging = start(tmp_path, "hang", "hang", SEESAY_PIPELINE="peers")
+    assert hanging.stdout is not None
+    assert hanging.stdout.readline() == "hanging\n"
+    (address,) = (tmp_path / ".work/pipelines").glob("*.address")
+    path = socket_of(address)
+    assert path is not None
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / ".work").stat().st_mode & 0o777 == 0o700
+    (tracker,) = trackers_of(tmp_path)
+    assert tracker.net_connections("inet") == []
+    peers = [socket.socket(socket.AF_UNIX) for _ in range(5)]
+    for peer, said in zip(
+        peers, (b"", b"GET / HTTP/1.1\r\n\r\n", b"\x00\x00\x00\x04null", b"\xff" * 99, None), strict=True
+    ):
+        peer.connect(str(path))
+        if said is None:
+            peer.close()
+        else:
+            peer.sendall(said)
+    for cell in ("first", "second"):
+        code, error = finish(start(tmp_path, cell, SEESAY_PIPELINE="peers"))
+        assert (code, error) == (0, "")
+    assert trackers_of(tmp_path) == [tracker]
+    hanging.kill()
+    finish(hanging)
+    for peer in peers:
+        peer.close()
+
+
+def test_a_silent_peer_does_not_keep_a_tracker_process_alive(tmp_path, monkeypatch):
+    for name, seconds in (("SILENT_SECONDS", 1.0), ("GRACE_SECONDS", 2.0), ("POLL_SECONDS", 0.05)):
+        monkeypatch.setattr(session, name, seconds)
+    (tmp_path / "pipelines").mkdir()
+    process = session.TrackerProcess(tmp_path / "pipelines", "key", Process(socket.gethostname(), 1, "gone"))
+    serving = threading.Thread(target=process.serve)
+    serving.start()
+    wait_for(process.address.exists)
+    path = socket_of(process.address)
+    with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as cut:
+        silent.connect(str(path))
+        cut.connect(str(path))
+        cut.sendall(b"\x00\x00\x00\x09{")  # a message that breaks off
+        serving.join(30)
+        assert not serving.is_alive()
+    assert path is not None
+    assert not path.parent.exists()

@@ -93,29 +93,72 @@ def test_a_release_of_a_model_that_is_not_trained_is_refused(tmp_path):
         describe_release(RELEASE, Paths(tmp_path), gate={"passed": True}, cells=CELLS)
 
 
-def test_weights_are_registered_once_and_the_champion_follows_the_release(workspace):
-    evaluate(workspace.root, 0.75)
+def release(workspace: Project, weights: str, top1: float) -> list[dict[str, Any]]:
+    """The entries that `register` writes after a training with this result, behind a passed gate."""
+    evaluate(workspace.root, top1)
+    Paths(workspace.root).classifier("mlp").write_text(weights)
+    return describe_release(RELEASE, Paths(workspace.root), gate={"passed": True}, cells=CELLS)
+
+
+def champion(workspace: Project) -> str:
+    return str(workspace.client.get_model_version_by_alias("demo-classifier-mlp", "champion").version)
+
+
+def test_weights_are_registered_once_and_the_champion_follows_the_release(workspace, capsys):
     sync(workspace.root)
-    first = describe_release(RELEASE, Paths(workspace.root), gate={"passed": True}, cells=CELLS)
+    first = release(workspace, "mlp", 0.75)
     assert [register_models(workspace.root, first) for _ in range(2)] == [1, 0]
+    assert register_models(workspace.root, release(workspace, "better", 0.8)) == 1
+    assert champion(workspace) == "2"
+    said = "the new champion of demo-classifier-mlp: version 1 -> 2, test/top1 0.75 -> test/top1 0.8"
+    assert capsys.readouterr().err == f"seesay: {said}\n"
 
-    weights = Paths(workspace.root).classifier("mlp")
-    weights.write_text("better")
-    second = describe_release(RELEASE, Paths(workspace.root), gate={"passed": True}, cells=CELLS)
-    assert register_models(workspace.root, second) == 1
-    client = workspace.client
-    assert (
-        client.get_model_version_by_alias("demo-classifier-mlp", "champion").tags["dvc.path"]
-        == "models/classifiers/mlp/0.pt"
+    release(workspace, "mlp", 0.75)  # an old release comes back: its version is the champion again
+    assert [register_models(workspace.root, first) for _ in range(2)] == [1, 0]
+    said = (
+        "warning: a worse model is the champion of demo-classifier-mlp: version 2 -> 1, test/top1 0.8 -> test/top1 0.75"
     )
-    assert str(client.get_model_version_by_alias("demo-classifier-mlp", "champion").version) == "2"
+    assert capsys.readouterr().err == f"seesay: {said}\n"
+    version = workspace.client.get_model_version_by_alias("demo-classifier-mlp", "champion")
+    assert str(version.version) == "1"
+    assert version.tags["model.sha256"] == hashlib.sha256(b"mlp").hexdigest()
+    assert len(workspace.client.search_model_versions("name = 'demo-classifier-mlp'")) == 2
 
-    weights.write_text("mlp")  # an old release comes back: its version is the champion again
-    assert [register_models(workspace.root, first) for _ in range(2)] == [1, 0]
-    champion = client.get_model_version_by_alias("demo-classifier-mlp", "champion")
-    assert str(champion.version) == "1"
-    assert champion.tags["model.sha256"] == hashlib.sha256(b"mlp").hexdigest()
-    assert len(client.search_model_versions("name = 'demo-classifier-mlp'")) == 2
+
+def test_an_experiment_of_dvc_registers_nothing(workspace, monkeypatch, capsys):
+    sync(workspace.root)
+    entries = release(workspace, "mlp", 0.75)
+    monkeypatch.setenv("DVC_EXP_NAME", "faster")
+    assert register_models(workspace.root, entries) == 0
+    assert workspace.client.search_registered_models() == []
+    assert "an experiment releases no model" in capsys.readouterr().err
+
+
+def test_a_sync_takes_back_no_alias_that_a_person_has_moved(workspace):
+    """Nor one that another clone's release has moved."""
+    sync(workspace.root)
+    register_models(workspace.root, release(workspace, "mlp", 0.75))
+    entries = release(workspace, "worse", 0.5)
+    register_models(workspace.root, entries)
+    write_json(Paths(workspace.root).release, entries)
+    write_json(Paths(workspace.root).gate, {"passed": True})
+    sync(workspace.root)
+    workspace.client.set_registered_model_alias("demo-classifier-mlp", "champion", "1")
+    assert not sync(workspace.root).changed
+    assert champion(workspace) == "1"
+
+
+def test_a_model_that_the_cache_has_made_a_link_is_registered(workspace):
+    """So are figures: DVC's `cache.type symlink` replaces outputs by links."""
+    sync(workspace.root)
+    entries = release(workspace, "mlp", 0.75)
+    weights, cached = Paths(workspace.root).classifier("mlp"), workspace.root / "cache/5d41402abc"
+    cached.parent.mkdir()
+    weights.rename(cached)
+    weights.symlink_to(cached)
+    assert register_models(workspace.root, entries) == 1
+    package = load(workspace.root, "models:/demo-classifier-mlp@champion", download=True)
+    assert (package / "artifacts/0.pt").read_text() == "mlp"
 
 
 def test_a_version_names_the_substitutes_its_model_was_made_from(workspace):
@@ -139,6 +182,8 @@ def test_sync_registers_what_the_register_stage_could_not(workspace):
     evaluate(workspace.root, 0.75)
     entries = describe_release(RELEASE, Paths(workspace.root), gate={"passed": True}, cells=CELLS)
     write_json(Paths(workspace.root).release, entries)
+    assert sync(workspace.root).num_registered == 0  # no gate has passed here
+    write_json(Paths(workspace.root).gate, {"passed": True})
     assert sync(workspace.root).num_registered == 1
     assert not sync(workspace.root).changed
 
@@ -266,11 +311,11 @@ def test_a_registered_captioner_says_what_the_captions_measured_said(tmp_path, e
         assert load(tmp_path, f"models:/demo-captioner-lstm/{version}").predict(pooled.astype(np.float32)) == expected
 
 
-def load(root: Path, uri: str) -> Any:
+def load(root: Path, uri: str, *, download: bool = False) -> Any:
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(locate_store(root).uri)
     try:
-        return mlflow.pyfunc.load_model(uri)
+        return Path(mlflow.artifacts.download_artifacts(uri)) if download else mlflow.pyfunc.load_model(uri)
     finally:
         mlflow.set_tracking_uri(before)
         os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow has set it

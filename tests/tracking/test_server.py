@@ -54,8 +54,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
         process.wait(60)
 
 
-def test_a_server_gets_live_runs_replayed_runs_and_models(server, workspace, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+SECRET = "s3cret-w0rd"
+
+
+def test_a_server_gets_live_runs_replayed_runs_and_models(server, workspace, monkeypatch, capfd):
+    """The password in its URI stays in the environment, although MLflow prints the link of each run."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.replace("//", f"//someone:{SECRET}@"))
     monkeypatch.setenv("SEESAY_PIPELINE", "server")
     root = workspace.root
     with record_stage(root, "train_classifier", "mlp", params={"rate": 0.25}) as log:
@@ -68,8 +72,8 @@ def test_a_server_gets_live_runs_replayed_runs_and_models(server, workspace, mon
     assert report.problem is None
     assert {line.address: line.state for line in report.lines}["train_classifier@cnn"] == "replayed"
     runs = {run.info.run_name: run for run in workspace.runs("demo-classification")}
-    assert runs["mlp"].info.run_id == live.run_id
-    assert runs["mlp"].data.metrics["val/loss"] == 3.0
+    assert runs["train mlp"].info.run_id == live.run_id
+    assert runs["train mlp"].data.metrics["val/loss"] == 3.0
     assert runs["cnn"].data.metrics["val/top1"] == 0.5
     entry = {"name": "demo-mlp", "kind": "classifier", "cell": "mlp", "weights": "models/classifiers/mlp/0.pt"}
     entry |= {"sha256": live.models[0].sha256, "metric": "test/top1", "value": 0.5}
@@ -78,3 +82,7 @@ def test_a_server_gets_live_runs_replayed_runs_and_models(server, workspace, mon
     assert "model/MLmodel" in {file.path for file in files}
     assert not sync(root).changed
     assert not (root / "mlruns/artifacts").exists()
+    output = "".join(capfd.readouterr())
+    assert "View run" in output
+    texts = [output, *(p.read_text(errors="replace") for p in root.rglob("*") if p.is_file())]
+    assert not [text for text in texts if SECRET in text]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
-from filelock import FileLock
 from tests.tracking.conftest import write_lock
 
 from seesay.core.paths import Paths
 from seesay.tracking.records import read_record, write_record
-from seesay.tracking.sync import sync
+from seesay.tracking.sync import StageLine, _note, sync
 
 
 def states(report: Any) -> dict[str, str]:
@@ -26,7 +26,7 @@ def test_runs_that_mlflow_has_missed_are_replayed_once(workspace):
     }
     (pipeline,) = workspace.runs("demo-pipeline")
     runs = workspace.runs("demo-classification")
-    assert {run.info.run_name for run in runs} == {"mlp", "cnn"}
+    assert {run.info.run_name for run in runs} == {"train mlp", "train cnn"}
     assert all(run.data.tags["mlflow.parentRunId"] == pipeline.info.run_id for run in runs)
     content = workspace.content()
     again = sync(workspace.root)
@@ -38,7 +38,7 @@ def test_runs_that_mlflow_has_missed_are_replayed_once(workspace):
 def test_a_replayed_run_keeps_its_steps_and_times(workspace):
     sync(workspace.root)
     record = read_record(workspace.root / "runs/train_classifier/mlp.json")
-    run = next(run for run in workspace.runs("demo-classification") if run.info.run_name == "mlp")
+    run = next(run for run in workspace.runs("demo-classification") if run.info.run_name == "train mlp")
     points = sorted(workspace.client.get_metric_history(run.info.run_id, "val/loss"), key=lambda m: m.step)
     assert [(m.step, m.timestamp, m.value) for m in points] == [
         (1, record.history[0].time_ms, 2.0),
@@ -54,7 +54,7 @@ def test_a_replayed_run_keeps_its_steps_and_times(workspace):
 def test_an_artifact_that_has_changed_since_is_not_passed_off_as_the_runs(workspace):
     Paths(workspace.root).classifier("mlp").write_text("trained again")
     sync(workspace.root)
-    run = next(run for run in workspace.runs("demo-classification") if run.info.run_name == "mlp")
+    run = next(run for run in workspace.runs("demo-classification") if run.info.run_name == "train mlp")
     assert workspace.client.list_artifacts(run.info.run_id, "models") == []
 
 
@@ -109,18 +109,9 @@ def test_a_store_that_cannot_be_reached_is_a_problem_and_no_exception(workspace,
     assert "not in step" in str(report)
 
 
-def test_another_sync_that_does_not_end_is_a_problem_and_no_exception(workspace, monkeypatch):
-    monkeypatch.setattr("seesay.tracking.sync.LOCK_SECONDS", 0.1)
-    work = Paths(workspace.root).scratch
-    work.mkdir(exist_ok=True)
-    with FileLock(work / "sync.lock"):
-        report = sync(workspace.root)
-    assert "Timeout" in str(report.problem)
-    assert not report.changed
-
-
 def test_a_scratch_folder_that_cannot_be_made_is_not_an_exception(workspace):
     """It is reported as a problem."""
+    shutil.rmtree(Paths(workspace.root).scratch)
     Paths(workspace.root).scratch.write_text("a file in its place")
     assert "FileExistsError" in str(sync(workspace.root).problem)
 
@@ -131,3 +122,24 @@ def test_a_record_survives_writing_and_reading(workspace):
     before = path.read_bytes()
     write_record(path, record)
     assert path.read_bytes() == before
+
+
+def test_experiments_are_described_and_a_pipeline_run_links_to_its_stages(workspace):
+    report = sync(workspace.root)
+    notes = {e.name: e.tags.get("mlflow.note.content", "") for e in workspace.client.search_experiments()}
+    assert "test/top1" in notes["demo-classification"]
+    assert "links to the runs of the stages" in notes["demo-pipeline"]
+    (pipeline,) = workspace.runs("demo-pipeline")
+    for line in report.lines:
+        assert line.link in pipeline.data.tags["mlflow.note.content"]
+
+
+def test_a_description_that_is_too_long_keeps_the_stages_that_ran():
+    lines = tuple(
+        StageLine(f"train_classifier@cell{i}", "ran" if i == 499 else "unchanged", f"{i:032}", "x", f"#/{i:032}")
+        for i in range(500)
+    )
+    note = _note(lines)
+    assert len(note) <= 8000
+    assert "train_classifier@cell499" in note
+    assert note.endswith("more, in the artifact stages.md\n")

@@ -1,4 +1,7 @@
+import json
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -111,6 +114,83 @@ def test_code_in_a_file_is_not_run(tmp_path):
     with pytest.raises(InputError, match="not a readable checkpoint"):
         load_checkpoint(tmp_path / "model.pt", kind="classifier")
     assert not (tmp_path / "trap").exists()
+
+
+def rewritten(path, checkpoint, *, weights=None, **changes):
+    """Save `checkpoint` with some parts of its file changed; None leaves a part out."""
+    save_checkpoint(path, checkpoint)
+    content = torch.load(path)
+    header = {**json.loads(content["header"]), **changes}
+    content["header"] = json.dumps({name: value for name, value in header.items() if value is not None})
+    if weights is not None:
+        content["state_dict"] = weights
+    torch.save(content, path)
+    return content
+
+
+@pytest.mark.parametrize("header", [None, "{x", 5, "[" * 100_000])
+def test_a_description_that_is_missing_or_no_json_is_one_error(checkpoint, tmp_path, header):
+    content = rewritten(tmp_path / "model.pt", checkpoint)
+    torch.save({**content, "header": header} if header else {"format": content["format"]}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"model\.pt: damaged: its description is missing or no JSON"):
+        load_checkpoint(tmp_path / "model.pt", kind="classifier")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"unknown": 1}, "unknown: unknown key"),
+        ({"sizes": None}, "sizes: missing"),
+        ({"sizes": {"num_classes": 10**12}}, r"sizes\.num_classes: got 1000000000000: input should be less than"),
+        ({"sizes": {"num_classes": -1}}, r"sizes\.num_classes: got -1: input should be greater than"),
+        ({"classes": [1]}, r"classes\.0: got 1: input should be a valid string"),
+        ({"metrics": {"val/loss": "low"}}, r"metrics\.val/loss: got 'low': input should be a valid number"),
+        ({"architecture": {"name": "mlp"}}, r"architecture\.arguments: missing"),
+        ({"kind": "zebra"}, "kind: got 'zebra'"),
+    ],
+)
+def test_a_description_with_wrong_keys_or_values_names_them(checkpoint, tmp_path, changes, says):
+    rewritten(tmp_path / "model.pt", checkpoint, **changes)
+    with pytest.raises(InputError, match=rf"model\.pt: {says}"):
+        load_checkpoint(tmp_path / "model.pt", kind="classifier")
+
+
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [
+        ([1], "state_dict: expected tensors by name"),
+        ({"weight": 1}, "weight: expected a dense tensor"),
+        ({"weight": torch.full((2, 2), torch.nan)}, "weight has values that are not finite"),
+        ({"weight": torch.tensor([1.0, -torch.inf])}, "weight has values that are not finite"),
+        ({"weight": torch.zeros(1).expand(10**6, 10**6)}, "weight: expected a dense tensor"),  # 4 bytes in the file
+        ({"weight": torch.zeros(2, 2).to_sparse()}, "weight: expected a dense tensor"),
+        ({"weight": torch.zeros(2, device="meta")}, "weight: expected a dense tensor"),
+        ({"weight": torch.zeros(2, dtype=torch.complex64)}, "weight: expected a dense tensor of real numbers"),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_are_refused(checkpoint, tmp_path, weights, says):
+    rewritten(tmp_path / "model.pt", checkpoint, weights=weights)
+    with pytest.raises(InputError, match=rf"model\.pt: damaged: {says}"):
+        load_checkpoint(tmp_path / "model.pt", kind="classifier")
+
+
+def test_an_archive_that_unpacks_to_more_than_its_size_is_refused(checkpoint, tmp_path):
+    path = tmp_path / "model.pt"
+    save_checkpoint(path, checkpoint)
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name in archive.namelist():
+            bomb.writestr(name, archive.read(name))
+    with pytest.raises(
+        InputError, match=r"bomb\.pt: not a readable checkpoint: expected an archive without compression"
+    ):
+        load_checkpoint(tmp_path / "bomb.pt", kind="classifier")
+
+
+def test_no_message_advises_to_load_a_file_unsafely(tmp_path):
+    torch.save({"what": Path("x")}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match="holds something other than tensors") as refused:
+        load_checkpoint(tmp_path / "model.pt", kind="classifier")
+    assert "weights_only" not in str(refused.value)
 
 
 def test_a_failed_write_leaves_the_earlier_file(checkpoint, tmp_path):

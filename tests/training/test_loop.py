@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from seesay.core.errors import InputError
 from seesay.params.training import Schedule, Sgd, Training
 from seesay.training.checks import TrainingError
-from seesay.training.loop import READ_LOSSES_EVERY, Step
+from seesay.training.loop import READ_LOSSES_EVERY, BestBy, Step
 from seesay.training.resume import STATE_FILE
 
 
@@ -109,6 +110,22 @@ def test_the_best_epoch_is_kept_the_earlier_of_equals(fit_problem, problem):
     assert "learning_rate" not in best.metrics
 
 
+SCORE = BestBy("val/score", highest=True)
+
+
+def test_of_equal_scores_the_lower_loss_wins_then_the_earlier_epoch(fit_problem):
+    rows = iter([(0.5, 3.0), (0.7, 3.0), (0.7, 2.0), (0.7, 2.0)])
+    best = fit_problem(best_by=SCORE, evaluate=lambda m: dict(zip(("val/score", "val/loss"), next(rows), strict=True)))
+    assert best.metrics["best_epoch"] == 3
+
+
+def test_a_score_that_cannot_tell_epochs_apart_is_warned_of(fit_problem):
+    losses = iter([3.0, 1.0, 2.0, 4.0])
+    with pytest.warns(UserWarning, match=r"val/score is 0 after each of 4 epochs .* epoch 2, which has the lowest"):
+        best = fit_problem(best_by=SCORE, evaluate=lambda m: {"val/score": 0.0, "val/loss": next(losses)})
+    assert best.metrics["best_epoch"] == 2
+
+
 def test_patience_stops_after_that_many_epochs_without_improvement(fit_problem, problem, training):
     losses = iter([3.0, 2.0, 2.5, 2.4, 1.0])
     settings = training.model_copy(update={"epochs": 5, "patience": 2})
@@ -158,7 +175,41 @@ def test_a_killed_training_ends_in_the_same_bytes(
     assert same_weights(whole.state_dict, resumed.state_dict)
     assert whole.metrics == resumed.metrics
     assert problem.logged == history  # the earlier epochs are told again
-    assert not (tmp_path / STATE_FILE).exists()
+    assert (tmp_path / STATE_FILE).exists()  # the stage removes it when its outputs are safe
+
+
+def test_a_finished_training_is_not_trained_again(fit_problem, problem, tmp_path, capsys):
+    whole = fit_problem(resume=tmp_path)
+    history = problem.logged.copy()
+    problem.logged.clear()
+    capsys.readouterr()
+    again = fit_problem(resume=tmp_path, batches=lambda epoch: pytest.fail("it trains"))
+    assert same_weights(whole.state_dict, again.state_dict)
+    assert (whole.metrics, whole.core_seconds, history) == (again.metrics, again.core_seconds, problem.logged)
+    assert capsys.readouterr().err == "all 4 epochs are trained already\n"
+
+
+@pytest.mark.parametrize(
+    ("killed_in", "note", "said"),
+    [
+        (1, "interrupted in epoch 1 of 4", ""),
+        (3, "interrupted at epoch 2 of 4", "resuming at epoch 3 of 4\n"),
+    ],
+)
+def test_an_interruption_says_where_it_was_and_where_it_goes_on(
+    fit_problem, problem, tmp_path, capsys, killed_in, note, said
+):
+    def interrupted(epoch):
+        if epoch == killed_in:
+            raise KeyboardInterrupt
+        return problem.batches(epoch)
+
+    with pytest.raises(KeyboardInterrupt) as interruption:
+        fit_problem(resume=tmp_path, batches=interrupted)
+    assert interruption.value.__notes__ == [note]
+    capsys.readouterr()
+    fit_problem(resume=tmp_path)
+    assert capsys.readouterr().err.startswith(said + f"epoch {killed_in}/4: ")
 
 
 def test_a_training_killed_within_an_epoch_ends_in_the_same_bytes(fit_problem, problem, tmp_path):
@@ -216,6 +267,27 @@ def test_a_state_cut_short_is_said_and_training_starts_anew(fit_problem, problem
     with pytest.warns(UserWarning, match="not a readable checkpoint.*training starts from the beginning"):
         best = fit_problem(resume=tmp_path)
     assert same_weights(whole.state_dict, best.state_dict)
+
+
+@pytest.mark.parametrize("change", [lambda c: c.pop("fingerprint"), lambda c: c.pop("course"), lambda c: c.clear()])
+def test_a_state_without_its_parts_is_said_and_training_starts_anew(fit_problem, tmp_path, change):
+    whole = fit_problem(resume=tmp_path)
+    content = torch.load(tmp_path / STATE_FILE)
+    change(content)
+    torch.save(content, tmp_path / STATE_FILE)
+    with pytest.warns(UserWarning, match="not the state of a training: training starts from the beginning"):
+        best = fit_problem(resume=tmp_path)
+    assert same_weights(whole.state_dict, best.state_dict)
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer", "course"])
+def test_a_state_with_a_damaged_part_is_one_error(fit_problem, tmp_path, part):
+    fit_problem(resume=tmp_path)
+    content = torch.load(tmp_path / STATE_FILE)
+    content[part] = {"unknown": torch.zeros(1)}
+    torch.save(content, tmp_path / STATE_FILE)
+    with pytest.raises(InputError, match=r"training_state\.pt: damaged \(.*\): delete it"):
+        fit_problem(resume=tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_where(fit_problem, problem, training):

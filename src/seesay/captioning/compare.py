@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from seesay.captioning.data.records import CaptionRecord, CaptionRecords, read_caption_records
-from seesay.captioning.data.tokenizer import tokenize
+from seesay.captioning.data.tokenizer import tokenize, tokenize_all, tokenize_references
 from seesay.captioning.metrics.cider import CiderReferences
 from seesay.captioning.networks.registry import restore_captioner
 from seesay.captioning.predictions import Prediction, read_caption_predictions
@@ -115,7 +115,7 @@ def compare_captioners(cells: Mapping[str, captioning.Captioner], paths: Paths, 
 
 def count_references(records: Sequence[CaptionRecord]) -> CiderReferences:
     """Return the n-gram counts of the references of these images, shared by all captioners."""
-    return CiderReferences([[tokenize(caption) for caption in record.captions] for record in records])
+    return CiderReferences(tokenize_references([record.captions for record in records]))
 
 
 def score_candidates(
@@ -124,7 +124,7 @@ def score_candidates(
     """Score every caption and alternative by CIDEr-D; `predictions` and `references` are in the records' order."""
     assert [one["image_id"] for one in predictions] == [record.image_id for record in records]
     captions = [one["caption"] for one in predictions]
-    values = references.score([tokenize(caption) for caption in captions])
+    values = references.score(tokenize_all(captions))
     chosen = {
         record.image_id: ScoredCaption(caption, float(value))
         for record, caption, value in zip(records, captions, values, strict=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from seesay.captioning.data.records import CaptionRecord, CaptionRecords
-from seesay.captioning.data.tokenizer import tokenize
+from seesay.captioning.data.tokenizer import tokenize, tokenize_all, tokenize_references
 from seesay.captioning.metrics.baselines import best_constant_caption, random_captions
 from seesay.captioning.metrics.cider import CiderReferences
 from seesay.captioning.metrics.diversity import TrainingCaptions, diversity, lengths, novelty, training_captions
@@ -80,7 +80,11 @@ def score_all(
     records = {split: captions.of(split) for split in ("val", "test")}
     scorers = {
         split: SplitScorer(
-            [_references(record) for record in records[split]], training_captions(training), embedding, evaluation, seed
+            tokenize_references([record.captions for record in records[split]]),
+            training_captions(training),
+            embedding,
+            evaluation,
+            seed,
         )
         for split in records
     }
@@ -149,11 +153,7 @@ class SplitScorer:
         }
 
 
-def _references(record: CaptionRecord) -> list[list[str]]:
-    return [tokenize(caption) for caption in record.captions]
-
-
 def _tokens(predictions: Predictions, name: str, records: Sequence[CaptionRecord]) -> list[list[str]]:
     caption_of = {prediction["image_id"]: prediction["caption"] for prediction in predictions[name]}
     assert len(caption_of) == len(records), (name, len(caption_of), len(records))
-    return [tokenize(caption_of[record.image_id]) for record in records]
+    return tokenize_all([caption_of[record.image_id] for record in records])

@@ -42,6 +42,16 @@ SMOOTHING = 0.03
 
 MIN_STEPS = 10
 
+MIN_FALL = 0.01
+"""A loss that falls by a smaller share of its first value is flat."""
+
+SHARE_OF_LOWEST = 0.1
+"""A suggested peak rate, as a share of the rate with the lowest loss.
+
+Where the loss is lowest, training has already become unstable. fastai's `lr_find` suggests a tenth of that rate, beside
+the rate where the loss falls fastest.
+"""
+
 
 @dataclass(frozen=True)
 class RateRange:
@@ -68,6 +78,23 @@ class RateRange:
             return None
         slopes = np.gradient(np.array(self.smoothed))[: self._lowest + 1]  # the rates' logarithms are evenly spaced
         return self.rates[int(np.argmin(slopes))]
+
+    @property
+    def is_flat(self) -> bool:
+        """True if the loss fell by less than `MIN_FALL`, or by less than it varies from step to step."""
+        first, fall = abs(self.smoothed[0]), self.smoothed[0] - self.smoothed[self._lowest]
+        variation = np.std(np.subtract(self.losses, self.smoothed)[: self._lowest + 1])
+        return bool(fall < MIN_FALL * first or fall < variation)
+
+    @property
+    def suggested(self) -> dict[str, float]:
+        """Peak rates, each under the reason for it; none outside the rates tried, and none where the loss is flat."""
+        if self.steepest_at is None or self.is_flat:
+            return {}
+        rates = {"where the loss falls fastest": self.steepest_at}
+        if SHARE_OF_LOWEST * self.lowest_at >= self.rates[0]:
+            rates[f"a tenth of {self.lowest_at:.2g}, where the loss is lowest"] = SHARE_OF_LOWEST * self.lowest_at
+        return rates
 
     @property
     def falls_to_the_end(self) -> bool:

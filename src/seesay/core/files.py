@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,10 +23,9 @@ from seesay.core.errors import InputError
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it is renamed to `path` when the block ends, or removed if it raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
+        temporary.touch(mode=0o600, exist_ok=False)  # inside: an interruption may come as soon as the file is there
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -44,8 +46,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a new directory to fill; it replaces `path` when the block ends, or is removed if the block raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
+        temporary.mkdir(mode=0o700)
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         if path.exists():
@@ -53,6 +56,21 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def private_directory(path: Path) -> Path:
+    """Create a directory that only its owner can enter, or close an existing one of this user to all others."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+def new_socket_directory() -> Path:
+    """Create a temporary directory that only its owner can enter, with a path short enough for a Unix socket."""
+    parent = tempfile.gettempdir()
+    short = len(os.fsencode(parent)) <= 70  # a socket's path has at most 103 bytes on some systems
+    return Path(tempfile.mkdtemp(prefix="seesay-", dir=parent if short else "/tmp"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -70,24 +88,57 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Read the text of `path`, with newlines as they are in the file.
+    """Read the text of `path`, with newlines as they are in the file and without a byte order mark.
 
     Raises `InputError` if the file is missing or not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8")
+        return decode_text(path.read_bytes(), where=path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: expected a file, got a folder") from None
+
+
+def decode_text(content: bytes, *, where: Path | str) -> str:
+    """Decode UTF-8, without a byte order mark; raises `InputError`, naming `where`, for any other encoding."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{where}: expected UTF-8 text, got UTF-16; save it as UTF-8")
+    try:
+        return content.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected UTF-8 text; byte {error.start} is not") from None
+        raise InputError(f"{where}: expected UTF-8 text; byte {error.start} is not; save it as UTF-8") from None
 
 
 def read_json(path: Path) -> Any:
-    text = read_text(path)
+    return parse_json(read_text(path), where=path)
+
+
+def parse_json(text: str, *, where: Path | str) -> Any:
+    """Parse JSON; half a surrogate pair, which no file can hold, becomes U+FFFD. Raises `InputError` naming `where`."""
     try:
-        return json.loads(text)
+        content = json.loads(text)
+        return _without_surrogates(content) if _SURROGATE.search(text) else content
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not valid JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
+        raise InputError(f"{where}: not valid JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise InputError(f"{where}: not readable JSON: nested too deeply") from None
+    except ValueError:  # Python refuses numbers of more than 4,300 digits
+        raise InputError(f"{where}: not readable JSON: a number has too many digits") from None
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _without_surrogates(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case list():
+            return [_without_surrogates(item) for item in value]
+        case dict():
+            return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    return value
 
 
 def file_digest(path: Path, algorithm: Literal["sha256", "md5"] = "sha256") -> str:

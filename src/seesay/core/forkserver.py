@@ -23,7 +23,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,9 @@ class ForkServer:
     """A running fork server, until `end` is called or the calling process ends. `folder` holds its `python`."""
 
     def __init__(self, environment: Mapping[str, str], libraries: Sequence[str] = LIBRARIES) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="seesay-"))  # of mode 700; a socket's path must be short
+        from seesay.core.files import new_socket_directory  # the server itself imports nothing of seesay
+
+        self.folder = new_socket_directory()
         address = str(self.folder / "socket")
         numbers = tuple(int(number) for number in _FORWARDED)
         (self.folder / "call.py").write_text(_CALL.format(address=address, forwarded=numbers))

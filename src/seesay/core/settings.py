@@ -11,7 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from seesay.core.errors import InputError
+from seesay.core.errors import InputError, did_you_mean, shorten
+from seesay.core.files import read_text
+from seesay.core.paths import NAME, checked_name
 
 T = TypeVar("T")
 
@@ -36,8 +38,8 @@ class Settings(BaseModel):
         return {key: content for key, content in value.items() if content is not None or key not in optional}
 
 
-CellName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-"""The name of an experiment, which becomes a file name, a DVC stage name and an MLflow run name."""
+CellName = Annotated[str, Field(pattern=f"^{NAME}$")]
+"""The name of an experiment."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -69,15 +71,49 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises `InputError` if the file is missing, is not valid YAML or contains no mapping.
     """
+    text = read_text(path)
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        content = YAML(typ="safe", pure=True).load(text)
+        num_values = _num_values(content, {})
     except YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not readable YAML: nested too deeply, or an anchor contains itself") from None
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:  # of a value with a bad tag
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+    if num_values > MAX_YAML_VALUES:
+        raise InputError(f"{path}: its anchors expand to more than {MAX_YAML_VALUES:,} values")
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of sections, got {type(content).__name__}")
     return content
+
+
+MAX_YAML_VALUES = 1_000_000
+"""Aliases of aliases can make a short file expand to billions of values, which no walk over them would finish."""
+
+
+def _num_values(value: Any, counted: dict[int, int]) -> int:
+    """Return the number of values inside `value`, where an alias counts as often as it is used."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in counted:
+        children = value.values() if isinstance(value, dict) else value
+        counted[id(value)] = 1 + sum(_num_values(child, counted) for child in children)
+    return counted[id(value)]
+
+
+def check_names(params: Mapping[str, Any], *, where: str) -> None:
+    """Raise `InputError` for an entry of a section whose name could not be part of a path.
+
+    Entries are the mappings inside the sections; plain settings, such as `seed`, are none.
+    """
+    for section, entries in params.items():
+        for name in entries if isinstance(entries, Mapping) else ():
+            if isinstance(entries[name], Mapping):
+                try:
+                    checked_name(str(name))
+                except InputError as error:
+                    raise InputError(f"{where}: {section}: {error}") from None
 
 
 @overload
@@ -94,7 +130,8 @@ def read_section(root: Path, key: str, kind: Any) -> Any:
     walked: list[str] = []
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
-            allowed = f"; there is: {', '.join(map(str, value))}" if isinstance(value, Mapping) and value else ""
+            names = list(map(str, value)) if isinstance(value, Mapping) else []
+            allowed = f"; there is: {', '.join(names)}{did_you_mean(part, names)}" if names else ""
             raise InputError(f"{path}: no key '{'.'.join([*walked, part])}'{allowed}")
         value = value[part]
         walked.append(part)
@@ -126,18 +163,22 @@ def _explain(problem: Any, value: Any, prefix: list[str | int], kind: Any) -> st
         case "extra_forbidden":
             if renamed := find_renamed(key):
                 return f"{key}: renamed: {renamed.advice}"
-            return f"{key}: unknown key; allowed here: {', '.join(_fields_at(kind, location[:-1]))}"
+            allowed = _fields_at(kind, location[:-1])
+            return f"{key}: unknown key; allowed here: {', '.join(allowed)}{did_you_mean(location[-1], allowed)}"
         case "missing":
             return f"{key}: missing"
         case "value_error":
             return f"{key}: {problem['ctx']['error']}"
         case "union_tag_invalid":
-            tag = problem["ctx"]["discriminator"].strip("'")
-            return f"{key}.{tag}: got {problem['ctx']['tag']!r}: expected one of {problem['ctx']['expected_tags']}"
+            tag, got, expected = (problem["ctx"][name] for name in ("discriminator", "tag", "expected_tags"))
+            suggestion = did_you_mean(got, [name.strip(" '") for name in expected.split(",")])
+            return f"{key}.{tag.strip(chr(39))}: got {shorten(got)}: expected one of {expected}{suggestion}"
         case "union_tag_not_found":
             return f"{key}.{problem['ctx']['discriminator'].strip(chr(39))}: missing"
     message = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{key}: got {problem['input']!r}: {message}"
+    if problem["type"] == "literal_error":
+        message += did_you_mean(problem["input"], problem["ctx"]["expected"].replace("'", "").split(" or "))
+    return f"{key}: got {shorten(problem['input'])}: {message}"
 
 
 def _location(problem: Any) -> list[str | int]:

@@ -1,54 +1,202 @@
-"""The runner of stage scripts: the only argument is the cell, and bad input gives one clear line and status 1."""
+"""The runner of stage scripts, and the folder with the state from which an interrupted stage goes on.
+
+A stage with an instance per entry of params.yaml takes the entry's name from DVC's variable `DVC_STAGE`, never from the
+command in dvc.yaml. No name therefore reaches a shell. Bad input gives one clear line and status 1, an interruption one
+line and status 130. A stage ends when the DVC that runs it is gone.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
+import select
+import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from seesay.core.errors import InputError
-from seesay.core.files import read_json
-from seesay.core.paths import cell_name
+import psutil
+from filelock import FileLock, Timeout
+
+from seesay.core.errors import InputError, redact
+from seesay.core.files import file_digest, read_json, read_text, write_json
+from seesay.core.forkserver import caller_pid
+from seesay.core.paths import Paths, cell_name
+from seesay.core.settings import PARAMS_FILE, check_names, read_yaml
+
+_STAGE = "DVC_STAGE"
+DVC_PROGRAMS = ("dvc", "dvc.exe")
+_RUNNERS = (*DVC_PROGRAMS, "seesay", "seesay.cli")
+_POLL_SECONDS = 0.5
+_GRACE_SECONDS = 60.0
+
+FINISHED_FILE = "finished.json"
+LOCK_FILE = "lock"
+
+if "DVC_STAGE" in os.environ:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` takes over: no traceback out of a half-done import
 
 
 def run(main: Callable[..., None]) -> None:
-    """Call `main(cell)` or `main()` with the arguments of the command line.
+    """Call `main(cell)` or `main()`. The cell is the script's argument; without one, it is that of `DVC_STAGE`.
 
-    Exits with status 1 on bad input and 143 on SIGTERM.
+    No path is touched before the names in params.yaml are checked. Exits with status 1 on bad input, 130 on SIGINT and
+    143 on SIGTERM.
     """
     takes_cell = "cell" in inspect.signature(main).parameters
     arguments = sys.argv[1:]
+    if takes_cell and not arguments:
+        # From another folder, DVC writes `../dvc.yaml:stage@cell`. A stage's name has no @.
+        arguments = os.environ.get(_STAGE, "").split("@", 1)[1:]
     if len(arguments) != int(takes_cell):
         expected = "the name of one entry of params.yaml" if takes_cell else "no argument"
         sys.exit(f"{sys.argv[0]}: expected {expected}, got {arguments}")
-    # SIGTERM raises an exception, so that half-written files are removed and the MLflow run is closed on exit.
-    signal.signal(signal.SIGTERM, _terminate)
-    guarded(main, *arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    _end_with(_runners())
+    guarded(_run_checked, main, arguments)
+    # All is written: raise nothing while the interpreter ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _run_checked(main: Callable[..., None], arguments: list[str]) -> None:
+    if (params := Path(PARAMS_FILE)).is_file():
+        check_names(read_yaml(params), where=PARAMS_FILE)
+    main(*arguments)
 
 
 def guarded(call: Callable[..., Any], *arguments: Any) -> Any:
     """Run `call`; bad input and file-system failures end the process with status 1 and no traceback.
 
-    SEESAY_TRACEBACK=1 shows the traceback.
+    SEESAY_TRACEBACK=1 shows the traceback. A reader of the output that has gone, such as `| head`, ends it quietly. An
+    interruption ends it with status 128 + the signal's number, and one line: the first note of the exception, which
+    says how far the work was.
     """
     try:
-        return call(*arguments)
+        result = call(*arguments)
+        sys.stdout.flush()
+        return result
+    except KeyboardInterrupt as error:
+        sys.stdout.flush()
+        progress = getattr(error, "__notes__", ["interrupted"])[0]
+        print(f"seesay: {progress}; run again to go on", file=sys.stderr)
+        sys.exit(128 + (error.args[0] if error.args else signal.SIGINT))
     except (InputError, OSError) as error:
         if os.environ.get("SEESAY_TRACEBACK"):
             raise
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail
+            sys.exit(128 + signal.SIGPIPE)
         sys.stdout.flush()
-        for line in str(error).splitlines():
+        for line in redact(str(error)).splitlines():
             print(f"seesay: error: {line}", file=sys.stderr)
         sys.exit(1)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + signal.SIGTERM)
+def _reader_has_gone() -> bool:
+    """Return whether standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    """Raise an exception, so that half-written files are removed and the MLflow run is closed."""
+    signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
+    raise KeyboardInterrupt(number)
+
+
+def _runners() -> list[psutil.Process]:
+    """Return the processes that run this stage: DVC, and `seesay repro` if it has started that."""
+    if "DVC_STAGE" not in os.environ:
+        return []
+    return [parent for parent in psutil.Process(caller_pid()).parents() if is_program(parent, _RUNNERS)]
+
+
+def is_program(process: psutil.Process, names: Sequence[str]) -> bool:
+    """Return whether a process runs one of these programs, by itself or in an interpreter."""
+    try:
+        return any(Path(word).name in names for word in process.cmdline()[:3])
+    except psutil.Error:
+        return False
+
+
+def _end_with(runners: Sequence[psutil.Process]) -> None:
+    """Terminate this process when one of `runners` has been killed: nobody waits for its results any more."""
+
+    def is_gone(runner: psutil.Process) -> bool:
+        try:
+            return not runner.is_running() or runner.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    def watch() -> None:
+        while not any(map(is_gone, runners)):
+            time.sleep(_POLL_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE_SECONDS)
+        os._exit(128 + signal.SIGTERM)
+
+    if runners:
+        threading.Thread(target=watch, name="seesay-runners", daemon=True).start()
+
+
+class Scratch:
+    """The folder with the state from which a killed stage goes on. It lies outside DVC's outputs.
+
+    One process at a time has it, until `release`; another one waits, and says so. A finished stage's folder stays until
+    its run record is in dvc.lock: DVC removes the outputs of a stage whose run it has not saved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = FileLock(folder / LOCK_FILE)
+        has_said = False
+        while not self._lock.is_locked:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                if not has_said:
+                    print("seesay: waiting for another process that runs the same stage", file=sys.stderr)
+                    has_said = True
+                time.sleep(_POLL_SECONDS)
+            except FileNotFoundError:
+                pass  # the other process has just removed the folder
+        (folder / FINISHED_FILE).unlink(missing_ok=True)
+
+    def finish(self, root: Path, record: Path, address: str) -> None:
+        """Mark the folder as one of the finished stage `address`, or remove it where no DVC has to save the run."""
+        if os.environ.get("DVC_STAGE") == address:
+            mark = {"record": record.relative_to(root).as_posix(), "md5": file_digest(record, "md5")}
+            write_json(self.folder / FINISHED_FILE, mark)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def remove_saved_scratch(root: Path) -> None:
+    """Remove the scratch folders of finished stages whose run DVC has saved, or that have run again since."""
+    paths = Paths(root)
+    marks = list(paths.scratch.glob(f"*/{FINISHED_FILE}"))
+    if not marks:
+        return
+    saved = read_text(paths.lock) if paths.lock.is_file() else ""
+    for mark in marks:
+        with contextlib.suppress(InputError, OSError):  # another stage may be removing it
+            finished = read_json(mark)
+            record = root / finished["record"]
+            if finished["md5"] in saved or (record.is_file() and file_digest(record, "md5") != finished["md5"]):
+                shutil.rmtree(mark.parent)
 
 
 def read_stage_json(path: Path, stage: str, cell: str | None) -> Mapping[str, Any]:

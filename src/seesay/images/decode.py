@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
+from seesay.arrays import Undecodable, decode_rgb
 from seesay.images.tiny_imagenet import TinyImageNet
+from seesay.sources.members import ZipMembers
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DecodedImage:
 
 
 def decode_all(
-    archive: zipfile.ZipFile, index: TinyImageNet, wnids: Sequence[str], *, image_size: int
+    archive: ZipMembers, index: TinyImageNet, wnids: Sequence[str], *, image_size: int
 ) -> list[DecodedImage]:
     """Decode every image of the classes once: train by class and number, then test by class and number."""
     train = [(member, "train", wnid) for wnid in wnids for member in index.train[wnid]]
@@ -47,12 +47,10 @@ def decode_all(
 def _decode(content: bytes, member: str, split: str, wnid: str, *, image_size: int) -> DecodedImage:
     file_sha256 = hashlib.sha256(content).hexdigest()
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            mode, size = image.mode, f"{image.width}x{image.height}"
-            rgb = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split(" <")[0].split()) or type(error).__name__  # without a memory address
-        return DecodedImage(Example(member, split, wnid, ""), np.empty(0, np.uint8), "", "", file_sha256, reason)
+        rgb, mode = decode_rgb(content)
+    except Undecodable as error:
+        return DecodedImage(Example(member, split, wnid, ""), np.empty(0, np.uint8), "", "", file_sha256, str(error))
+    size = f"{rgb.width}x{rgb.height}"
     if rgb.size != (image_size, image_size):  # scaled to the shorter side and cropped at the centre, so not distorted
         rgb = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.BICUBIC)
     pixels = np.asarray(rgb)

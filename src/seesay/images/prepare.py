@@ -21,9 +21,10 @@ from seesay.images.packed import (
     dataset_digest,
     split_digest,
 )
-from seesay.images.tiny_imagenet import TinyImageNet, choose_classes, find_archive, open_archive, read_index
+from seesay.images.tiny_imagenet import TinyImageNet, choose_classes, find_archive, read_index
 from seesay.params.datasets import ImageDataset
 from seesay.seeding import numpy_generator
+from seesay.sources.members import ZipMembers
 from seesay.sources.provenance import SourceNote, read_source
 
 
@@ -42,7 +43,7 @@ def prepare_images(settings: ImageDataset, raw_folder: Path, *, name: str) -> tu
     key = f"image_datasets.{name}"
     note = read_source(raw_folder)
     path = find_archive(raw_folder, note)
-    with open_archive(path) as archive:
+    with ZipMembers(path) as archive:
         index = read_index(archive, path)
         wnids = choose_classes(settings.subset, index.wnids, key=f"{key}.subset", archive=path)
         _require_enough(index, wnids, settings, key=key, path=path)

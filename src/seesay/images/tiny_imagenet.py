@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from seesay.core.errors import InputError
 from seesay.core.files import file_digest
+from seesay.sources.members import IMAGE_SUFFIXES, ZipMembers, is_zip_name, normal_name
 from seesay.sources.provenance import SourceNote
 
 
@@ -36,7 +34,7 @@ def find_archive(folder: Path, note: SourceNote) -> Path:
 
     Raises `InputError` where there is not exactly one, or where its sha256 is not that of the source note.
     """
-    archives = [file for file in note.files if file.name.endswith(".zip")]
+    archives = [file for file in note.files if is_zip_name(file.name) or "." not in file.name]
     if len(archives) != 1:
         raise InputError(f"{folder}: expected one zip archive, source.json names {len(archives)}")
     path = folder / archives[0].name
@@ -48,43 +46,34 @@ def find_archive(folder: Path, note: SourceNote) -> Path:
     return path
 
 
-@contextmanager
-def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive for reading. Corrupt contents raise `InputError` that names the archive."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise InputError(f"{path}: not a readable zip archive: {error}") from None
-
-
-def read_index(archive: zipfile.ZipFile, path: Path) -> TinyImageNet:
+def read_index(archive: ZipMembers, path: Path) -> TinyImageNet:
     """Read the archive's index.
 
-    Validation images all lie in one folder, so only `val_annotations.txt` labels them. Every image must be listed once,
-    and every class equally often. Raises `InputError` that names `path` and the file in it where the archive does not
-    have the layout.
+    Officially all validation images lie in one folder, and `val_annotations.txt` labels them. Re-packed archives may
+    have them in class folders, with or without that file. Every image must be listed once, and every class equally
+    often. Raises `InputError` that names `path` and the file in it where the archive does not have the layout.
     """
-    members = [name for name in archive.namelist() if not name.endswith("/")]
-    tops = sorted(name.removesuffix("wnids.txt") for name in members if re.fullmatch(r"([^/]+/)?wnids\.txt", name))
+    tops = sorted(name.removesuffix("wnids.txt") for name in archive.names if f"/{name}".endswith("/wnids.txt"))
     if len(tops) != 1:
-        raise InputError(f"{path}: expected one wnids.txt in its top folder, found {len(tops)}")
+        found = f": {', '.join(f'{top}wnids.txt' for top in tops[:5])}" if tops else ""
+        raise InputError(f"{path}: expected one wnids.txt, found {len(tops)}{found}")
     top = tops[0]
     wnids = tuple(line.strip() for line in _lines(archive, f"{top}wnids.txt", path))
     if len(set(wnids)) != len(wnids) or not wnids:
         raise InputError(f"{path}: {top}wnids.txt: expected each class once, got {len(wnids)} lines")
     train: dict[str, list[str]] = {wnid: [] for wnid in wnids}
-    val_members: set[str] = set()
-    for name in members:
-        match re.fullmatch(rf"{re.escape(top)}(?:train/([^/]+)/images/[^/]+|(val/images/[^/]+))", name):
-            case None:
-                continue
-            case found if found[2]:
-                val_members.add(found[2])
-            case found if found[1] in train:
-                train[found[1]].append(name.removeprefix(top))
-            case found:
-                raise InputError(f"{path}: {name}: its class {found[1]} is not in {top}wnids.txt")
+    val_folders: dict[str, str] = {}
+    for name in (name.removeprefix(top) for name in archive.names if name.startswith(top)):
+        *folders, file_name = name.split("/")
+        split, folders = folders[:1], folders[1:]
+        if split not in (["train"], ["val"]) or not folders or not _is_image(folders, file_name):
+            continue
+        if split == ["val"]:
+            val_folders[name] = folders[0]
+        elif folders[0] in train:
+            train[folders[0]].append(name)
+        else:
+            raise InputError(f"{path}: {top}{name}: its class {folders[0]} is not in {top}wnids.txt")
     empty = [wnid for wnid, images in train.items() if not images]
     if empty:
         raise InputError(f"{path}: no images under {top}train/ for: {', '.join(empty[:10])}")
@@ -93,26 +82,30 @@ def read_index(archive: zipfile.ZipFile, path: Path) -> TinyImageNet:
         wnids=wnids,
         words=_words(archive, f"{top}words.txt", path),
         train={wnid: tuple(sorted(images, key=_number)) for wnid, images in train.items()},
-        val=_val(archive, f"{top}val/val_annotations.txt", path, wnids, val_members),
+        val=_val(archive, f"{top}val/val_annotations.txt", path, wnids, val_folders),
+    )
+
+
+def _is_image(folders: Sequence[str], file_name: str) -> bool:
+    """Return whether a file below `train/` or `val/` is an image: in a folder `images`, any file counts as one."""
+    is_beside_boxes = len(folders) == 1 and folders[0] != "images"
+    return (folders[-1] == "images" and len(folders) <= 2) or (
+        is_beside_boxes and file_name.lower().endswith(IMAGE_SUFFIXES)
     )
 
 
 def _val(
-    archive: zipfile.ZipFile, member: str, path: Path, wnids: Sequence[str], val_members: set[str]
+    archive: ZipMembers, member: str, path: Path, wnids: Sequence[str], val_folders: Mapping[str, str]
 ) -> tuple[tuple[str, str], ...]:
-    labels: dict[str, str] = {}
-    for line in _lines(archive, member, path):
-        fields = line.split("\t")
-        if len(fields) < 2 or fields[1] not in wnids:
-            raise InputError(f"{path}: {member}: got {line!r}: expected a file name, a class of wnids.txt, a box")
-        if f"val/images/{fields[0]}" in labels:
-            raise InputError(f"{path}: {member}: {fields[0]} is listed twice")
-        labels[f"val/images/{fields[0]}"] = fields[1]
-    missing, unlisted = sorted(labels.keys() - val_members), sorted(val_members - labels.keys())
-    if missing:
-        raise InputError(f"{path}: {member} lists {len(missing)} missing images: {', '.join(missing[:5])}")
-    if unlisted:
-        raise InputError(f"{path}: {member} does not list {len(unlisted)} images: {', '.join(unlisted[:5])}")
+    """Return (member, wnid) of each validation image; `val_folders` has the first folder of each below `val/`."""
+    if member in archive.names or not val_folders or "images" in val_folders.values():
+        labels = _val_annotations(archive, member, path, wnids, val_folders)
+    else:
+        labels = dict(val_folders)
+    wrong = [name for name, wnid in val_folders.items() if wnid not in ("images", labels[name])]
+    wrong += [name for name, wnid in labels.items() if wnid not in wnids]
+    if wrong:
+        raise InputError(f"{path}: {wrong[0]}: its folder is not its class in val_annotations.txt and wnids.txt")
     counts = Counter(labels.values())
     fewest, most = (choose(wnids, key=lambda wnid: counts[wnid]) for choose in (min, max))
     if counts[fewest] != counts[most] or not counts[most]:
@@ -123,18 +116,43 @@ def _val(
     return tuple(sorted(labels.items(), key=lambda pair: _number(pair[0])))
 
 
-def _words(archive: zipfile.ZipFile, member: str, path: Path) -> dict[str, str]:
+def _val_annotations(
+    archive: ZipMembers, member: str, path: Path, wnids: Sequence[str], val_folders: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the class of each validation image that the annotations list; every image must be listed."""
+    members: dict[str, str] = {}
+    for name in val_folders:
+        file_name = name.rsplit("/", 1)[-1]
+        if members.setdefault(file_name, name) != name:
+            raise InputError(f"{path}: {name} and {members[file_name]} have the same name in {member}")
+    labels: dict[str, str] = {}
+    missing: list[str] = []
+    for line in _lines(archive, member, path):
+        fields = line.split("\t")
+        if len(fields) < 2 or fields[1] not in wnids:
+            raise InputError(f"{path}: {member}: got {line[:200]!r}: expected a file name, a class of wnids.txt, a box")
+        name = members.get(normal_name(fields[0]), f"val/images/{fields[0]}")
+        if name in labels:
+            raise InputError(f"{path}: {member}: {fields[0]} is listed twice")
+        labels[name] = fields[1]
+        missing += [name] if name not in val_folders else []
+    unlisted = sorted(val_folders.keys() - labels.keys())
+    if missing:
+        raise InputError(f"{path}: {member} lists {len(missing)} missing images: {', '.join(sorted(missing)[:5])}")
+    if unlisted:
+        raise InputError(f"{path}: {member} does not list {len(unlisted)} images: {', '.join(unlisted[:5])}")
+    return labels
+
+
+def _words(archive: ZipMembers, member: str, path: Path) -> dict[str, str]:
     pairs = [line.partition("\t")[::2] for line in _lines(archive, member, path)]
     return {wnid: names.split(",")[0].strip() for wnid, names in pairs}
 
 
-def _lines(archive: zipfile.ZipFile, member: str, path: Path) -> list[str]:
-    try:
-        text = archive.read(member).decode("utf-8")
-    except KeyError:
-        raise InputError(f"{path}: has no {member}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: {member}: expected UTF-8 text: {error}") from None
+def _lines(archive: ZipMembers, member: str, path: Path) -> list[str]:
+    if member not in archive.names:
+        raise InputError(f"{path}: has no {member}")
+    text = archive.read_text(member)
     return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,7 +28,20 @@ class Archive(Settings):
 
     @property
     def name(self) -> str:
-        return self.url.rsplit("/", 1)[-1]
+        """The file's name: the last part of the URL's path, or a name with a suffix in its query (`?file=x.zip`)."""
+        parts = urlsplit(self.url)
+        names = [parts.path, *(value for _, value in parse_qsl(parts.query))]
+        bare = [PurePosixPath(unquote(name)).name for name in names]
+        return next((name for name in bare if "." in name.strip(".")), bare[0] or "download")
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_url(cls, value: str) -> str:
+        try:
+            urlsplit(value)
+        except ValueError as error:
+            raise ValueError(f"got {value!r}: {error}") from None
+        return value
 
 
 Archives = Annotated[tuple[Archive, ...], AsTuple, Field(min_length=1)]

@@ -1,4 +1,4 @@
-"""Training curves from a stage's history table: train and val in one panel, with the best epoch marked."""
+"""Training curves of a run: train and val in one panel, with the best epoch marked."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from seesay.core.errors import InputError
 from seesay.core.files import read_text
+from seesay.core.paths import Paths
+from seesay.core.stage import read_stage_json
 from seesay.plotting.numbers import is_fraction
 from seesay.plotting.style import BLUE, GREY, VERMILION, new_figure
 
@@ -21,21 +23,30 @@ _MAX_PANELS = 3
 
 @dataclass(frozen=True)
 class History:
-    """A history table: steps (epochs), and the values of each column, None where a step has none."""
+    """A history table: steps (epochs), and the values of each column, None where a step has none.
+
+    `best_step` is the step of the checkpoint, as the metrics of the same run state it.
+    """
 
     steps: list[int]
     columns: dict[str, list[float | None]]
-
-    @property
-    def best_step(self) -> int:
-        """The step of the checkpoint: that of the lowest val/loss, the first of equals."""
-        losses = self.columns["val/loss"]
-        known = [(loss, step) for loss, step in zip(losses, self.steps, strict=True) if loss is not None]
-        return min(known)[1] if known else self.steps[-1]
+    best_step: int
 
 
-def read_history(path: Path) -> History:
-    """Read a history table, a CSV with the columns `step` (first) and `val/loss`; raises `InputError` for others."""
+def read_history(paths: Paths, stage: str, cell: str) -> History:
+    """Read the history table of a training and, from its metrics, `best_epoch`.
+
+    The table is a CSV with the columns `step` (first) and `val/loss`. Raises `InputError` for other files.
+    """
+    path, metrics = paths.table(stage, cell, "history"), paths.metrics(stage, cell)
+    steps, columns = _read_table(path)
+    best_step = read_stage_json(metrics, stage, cell).get("best_epoch")
+    if best_step not in steps:
+        raise InputError(f"{metrics}: best_epoch: got {best_step}: expected one of the steps in {path.name}")
+    return History(steps, columns, int(best_step))
+
+
+def _read_table(path: Path) -> tuple[list[int], dict[str, list[float | None]]]:
     rows = list(csv.reader(read_text(path).splitlines()))
     if len(rows) < 2 or rows[0][0] != "step" or "val/loss" not in rows[0]:
         raise InputError(f"{path}: expected a table with the columns step and val/loss and at least one row")
@@ -51,7 +62,7 @@ def read_history(path: Path) -> History:
                 columns[name].append(float(cell) if cell else None)
         except ValueError as error:
             raise InputError(f"{path}: line {number}: expected numbers ({error})") from None
-    return History(steps, columns)
+    return steps, columns
 
 
 def draw_curves(path: Path, history: History, *, title: str) -> None:

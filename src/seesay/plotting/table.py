@@ -15,6 +15,13 @@ CHANCE = "chance"
 Row = dict[str, Any]
 """One row of results: a flat dict with metric keys."""
 
+
+def with_equal_keys(rows: Sequence[Row]) -> list[Row]:
+    """Return rows that all have all keys, with None for what a row lacks: DVC plots no others."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [{key: row.get(key) for key in keys} for row in rows]
+
+
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 

@@ -13,26 +13,8 @@ from seesay.core.files import read_json, write_json, write_text
 from seesay.core.paths import Paths
 from seesay.core.settings import PARAMS_FILE, read_yaml
 from seesay.plotting.numbers import format_value
-from seesay.report.rules import Gates, read_gates
+from seesay.report.rules import STAGES, Gates, read_gates
 from seesay.report.verdict import Baseline, Verdict, json_number, judge
-
-# The section of params.yaml that holds a stage's cells. DVC keeps the files of a removed cell: without this check a
-# rule on them would still pass for a model that no longer exists.
-SECTIONS = {
-    "prepare_images": "image_datasets",
-    "train_classifier": "classifiers",
-    "evaluate_classifier": "classifiers",
-    "train_autoencoder": "autoencoders",
-    "evaluate_autoencoder": "autoencoders",
-    "explain_autoencoder": "autoencoders",
-    "prepare_captions": "caption_datasets",
-    "build_vocabulary": "vocabularies",
-    "extract_features": "features",
-    "train_captioner": "captioners",
-    "finetune_encoder": "finetuned",
-    "caption_images": "captioners",
-    "score_captions": "captioners",
-}
 
 _MARKS = {"passed": "✅ pass", "failed": "❌ **fail**", "new": "🆕 new", "not judged": "❔ not judged"}
 
@@ -119,7 +101,8 @@ def _current_metrics(rules: Gates, paths: Paths) -> tuple[dict[str, float], dict
     for name in rules.metrics:
         path, key = _file_and_key(name)
         stage, _, cell = name.partition(":")[0].partition("/")
-        section = SECTIONS.get(stage)
+        section = STAGES[stage].section if stage in STAGES else None
+        # DVC keeps the files of a removed experiment. A rule on them must not pass for a model that no longer exists.
         if section is not None and cell not in params.get(section, {}):
             absent[name] = f"{PARAMS_FILE} has no {section}.{cell}"
             continue

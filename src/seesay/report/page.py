@@ -16,8 +16,7 @@ from seesay.autoencoding.page import collect_autoencoder_figures
 from seesay.captioning.page import read_shared_cases
 from seesay.core.files import write_text
 from seesay.core.paths import Paths
-from seesay.params.cross_checks import load_params
-from seesay.params.project import Params
+from seesay.params.project import Params, load_params
 from seesay.plotting.numbers import format_value
 from seesay.report.data_section import read_data_reports
 from seesay.report.experiments_section import collect_figures

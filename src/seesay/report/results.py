@@ -113,12 +113,12 @@ def _classifier_row(cell: str, compared: Sequence[Row], paths: Paths) -> Row:
 
 
 def _comparison_rows(stage: str, paths: Paths) -> list[Row]:
-    """Read the rows of a comparison's metrics file."""
+    """Read the rows of a comparison's metrics file, without the keys that stand for nothing."""
     path = paths.metrics(stage)
     rows = read_stage_json(path, stage, None).get("rows")
     if not isinstance(rows, list):
         raise InputError(f"{path}: expected the key rows with a list")
-    return rows
+    return [{key: value for key, value in row.items() if value is not None} for row in rows]
 
 
 def _autoencoder(cell: str, params: Params, paths: Paths) -> Row:

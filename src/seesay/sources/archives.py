@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from filelock import FileLock
 
-from seesay.core.errors import InputError
+from seesay.core.errors import InputError, redact
 from seesay.params.datasets import Archive
 from seesay.sources.http import Unreachable, discard, download, exists, move_into_place, read_url
 from seesay.sources.provenance import SourceFile, SourceNote
@@ -122,11 +124,11 @@ def _source_file(archive: Archive, found: FileDigests) -> SourceFile:
             f"{archive.name} is a substitute: its sha256 {found.sha256[:12]}... is not the official file's "
             f"({archive.checksum}); results made from it will say so"
         )
-    return SourceFile(archive.name, archive.url, found.sha256, found.num_bytes, archive.checksum, is_substitute)
+    return SourceFile(archive.name, redact(archive.url), found.sha256, found.num_bytes, archive.checksum, is_substitute)
 
 
 def warn(message: str) -> None:
-    sys.stderr.write(f"seesay: warning: {message}\n")
+    sys.stderr.write(f"seesay: warning: {redact(message)}\n")
 
 
 SUMS_FILE = "SHA256SUMS"
@@ -145,7 +147,7 @@ class Mirror:
     sums: Mapping[str, str]
 
     def url_of(self, name: str) -> str:
-        return f"{self.root}/{name}"
+        return f"{self.root}/{name if self.root.startswith('s3://') else quote(name)}"
 
     def lists(self, name: str) -> bool:
         """Return whether the mirror lists a file; raises `InputError` for a file that is present without a sum."""
@@ -171,7 +173,7 @@ def open_mirror(location: str) -> Mirror:
             raise InputError(
                 f"MIRROR={location}: no such folder ({folder}); expected a folder or an http(s), s3 or file URL"
             )
-        root = f"file://{folder.as_posix()}"
+        root = folder.as_uri()
     try:
         content = read_url(f"{root}/{SUMS_FILE}")
     except Unreachable as error:
@@ -185,7 +187,9 @@ def parse_sums(content: bytes, *, where: str) -> dict[str, str]:
     Raises `InputError` naming the first invalid line.
     """
     sums: dict[str, str] = {}
-    for number, line in enumerate(content.decode("utf-8", errors="replace").split("\n"), start=1):
+    for number, line in enumerate(
+        content.removeprefix(BOM_UTF8).decode("utf-8", errors="replace").split("\n"), start=1
+    ):
         if not line.strip() or line.startswith("#"):
             continue
         match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+?)\r?", line)

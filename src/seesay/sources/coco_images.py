@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import fsspec
-from PIL import Image
 
-from seesay.core.errors import InputError
-from seesay.core.files import write_bytes, write_json
+from seesay.arrays import Undecodable, decode_rgb
+from seesay.core.errors import InputError, redact
+from seesay.core.files import parse_json, write_bytes, write_json
 from seesay.params.datasets import CocoSource
 from seesay.seeding import numpy_generator
 from seesay.sources.archives import SUMS_FILE, Mirror, agrees, file_digests, warn
-from seesay.sources.http import backend_errors, progress_bar, read_url
+from seesay.sources.http import backend_errors, local_file, progress_bar, read_url, retried
+from seesay.sources.members import ZipMembers
 from seesay.sources.provenance import SourceFile
 
 MAX_FAILED_IMAGES = 10
@@ -66,7 +63,7 @@ def forget_coco_images(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _MirroredArchive:
-    archive: zipfile.ZipFile
+    archive: ZipMembers
     url: str
     is_official: bool
 
@@ -92,10 +89,7 @@ class _Origins:
                 raise InputError(f"{origin}: its sha256 is not the one in the mirror's {SUMS_FILE}")
         elif archive is not None:
             origin = f"{archive.url}: {image.member}"
-            try:
-                content = archive.archive.read(image.member)
-            except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-                raise InputError(f"{origin}: damaged: {error}") from None
+            content = retried(archive.url, lambda: _read_member(archive, image.member))
         else:
             origin = image.coco_url
             content = read_url(origin)
@@ -109,7 +103,7 @@ class _Origins:
 
     def _archive_with(self, image: CocoImage) -> _MirroredArchive | None:
         mirrored = self.archives[image.split]
-        return mirrored if mirrored is not None and image.member in mirrored.archive.NameToInfo else None
+        return mirrored if mirrored is not None and image.member in mirrored.archive.names else None
 
 
 def _fetch_all(images: Sequence[CocoImage], folder: Path, origins: _Origins, *, num_workers: int) -> None:
@@ -147,23 +141,37 @@ def _mirrored_archive(
     if mirror is None or name not in mirror.sums:
         return None
     url, is_official = mirror.url_of(name), False
-    if url.startswith("file://"):
-        found = file_digests(Path(url.removeprefix("file://")))
+    path = local_file(url)
+    if path is not None:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file, though {SUMS_FILE} names it")
+        found = file_digests(path)
         if found.sha256 != mirror.sums[name]:
             raise InputError(f"{url}: has sha256 {found.sha256}: {SUMS_FILE} says {mirror.sums[name]}")
         official = next((archive for archive in source.image_archives if archive.name == name), None)
         is_official = official is not None and agrees(official.checksum, found)
-    with backend_errors(url):  # a remote archive is not read whole: each member's CRC-32 must suffice
-        archive = zipfile.ZipFile(stack.enter_context(fsspec.open(url, "rb")))
+    archive = retried(url, lambda: _open_archive(url))  # not read whole: each member's CRC-32 must suffice
     return _MirroredArchive(stack.enter_context(archive), url, is_official)
+
+
+def _open_archive(url: str) -> ZipMembers:
+    path = local_file(url)
+    if path is not None:
+        return ZipMembers(path)
+    with backend_errors(url):
+        return ZipMembers(redact(url), fsspec.open(url, "rb").open())
+
+
+def _read_member(archive: _MirroredArchive, member: str) -> bytes:
+    with backend_errors(archive.url):
+        return archive.archive.read(member)
 
 
 def _decoding_error(content: bytes) -> str | None:
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return str(error) or type(error).__name__
+        decode_rgb(content)
+    except Undecodable as error:
+        return str(error)
     return None
 
 
@@ -192,7 +200,7 @@ def _summary(folder: Path, split: str, images: Sequence[CocoImage], *, is_substi
         content = (folder / image.member).read_bytes()
         digest.update(f"{hashlib.sha256(content).hexdigest()}  {image.member}\n".encode())
         num_bytes += len(content)
-    url = images[0].coco_url.rsplit("/", 1)[0]
+    url = redact(images[0].coco_url).rsplit("/", 1)[0]
     return SourceFile(f"{split}/ ({len(images)} images)", url, digest.hexdigest(), num_bytes, "", is_substitute)
 
 
@@ -239,12 +247,14 @@ def read_offered(annotations: Path) -> dict[str, list[CocoImage]]:
     for split in SPLITS:
         member = f"annotations/captions_{split}.json"
         try:
-            with zipfile.ZipFile(annotations) as archive:
-                entries: list[Any] = json.loads(archive.read(member))["images"]
-            images = [(int(e["id"]), CocoImage(split, str(e["file_name"]), str(e["coco_url"]))) for e in entries]
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise InputError(f"{annotations}: not a readable zip archive: {error}") from None
-        except (KeyError, TypeError, ValueError) as error:
+            with ZipMembers(annotations) as archive:
+                content = parse_json(archive.read_text(member), where=f"{annotations}: {member}")
+            images = [
+                (int(e["id"]), CocoImage(split, str(e["file_name"]), str(e["coco_url"]))) for e in content["images"]
+            ]
+        except InputError:
+            raise
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{annotations}: {member}: not COCO's captions: {error}") from None
         for _, image in images:
             if Path(image.file_name).name != image.file_name:

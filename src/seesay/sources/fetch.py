@@ -24,6 +24,7 @@ from seesay.scenes.class_scenes import CLASS_SCENES_FILE, write_class_scenes
 from seesay.sources.archives import Mirror, fetch_archive, open_mirror
 from seesay.sources.coco_images import fetch_coco_images, forget_coco_images
 from seesay.sources.local import fetch_coco_files, forget_coco_files
+from seesay.sources.members import list_zips
 from seesay.sources.provenance import SOURCE_FILE, SourceFile, SourceNote, read_source, write_architecture, write_source
 
 GENERATED_URL = "generated:scenes"
@@ -61,7 +62,9 @@ def fetch_caption_source(
             write_caption_scenes(folder, num_train=source.num_train, num_val=source.num_val, seed=source.seed)
             files = _generated(folder, CAPTION_SCENE_FILES)
         case Flickr8kSource():
-            files = _fetch_archives((source.text, source.images), folder, _opened(mirror), scratch)
+            files = _fetch_archives(
+                tuple(dict.fromkeys((source.text, source.images))), folder, _opened(mirror), scratch
+            )
         case CocoSource(num_images=None):
             files = _fetch_archives((source.annotations, *source.image_archives), folder, _opened(mirror), scratch)
         case CocoSource():
@@ -113,7 +116,7 @@ def _generated(folder: Path, names: Sequence[str]) -> list[SourceFile]:
 def _noted(folder: Path, files: Sequence[SourceFile]) -> SourceNote:
     """Remove archives of an earlier choice, which would be mistaken for this one's, and write the note last."""
     expected = {SOURCE_FILE, *(Path(file.name).parts[0] for file in files)}
-    for stray in sorted(folder.glob("*.zip")):
+    for stray in list_zips(folder):
         if stray.name not in expected:
             stray.unlink()
     note = SourceNote(folder.name, tuple(files))

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import fsspec
 import requests
+import urllib3
 from tqdm import tqdm
 
-from seesay.core.errors import InputError
+from seesay.core.errors import InputError, redact
 from seesay.core.files import write_json
 
 T = TypeVar("T")
@@ -29,6 +31,10 @@ BACKOFF_SECONDS = 1.0
 """The wait after the first failure; each further wait is twice as long."""
 
 
+MAX_READ_BYTES = 1 << 28
+"""The largest file that `read_url` keeps in memory, 256 MiB."""
+
+
 def download(url: str, part: Path) -> bool:
     """Download all bytes of `url` to `part`, continuing from what an earlier call left there.
 
@@ -37,7 +43,7 @@ def download(url: str, part: Path) -> bool:
     verified here: callers must check it.
     """
     part.parent.mkdir(parents=True, exist_ok=True)
-    if _state(part).get("url") != url:
+    if _state(part).get("url") != redact(url):
         discard(part)
     furthest, failures, continued = _size(part), 0, _size(part) > 0
     while True:
@@ -85,12 +91,16 @@ def read_url(url: str) -> bytes:
 
     def read() -> bytes:
         with open_url(url, 0, None) as answer:
-            content = b"".join(answer.chunks)
+            content = bytearray()
+            for chunk in answer.chunks:
+                content += chunk
+                if len(content) > MAX_READ_BYTES:
+                    raise Unreachable(f"{url}: has more than the {MAX_READ_BYTES:,} bytes allowed")
         if answer.total is not None and len(content) != answer.total:
             raise Transient(f"ended after {len(content)} of {answer.total} bytes")
-        return content
+        return bytes(content)
 
-    return _retried(url, read)
+    return retried(url, read)
 
 
 def progress_bar(**arguments: Any) -> tqdm[Any]:
@@ -119,7 +129,7 @@ def _continue(url: str, part: Path) -> None:
             discard(part)
         _require_space(part, answer)
         with _naming(part):
-            write_json(_state_path(part), {"url": url, "validator": answer.validator, "total": answer.total})
+            write_json(_state_path(part), {"url": redact(url), "validator": answer.validator, "total": answer.total})
             with (
                 part.open("ab") as file,
                 progress_bar(
@@ -142,7 +152,8 @@ def _require_space(part: Path, answer: Answer) -> None:
         raise OSError(errno.ENOSPC, message, str(part))
 
 
-def _retried(url: str, call: Callable[[], T]) -> T:
+def retried(url: str, call: Callable[[], T]) -> T:
+    """Return `call()`, tried again where it raises `Transient`; raises `Unreachable` after `MAX_FAILURES` attempts."""
     for failures in range(1, MAX_FAILURES + 1):
         try:
             return call()
@@ -242,7 +253,7 @@ def _open_http(url: str, start: int, validator: str | None) -> Iterator[Answer]:
         if not response.ok:
             raise Unreachable(f"{url}: answered {response.status_code} {response.reason}")
         length = response.headers.get("Content-Length")
-        first, total = 0, int(length) if length is not None else None
+        first, total = 0, int(length) if length is not None and length.isdecimal() else None
         if response.status_code == 206:
             first, total = _content_range(response.headers.get("Content-Range", ""))
             if first != start:
@@ -253,7 +264,7 @@ def _open_http(url: str, start: int, validator: str | None) -> Iterator[Answer]:
 @contextmanager
 def _open_file(url: str, start: int, validator: str | None) -> Iterator[Answer]:
     with backend_errors(url):
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = fsspec.core.url_to_fs(_decoded(url))
         info = filesystem.info(path)
         found = str(info.get("ETag") or info.get("mtime") or info.get("LastModified"))
         first = start if found == validator and start <= info["size"] else 0
@@ -278,7 +289,7 @@ def _http_errors(url: str) -> Iterator[None]:
         yield
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
         raise Transient(_reason(error)) from None
-    except requests.RequestException as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
         raise Unreachable(f"{url}: {_reason(error)}") from None
 
 
@@ -290,6 +301,8 @@ def backend_errors(url: str) -> Iterator[None]:
     """
     try:
         yield
+    except InputError:
+        raise
     except FileNotFoundError:
         raise Unreachable(f"{url}: no such file") from None
     except ImportError as error:
@@ -305,12 +318,28 @@ def exists(url: str) -> bool:
     if _is_http(url):
         try:
             response = requests.head(url, allow_redirects=True, timeout=TIMEOUT_SECONDS)
-        except requests.RequestException:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError):
             return False
         return response.ok
-    with backend_errors(url):
-        filesystem, path = fsspec.core.url_to_fs(url)
-        return bool(filesystem.isfile(path))
+
+    def is_file() -> bool:
+        with backend_errors(url):
+            filesystem, path = fsspec.core.url_to_fs(_decoded(url))
+            return bool(filesystem.isfile(path))
+
+    return retried(url, is_file)
+
+
+def local_file(url: str) -> Path | None:
+    """Return the path of a file URL, which may be percent-encoded; None for any other URL."""
+    return Path(_decoded(url).removeprefix("file://")) if url.startswith("file://") else None
+
+
+def _decoded(url: str) -> str:
+    """Return a URL as fsspec takes it: it does not decode the path of a file URL, and knows no host in one."""
+    return (
+        "file://" + unquote(url.removeprefix("file://").removeprefix("localhost")) if url.startswith("file://") else url
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -12,9 +12,8 @@ from seesay.core.errors import InputError
 from seesay.core.files import atomic_path, file_digest, read_json, write_json
 from seesay.params.datasets import CocoFilesSource
 from seesay.scenes.drawing import write_zip
+from seesay.sources.members import IMAGE_SUFFIXES, ZipMembers, list_folder
 from seesay.sources.provenance import SourceFile
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def fetch_coco_files(source: CocoFilesSource, folder: Path, *, root: Path) -> list[SourceFile]:
@@ -60,6 +59,8 @@ def _bring(path: Path, target: Path, checksum: str, *, key: str, is_images: bool
         raise InputError(f"params.yaml: {key}.path: {path}: no such {'folder or zip archive' if is_images else 'file'}")
     if is_images and not is_folder and not zipfile.is_zipfile(path):
         raise InputError(f"params.yaml: {key}.path: {path}: expected a folder of images or a zip archive of them")
+    if is_images and not is_folder:
+        _require_readable(path, key)
     if is_folder or not _is_copy(target, path):
         with atomic_path(target) as temporary:
             if is_folder:
@@ -73,6 +74,16 @@ def _bring(path: Path, target: Path, checksum: str, *, key: str, is_images: bool
     return local_source_file(target, f"{LOCAL}{path.name}", checksum)
 
 
+def _require_readable(path: Path, key: str) -> None:
+    """Raise `InputError` if the first image of a person's own archive cannot be read; a password is for all of them."""
+    try:
+        with ZipMembers(path) as archive:
+            for name in list(archive.names)[:1]:
+                archive.read(name)
+    except InputError as error:
+        raise InputError(f"params.yaml: {key}.path: {error}") from None
+
+
 def _is_copy(target: Path, path: Path) -> bool:
     same_size = target.is_file() and target.stat().st_size == path.stat().st_size
     return same_size and file_digest(target) == file_digest(path)
@@ -80,11 +91,7 @@ def _is_copy(target: Path, path: Path) -> bool:
 
 def _images_of(folder: Path, key: str) -> Iterator[tuple[str, bytes]]:
     """Yield (path inside the folder, content) of each image, sorted by path."""
-    paths = {
-        path.relative_to(folder).as_posix(): path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    }
+    paths = {name: path for name, path in list_folder(folder).items() if path.suffix.lower() in IMAGE_SUFFIXES}
     if not paths:
         raise InputError(f"params.yaml: {key}.path: {folder}: no image in this folder ({', '.join(IMAGE_SUFFIXES)})")
     for name in sorted(paths):
@@ -152,7 +159,8 @@ def read_layout(folder: Path) -> dict[str, SplitFiles]:
     content = read_json(path)
     try:
         layout = {split: SplitFiles(**content[split]) for split in ("train", "val", "test") if split in content}
-        is_whole = "train" in layout and len(layout) == len(content)
+        names = [name for files in layout.values() for name in (files.annotations, files.images)]
+        is_whole = "train" in layout and len(layout) == len(content) and all(isinstance(name, str) for name in names)
     except TypeError:
         is_whole = False
     if not is_whole:

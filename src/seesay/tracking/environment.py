@@ -16,6 +16,7 @@ import psutil
 
 from seesay.core.files import file_digest
 from seesay.core.forkserver import caller_pid
+from seesay.core.stage import DVC_PROGRAMS, is_program
 
 MAX_DIFF = 300_000
 RESULTS = ("metrics", "reports", "dvc.lock")
@@ -75,7 +76,7 @@ def find_pipeline_process() -> Process:
     """
     parents = psutil.Process(caller_pid()).parents()
     for parent in parents:
-        if any(Path(word).name in ("dvc", "dvc.exe") for word in _command_line(parent)[:3]):
+        if is_program(parent, DVC_PROGRAMS):
             return Process.of(parent)
     for parent in parents:
         if not _SHELLS.match(_name(parent)):
@@ -107,8 +108,12 @@ def describe_environment(root: Path) -> dict[str, str]:
 def describe_git(root: Path) -> tuple[dict[str, str], str]:
     """Return the tags `git.commit` and `git.dirty`, and the difference from the commit.
 
+    A workspace below .work has commits of its own, but its code is the main repository's, which is described instead.
     The difference is cut after `MAX_DIFF` characters. Outside a git repository, both are empty.
     """
+    main = find_main_repository(root)
+    if root.resolve().is_relative_to(main / ".work"):
+        root = main
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {}, ""
@@ -150,13 +155,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "unknown"
-
-
-def _command_line(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 def _name(process: psutil.Process) -> str:

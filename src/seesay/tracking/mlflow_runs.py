@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from seesay.core.errors import redact
 from seesay.core.files import file_digest
 from seesay.tracking.environment import Process
 from seesay.tracking.records import ArtifactFile, DatasetUse, Point, RunRecord
+from seesay.tracking.store import Store, experiment_id, experiment_name
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -115,7 +117,8 @@ def log_datasets(client: MlflowClient, run_id: str, datasets: Sequence[DatasetUs
     inputs = []
     for use in datasets:
         files = use.source.get("files", [])
-        source = {"url": files[0]["url"] if files else "", "files": [file["url"] for file in files]}
+        urls = [redact(file["url"]) for file in files]
+        source = {"url": urls[0] if urls else "", "files": urls}
         profile = {"digest": use.digest, "substitutes": use.substitutes, "num_files": len(files)}
         dataset = Dataset(
             name=use.name,
@@ -186,6 +189,41 @@ def close_dead_runs(client: MlflowClient, experiments: Sequence[str]) -> int:
             client.set_terminated(run.info.run_id, status="KILLED")
             closed += 1
     return closed
+
+
+def experiment_of(root: Path, record: RunRecord) -> str:
+    """Return the MLflow experiment of a record. If the tracker was down, it is the one the stage belongs to."""
+    return record.experiment or experiment_name(root, record.stage)
+
+
+def find_run(client: MlflowClient, store: Store, root: Path, record: RunRecord) -> Any | None:
+    """Return MLflow's run of a record, even if a user has deleted it: a deleted run must not be created again."""
+    experiment = experiment_id(client, store, experiment_of(root, record))
+    condition = f"tags.`seesay.record_id` = '{record.record_id}'"
+    found = find_runs(client, [experiment], condition, newest=1, deleted=True)
+    return found[0] if found else None
+
+
+def is_whole(run: Any, record: RunRecord) -> bool:
+    """Return true if MLflow has the complete record. It has not if the tracker went down during the run."""
+    return bool(run.info.lifecycle_stage == "deleted" or run.info.status == record.status)
+
+
+def replay(client: MlflowClient, store: Store, root: Path, record: RunRecord, *, parent: str | None, run: Any) -> str:
+    """Create the run of a record, or complete `run`, with the original times and steps, and return its id."""
+    if run is None:
+        tags = {"seesay.replayed": "true", "seesay.original_run_id": record.run_id or "none"}
+        experiment = experiment_id(client, store, experiment_of(root, record))
+        run_id = start_run(client, experiment, record, parent=parent, tags=tags)
+    else:
+        run_id = str(run.info.run_id)
+        set_tags(client, run_id, {"seesay.replayed": "completed"} | run_tags(record))
+    log_datasets(client, run_id, record.datasets)
+    log_points(client, run_id, record.history)
+    log_results(client, run_id, record)
+    log_artifacts(client, run_id, root, record.artifacts)
+    end_run(client, run_id, status=record.status, ended_ms=record.ended_ms)
+    return run_id
 
 
 def _batches(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:

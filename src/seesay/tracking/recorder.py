@@ -1,6 +1,7 @@
 """Recorder of stage runs.
 
-A stage logs each number once. The recorder writes it to the metrics file, the history table, MLflow and the run record.
+A stage logs each number once. The recorder writes it to the metrics file, the history table and the run record, and
+sends it to the tracker process, which writes to MLflow with `seesay.tracking.mlflow_runs`.
 """
 
 from __future__ import annotations
@@ -10,20 +11,31 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from seesay.core.files import file_digest, write_text
+from seesay.core.errors import InputError, redact
+from seesay.core.files import file_digest, private_directory, write_text
 from seesay.core.paths import Paths, cell_name
+from seesay.core.stage import Scratch, remove_saved_scratch
 from seesay.tracking.environment import describe_environment, describe_git, lock_digest
-from seesay.tracking.records import ArtifactFile, DatasetUse, Point, RunRecord, flatten, now_ms, write_record
+from seesay.tracking.records import (
+    ArtifactFile,
+    DatasetUse,
+    Point,
+    RunRecord,
+    Scalar,
+    flatten,
+    now_ms,
+    read_record,
+    write_record,
+)
 from seesay.tracking.tracker import Tracker, find_pipeline
 
 if TYPE_CHECKING:
@@ -38,6 +50,7 @@ class StageLog:
     root: Path
     record: RunRecord
     tracker: Tracker | None
+    _scratch: Scratch | None = None
 
     def __call__(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Log the metrics of one step (an epoch, counted from 1).
@@ -77,13 +90,23 @@ class StageLog:
 
     @property
     def scratch(self) -> Path:
-        """The folder for the state from which a killed stage resumes.
+        """The folder for the state from which a killed stage resumes; this process has it until the stage ends.
 
-        It is outside DVC's outputs and is removed when the stage is done. Its name is a hash of the stage, its
-        parameters, the datasets logged so far and the code loaded so far. DVC's own stage hash takes a second to
-        compute, and the name is needed immediately, so this is a cheap substitute.
+        Its name is a hash of the stage, its parameters, the datasets logged before the first call and the code loaded
+        by then. DVC's own stage hash takes a second to compute, and the name is needed immediately, so this is a cheap
+        substitute.
         """
-        return Paths(self.root).scratch / _scratch_key(self.record)
+        if self._scratch is None:
+            self._scratch = Scratch(Paths(self.root).scratch / _scratch_key(self.record))
+        return self._scratch.folder
+
+    def _end_scratch(self, *, finished: bool) -> None:
+        if self._scratch is not None:
+            record = self.record
+            if finished:
+                path = Paths(self.root).run_record(record.stage, record.cell)
+                self._scratch.finish(self.root, path, cell_name(record.stage, record.cell))
+            self._scratch.release()
 
     def _files(self, path: Path) -> list[ArtifactFile]:
         names = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
@@ -95,7 +118,8 @@ class StageLog:
         ]
 
     def _relative(self, path: Path) -> str:
-        return path.resolve().relative_to(self.root).as_posix()
+        # As it is named, not resolved: data/ may be a link to another disk.
+        return path.absolute().relative_to(self.root).as_posix()
 
     def _folder(self, path: Path) -> Path:
         """Return a file's folder in MLflow's artifacts: `figures`, or its top folder, such as `metrics`."""
@@ -124,8 +148,11 @@ def record_stage(
     The files are authoritative, and MLflow is a view of them. A tracker that is down or slow causes one warning and
     changes no result. SEESAY_TRACKING=off disables MLflow.
     """
-    root = root.resolve()
-    record = RunRecord(stage=stage, cell=cell, params=flatten(params), seed=seed)
+    root = root.absolute()
+    with suppress(OSError):  # only resuming and MLflow need it
+        private_directory(Paths(root).scratch)
+    remove_saved_scratch(root)
+    record = RunRecord(stage=stage, cell=cell, params=_earlier_params(root, stage, cell) | flatten(params), seed=seed)
     record.environment = describe_environment(root)
     git, record.changes = describe_git(root)
     record.tags = git | _dvc_tags(root) | ({} if compute is None else compute.describe())
@@ -134,11 +161,32 @@ def record_stage(
         yield log
         record.ended_ms, record.status = now_ms(), "FINISHED"
         _land(log)
+        log._end_scratch(finished=True)
     except BaseException as error:
+        log._end_scratch(finished=False)
         if log.tracker is not None:
-            log.tracker.send("tags", tags={"seesay.error": f"{type(error).__name__}: {error}"})
+            log.tracker.send("tags", tags={"seesay.error": redact(f"{type(error).__name__}: {error}")})
             log.tracker.wait("end", status=_status(error), ended_ms=now_ms(), deadline=log.tracker.deadline)
         raise
+
+
+_EARLIER = {
+    "evaluate_classifier": ("train_classifier",),
+    "evaluate_autoencoder": ("train_autoencoder",),
+    "score_captions": ("train_captioner", "caption_images"),
+}
+
+
+def _earlier_params(root: Path, stage: str, cell: str | None) -> dict[str, Scalar]:
+    """Return the parameters of the stages that made what `stage` measures.
+
+    A run with test scores then has its experiment's parameters, so that one search compares them.
+    """
+    params: dict[str, Scalar] = {}
+    for earlier in _EARLIER.get(stage, ()):
+        with suppress(InputError):  # of a version that wrote other records
+            params |= read_record(Paths(root).run_record(earlier, cell)).params
+    return params
 
 
 def _open_tracker(root: Path, record: RunRecord) -> Tracker | None:
@@ -178,7 +226,6 @@ def _land(log: StageLog) -> None:
         for path in written:
             path.unlink(missing_ok=True)
         raise
-    shutil.rmtree(log.scratch, ignore_errors=True)
 
 
 def results(paths: Paths, record: RunRecord) -> dict[Path, str]:

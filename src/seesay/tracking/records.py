@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-from seesay.core.errors import InputError
+from seesay.core.errors import InputError, redact
 from seesay.core.files import read_json, write_json
 
 SCHEMA = 1
@@ -82,7 +82,8 @@ class RunRecord:
 
     @property
     def run_name(self) -> str:
-        return self.cell or self.stage
+        """The stage's verb and the experiment, as in `train mlp`; for a stage without cells, its name."""
+        return self.stage if self.cell is None else f"{self.stage.partition('_')[0]} {self.cell}"
 
     @property
     def address(self) -> str:
@@ -119,7 +120,7 @@ def read_record(path: Path) -> RunRecord:
 
 
 def flatten(params: BaseModel | Mapping[str, Any], *, prefix: str = "") -> dict[str, Scalar]:
-    """Return nested parameters as a flat dict with dotted keys.
+    """Return nested parameters as a flat dict with dotted keys, without credentials in URLs.
 
     Example: `{"training.optimizer.name": "sgd", "architecture.widths": "[32, 64]"}`.
     """
@@ -133,9 +134,11 @@ def flatten(params: BaseModel | Mapping[str, Any], *, prefix: str = "") -> dict[
             if any(isinstance(item, BaseModel | Mapping) for item in value):
                 flat |= flatten({str(i): item for i, item in enumerate(value)}, prefix=f"{name}.")
             else:
-                flat[name] = str(list(value))
-        elif value is None or isinstance(value, str | int | float | bool):
+                flat[name] = redact(str(list(value)))
+        elif isinstance(value, str):
+            flat[name] = redact(value)
+        elif value is None or isinstance(value, int | float | bool):
             flat[name] = value
         else:
-            flat[name] = str(value)
+            flat[name] = redact(str(value))
     return flat

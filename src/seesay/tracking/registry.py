@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 import warnings
@@ -21,9 +22,10 @@ from seesay.params.classification import Classifier
 from seesay.params.results import Release
 from seesay.sources.provenance import SourceNote
 from seesay.tracking.environment import find_main_repository
+from seesay.tracking.ledger import workspace_identity
+from seesay.tracking.mlflow_runs import find_run
 from seesay.tracking.records import RunRecord, read_record
-from seesay.tracking.replay import find_run
-from seesay.tracking.store import Store, locate_store, open_client
+from seesay.tracking.store import Store, describe_problem, locate_store, open_client
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -118,22 +120,27 @@ def register_models(root: Path, entries: list[dict[str, Any]]) -> int:
     """Give each released model a version in MLflow's registry, unless it has one, and the alias `champion`.
 
     A version is identified by the weights, and for a captioner also by the decoding, because its metric depends on
-    both. Returns the number of models that changed. A registry that cannot be reached causes only a warning, and
-    `seesay sync` backfills the missed versions.
+    both. Returns the number of models that changed. The alias moves once per release of a workspace, so that a sync
+    takes back nothing that a person or another workspace has done since. DVC's experiments release nothing. A registry
+    that cannot be reached causes only a warning, and `seesay sync` backfills the missed versions.
     """
     if os.environ.get("SEESAY_TRACKING") == "off" or not entries:
         return 0
-    root = root.resolve()
+    if os.environ.get("DVC_EXP_NAME"):
+        _say("an experiment releases no model; if you apply it to the workspace, `seesay sync` does")
+        return 0
+    root = root.absolute()
+    store = locate_store(find_main_repository(root))
     try:
-        store = locate_store(find_main_repository(root))
         client = open_client(store)
         return sum(_register(client, store, root, entry) for entry in entries)
     except Exception as error:  # MLflow raises many types, from ConnectionError to sqlalchemy's exceptions
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-        sys.stderr.write(
-            f"seesay: warning: models are not in MLflow's registry ({reason}); `seesay sync` tries again\n"
-        )
+        _say(f"warning: no model registered ({describe_problem(store, error)}); `seesay sync` tries again")
         return 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"seesay: {text}\n")
 
 
 def _register(client: MlflowClient, store: Store, root: Path, entry: dict[str, Any]) -> bool:
@@ -167,11 +174,27 @@ def _register(client: MlflowClient, store: Store, root: Path, entry: dict[str, A
         except MlflowException:
             client.get_registered_model(name)  # it already exists; any other error is raised here
         number = _add_version(client, root, run_id, entry)
-    champion = client.get_registered_model(name).aliases.get(ALIAS)
-    if str(champion) == str(number):
-        return has_changed
-    client.set_registered_model_alias(name, ALIAS, str(number))
-    return True
+    return _make_champion(client, root, entry, str(number)) or has_changed
+
+
+def _make_champion(client: MlflowClient, root: Path, entry: dict[str, Any], number: str) -> bool:
+    """Give a version the alias, unless this workspace has released it already. Return whether the alias moved."""
+    name, model = entry["name"], client.get_registered_model(entry["name"])
+    release = f"release.{workspace_identity(root)}"  # a tag of the model: the version that the workspace released last
+    if model.tags.get(release) == number:
+        return False
+    champion = str(model.aliases.get(ALIAS, number))
+    if champion != number:
+        old, new = client.get_model_version(name, champion).tags, _version_tags(entry)
+        # NaN is not better, and other metrics cannot be compared.
+        better = old.get("metric") == new["metric"] and float(new["value"]) >= float(old.get("value", "nan"))
+        change = f"{old.get('metric')} {old.get('value')} -> {new['metric']} {new['value']}"
+        what = "the new" if better else "warning: a worse model is the"
+        _say(f"{what} champion of {name}: version {champion} -> {number}, {change}")
+    if str(model.aliases.get(ALIAS)) != number:
+        client.set_registered_model_alias(name, ALIAS, number)
+    client.set_registered_model_tag(name, release, number)
+    return str(model.aliases.get(ALIAS)) != number
 
 
 def _training_run(client: MlflowClient, store: Store, root: Path, entry: dict[str, Any]) -> str | None:
@@ -242,25 +265,29 @@ def _add_version(client: MlflowClient, root: Path, run_id: str, entry: dict[str,
         source=f"runs:/{run_id}/{name}",
         run_id=run_id,
         tags=_version_tags(entry),
+        description=f"The {entry['kind']} `{entry['cell']}`, released behind a passed gate: {entry['metric']} "
+        f"{entry['value']:.4g} on test data. Trained by run `{run_id}`; DVC has the weights: `{entry['weights']}`.",
         await_creation_for=30,
     )
     return str(version.version)
 
 
 def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
-    """Write an MLflow model (pyfunc, from code) of released weights.
-
-    `mlflow.pyfunc.load_model` loads it where seesay is installed.
-    """
+    """Write an MLflow model (pyfunc, from code) of released weights, which loads where seesay is installed."""
     import mlflow.pyfunc
 
-    artifacts = {"weights": str(root / entry["weights"])}
+    files = {"weights": root / entry["weights"]}
     config = {"kind": entry["kind"]}
     if entry["kind"] == "captioner":
         settings = _training_record(root, entry).params
-        artifacts["vocabulary"] = str(Paths(root).vocabulary(str(settings["vocabulary"])))
+        files["vocabulary"] = Paths(root).vocabulary(str(settings["vocabulary"]))
         config["decoding"] = entry["decoding"]
-    with warnings.catch_warnings(record=True):  # MLflow shows them even if they are ignored
+    with (
+        tempfile.TemporaryDirectory() as copies,
+        warnings.catch_warnings(record=True),  # MLflow shows them even if they are ignored
+    ):
+        # MLflow refuses links, and DVC's cache may have put links in the place of the files.
+        artifacts = {key: str(shutil.copyfile(path, Path(copies) / path.name)) for key, path in files.items()}
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(PACKAGE),

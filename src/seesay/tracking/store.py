@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
-from contextlib import closing
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from filelock import FileLock
 
+from seesay.core.errors import InputError, redact
 from seesay.core.settings import PARAMS_FILE, read_yaml
+from seesay.tracking.sqlite_store import DATABASE, REMEDY, repair_moved_paths, require_whole, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+T = TypeVar("T")
+
+CALL_SECONDS = 60.0
+"""Longest time of a call to MLflow, with its retries. `ENVIRONMENT` keeps those of a server that is down below it."""
+UPLOAD_SECONDS = 600.0
+"""Longest time of a call that uploads files."""
 
 PIPELINE = "pipeline"
 EXPERIMENTS = {
@@ -42,14 +52,17 @@ EXPERIMENTS = {
 }
 """Task of each stage. The other stages (report, gate, register) concern the pipeline as a whole."""
 
-# Columns that hold absolute artifact paths (MLflow 3.17).
-PATH_COLUMNS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "storage_location"),
-    ("model_versions", "source"),
-)
+DESCRIPTIONS = {
+    PIPELINE: "One run per execution of the pipeline; its description links to the runs of the stages.",
+    "classification": "Classifiers: `train` runs have the curves, `evaluate` runs the test scores (`test/top1`).",
+    "autoencoder": "Autoencoders: `train` runs have the curves, `evaluate` runs the test scores (`test/psnr`).",
+    "captioning": "Captioners: `train` runs have the curves, `score` runs the test scores (`test/cider_d`).",
+}
+"""What an MLflow experiment holds, by its name without prefix, in Markdown."""
+
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a description."""
+
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -77,7 +90,8 @@ class Store:
 
     @property
     def database(self) -> Path | None:
-        return None if self.folder is None else self.folder / "mlflow.db"
+        """The file of a SQLite store, or None."""
+        return sqlite_file(self.uri) if self.folder is None else self.folder / DATABASE
 
     def artifact_location(self, experiment: str) -> str | None:
         return None if self.folder is None else str(self.folder / "artifacts" / experiment)
@@ -85,9 +99,9 @@ class Store:
 
 def locate_store(main: Path) -> Store:
     """Return the store at MLFLOW_TRACKING_URI if that is set, else SQLite under `mlruns/` of the main repository."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = _without_credentials(os.environ.get("MLFLOW_TRACKING_URI", ""))
     folder = main / "mlruns"
-    own = f"sqlite:///{folder / 'mlflow.db'}"
+    own = f"sqlite:///{folder / DATABASE}"
     return Store(uri, None) if uri and uri != own else Store(own, folder)
 
 
@@ -109,24 +123,125 @@ def read_prefix(root: Path) -> str:
 
 
 def open_client(store: Store) -> MlflowClient:
-    """Return a client that has reached its store. If it cannot be reached, MLflow's own exception is raised."""
+    """Return a client that has reached its store, and each of whose calls is bounded in time.
+
+    If the store cannot be reached, MLflow's own exception is raised. Raises `InputError` if the file of a SQLite store
+    is none, and `TimeoutError` if the store does not answer.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    _configure_logging()
+    database = store.database
+    if database is None:
+        return _connect(store.uri)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    # If several processes open a new database at once, all but one fail in its migration. So they take turns.
+    with FileLock(database.parent / f".{database.stem}.lock", timeout=120):
+        require_whole(database)
+        if store.folder is not None:
+            repair_moved_paths(store.folder)
+        return _connect(store.uri)
+
+
+def _connect(uri: str) -> MlflowClient:
     from mlflow.tracking import MlflowClient
+
+    client = bounded(lambda: MlflowClient(uri, registry_uri=uri), seconds=CALL_SECONDS)
+    reached = cast("MlflowClient", _BoundedClient(client))
+    reached.get_experiment_by_name("Default")
+    return reached
+
+
+def _configure_logging() -> None:
+    """Let MLflow log warnings only, and no credentials."""
+    import mlflow  # noqa: F401  # it configures its logger when it is imported
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if store.folder is None:
-        client = MlflowClient(store.uri, registry_uri=store.uri)
-        client.get_experiment_by_name("Default")
-        return client
-    store.folder.mkdir(parents=True, exist_ok=True)
-    # If several processes open a new database at once, all but one fail in its migration. So they take turns.
-    with FileLock(store.folder / ".mlflow.lock", timeout=120):
-        repair_moved_paths(store)
-        client = MlflowClient(store.uri, registry_uri=store.uri)
-        client.get_experiment_by_name("Default")
-    return client
+    for handler in logging.getLogger("mlflow").handlers:
+        handler.addFilter(_redacted)
+
+
+def _redacted(record: logging.LogRecord) -> bool:
+    """Take credentials out of what MLflow logs."""
+    record.msg, record.args = redact(record.getMessage()), ()
+    return True
+
+
+def _without_credentials(uri: str) -> str:
+    """Move a server's user and password from its URI to the variables from which MLflow also reads them.
+
+    MLflow prints the URI of a server with the link of each run. The URI of a database keeps its password, because
+    there is no other way, and `redact` takes it out of messages.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or parts.username is None:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    os.environ["MLFLOW_TRACKING_URI"] = bare
+    return bare
+
+
+def describe_problem(store: Store, error: Exception) -> str:
+    """Return one line without credentials: the store, the reason why it cannot be used and, if known, the remedy."""
+    reason = redact(" ".join(str(error).split()))[:500]
+    if isinstance(error, InputError):
+        return reason
+    if "malformed" in reason:
+        remedy = f"; {REMEDY}"
+    else:
+        remedy = "" if store.folder is not None else "; check MLFLOW_TRACKING_URI, or unset it to use mlruns/"
+    return f"{redact(store.uri)}: {type(error).__name__}: {reason}{remedy}"
+
+
+class _BoundedClient:
+    """An MLflow client each of whose calls ends in time or raises `TimeoutError`."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._client, name)
+        if not callable(attribute):
+            return attribute
+        seconds = UPLOAD_SECONDS if name.startswith("log_artifact") else CALL_SECONDS
+        return lambda *arguments, **named: bounded(lambda: attribute(*arguments, **named), seconds=seconds)
+
+
+def bounded(call: Callable[[], T], *, seconds: float) -> T:
+    """Return the result of a call, or raise `TimeoutError` after some seconds and leave the call to itself.
+
+    The timeout of a request is one of each read, so a server that sends a byte now and then never exceeds it.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="mlflow-call", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return results[0]
+
+
+def training_views(store: Store, address: str) -> list[str]:
+    """Return a line per experiment with its name and the page of its runs, on the server at `address`.
+
+    Without the page's name, MLflow 3 opens an experiment on a page for language models, which is empty.
+    """
+    client = open_client(store)
+    found = sorted((one.name, one.experiment_id) for one in client.search_experiments() if one.name != "Default")
+    return [f"{name}: {address}/#/experiments/{number}/runs?workflowType=machine_learning" for name, number in found]
 
 
 def experiment_id(client: MlflowClient, store: Store, name: str) -> str:
@@ -136,7 +251,9 @@ def experiment_id(client: MlflowClient, store: Store, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name, artifact_location=store.artifact_location(name)))
+            described = next((text for task, text in DESCRIPTIONS.items() if name.endswith(task)), "")
+            location = store.artifact_location(name)
+            return str(client.create_experiment(name, artifact_location=location, tags={NOTE: described}))
         except MlflowException:  # another process was faster
             found = client.get_experiment_by_name(name)
             if found is None:
@@ -144,29 +261,3 @@ def experiment_id(client: MlflowClient, store: Store, name: str) -> str:
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
-
-
-def repair_moved_paths(store: Store) -> bool:
-    """Repair the artifact paths in MLflow's store after the repository was moved, because MLflow stores absolute paths.
-
-    Returns true if anything was changed. This applies only to the store under `mlruns/`, not to the paths of a server.
-    """
-    if store.database is None or store.folder is None or not store.database.is_file():
-        return False
-    now, tail = str(store.folder), "/mlruns/artifacts/"
-    with closing(sqlite3.connect(store.database, timeout=30)) as database, database:
-        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if "experiments" not in tables:
-            return False
-        locations = [row[0] or "" for row in database.execute("SELECT artifact_location FROM experiments")]
-        # Split at the last occurrence, because a folder above the repository may have any name.
-        roots = {f"{location.rpartition(tail)[0]}/mlruns" for location in locations if tail in location}
-        before = database.total_changes
-        for old in sorted(roots - {now}):
-            for table, column in PATH_COLUMNS:
-                if table in tables:
-                    database.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                        (now, len(old) + 1, len(old) + 1, f"{old}/"),
-                    )
-        return database.total_changes > before

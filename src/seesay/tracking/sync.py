@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+import psutil
 
-from seesay.core.errors import InputError
 from seesay.core.files import read_json
 from seesay.core.paths import Paths
 from seesay.tracking import mlflow_runs
-from seesay.tracking.dvc_stages import Instance, read_instances
-from seesay.tracking.environment import (
-    describe_environment,
-    describe_git,
-    find_main_repository,
-    lock_digest,
-    workspace_name,
+from seesay.tracking.environment import Process, describe_environment, describe_git, find_main_repository
+from seesay.tracking.ledger import (
+    WORKSPACE_TAG,
+    Snapshot,
+    create_pipeline_run,
+    own_ledger,
+    take_snapshot,
+    workspace_identity,
 )
-from seesay.tracking.pipeline_run import create_pipeline_run
-from seesay.tracking.records import Point, RunRecord, now_ms, read_record
-from seesay.tracking.replay import experiment_of, find_run, is_whole, replay
+from seesay.tracking.mlflow_runs import experiment_of, find_run, is_whole, replay
+from seesay.tracking.records import Point, now_ms
+from seesay.tracking.sqlite_store import repair_moved_paths
 from seesay.tracking.store import (
     EXPERIMENTS,
+    NOTE,
     PIPELINE,
     Store,
+    describe_problem,
     experiment_id,
     locate_store,
     open_client,
     read_prefix,
-    repair_moved_paths,
 )
 
 if TYPE_CHECKING:
@@ -40,47 +42,42 @@ if TYPE_CHECKING:
 
 LOCK_TAG = "dvc.lock_sha256"
 MAX_TAGGED_LINES = 500
-LOCK_SECONDS = 300.0
-"""Longest time, in seconds, that a sync waits for another one."""
-NOTE = "mlflow.note.content"
 
 
 def sync(root: Path) -> SyncReport:
     """Bring MLflow in step with DVC. A second sync changes nothing.
 
-    If MLflow cannot be reached, the report's `problem` states the reason. Raises `InputError` only if the workspace has
-    no readable dvc.yaml.
+    If MLflow cannot be reached, the report's `problem` states the reason. Raises `InputError` if the workspace has no
+    readable dvc.yaml, or if another execution is running in it.
     """
     root = root.resolve()
-    instances = read_instances(root)
-    main = find_main_repository(root)
-    store = locate_store(main)
-    work = Paths(main).scratch
+    store = locate_store(find_main_repository(root))
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        with FileLock(work / "sync.lock", timeout=LOCK_SECONDS):
-            repaired = repair_moved_paths(store)
-            client = open_client(store)
-            report = _Sync(client, store, root, instances).run()
-            return replace(report, repaired=repaired)
-    except InputError:
-        raise
+        with own_ledger(root):
+            return _sync(root, store, take_snapshot(root))
+    except OSError as error:  # .work/ cannot be written to
+        return SyncReport(problem=describe_problem(store, error))
+
+
+def _sync(root: Path, store: Store, snapshot: Snapshot) -> SyncReport:
+    try:
+        repaired = store.folder is not None and repair_moved_paths(store.folder)
+        return replace(_Sync(open_client(store), store, root, snapshot).run(), repaired=repaired)
     except Exception as error:  # MLflow raises many types, from ConnectionError to sqlalchemy's exceptions
-        return SyncReport(problem=f"{type(error).__name__}: {' '.join(str(error).split())}"[:500])
+        return SyncReport(problem=describe_problem(store, error))
 
 
 class _Sync:
-    def __init__(self, client: MlflowClient, store: Store, root: Path, instances: list[Instance]) -> None:
-        self.client, self.store, self.root, self.instances = client, store, root, instances
+    def __init__(self, client: MlflowClient, store: Store, root: Path, snapshot: Snapshot) -> None:
+        self.client, self.store, self.root, self.snapshot = client, store, root, snapshot
+        self.instances, self.records = snapshot.instances, snapshot.records
         self.prefix = read_prefix(root)
         self.pipelines = experiment_id(client, store, self.prefix + PIPELINE)
-        # This includes stages that are not in dvc.lock: a failed gate has run, but DVC does not record it there.
-        self.records = {i.address: r for i in instances if (r := _record_of(root, i)) is not None}
 
     def run(self) -> SyncReport:
         closed = mlflow_runs.close_dead_runs(self.client, self._experiments())
         if not self.records:
-            return SyncReport(self._lines({}, set(), None, {}), num_closed=closed, num_registered=self._register())
+            return SyncReport(self._lines({}, set(), None, []), num_closed=closed, num_registered=self._register())
         runs = {address: find_run(self.client, self.store, self.root, r) for address, r in self.records.items()}
         missing = {address for address, run in runs.items() if run is None or not is_whole(run, self.records[address])}
         earlier = self._earlier_pipelines()
@@ -92,10 +89,10 @@ class _Sync:
             run = runs[address]
             ids[address] = replay(self.client, self.store, self.root, record, parent=pipeline_run, run=run)
         if how == "unchanged":
-            lines = self._lines(ids, missing, None, {}, told=known)
+            lines = self._lines(ids, missing, None, [], told=known)
         else:
-            before = [run for run in earlier if run.info.run_id != pipeline_run and LOCK_TAG in run.data.tags]
-            lines = self._lines(ids, missing, known.get("seesay.pipeline_key"), before[0].data.tags if before else {})
+            others = [run.data.tags for run in earlier if run.info.run_id != pipeline_run]
+            lines = self._lines(ids, missing, known.get("seesay.pipeline_key"), others)
         if how != "unchanged" or missing:
             self._write(pipeline_run, lines)
         if how == "created":
@@ -111,7 +108,7 @@ class _Sync:
         all results came from DVC's cache or MLflow's store is new. An execution without a successful stage has no state
         to describe.
         """
-        digest = lock_digest(self.root)
+        digest = self.snapshot.lock_digest
         if latest is not None:
             run_id = str(latest.info.run_id)
             if latest.data.tags.get(LOCK_TAG) == digest:
@@ -119,7 +116,7 @@ class _Sync:
             if LOCK_TAG not in latest.data.tags and self._made_in(latest) <= self._current():
                 return "adopted", run_id, latest.data.tags
         git, _ = describe_git(self.root)
-        tags = git | describe_environment(self.root)
+        tags = git | describe_environment(self.root) | {"seesay.process": str(Process.of(psutil.Process()))}
         run_id = create_pipeline_run(
             self.client, self.store, self.root, started_ms=now_ms(), tags=tags, verb="restored"
         )
@@ -135,7 +132,9 @@ class _Sync:
         return {record.record_id for record in self.records.values()}
 
     def _earlier_pipelines(self) -> list[Any]:
-        condition = f"tags.`seesay.workspace` = '{workspace_name(self.root)}'"
+        """Return the last pipeline runs of this workspace. Those begun after the snapshot are not in it."""
+        condition = f"tags.`{WORKSPACE_TAG}` = '{workspace_identity(self.root)}'"
+        condition += f" AND attributes.start_time <= {self.snapshot.taken_ms}"
         return mlflow_runs.find_runs(self.client, [self.pipelines], condition, newest=20)
 
     def _experiments(self) -> list[str]:
@@ -148,9 +147,13 @@ class _Sync:
         run_ids: dict[str, str],
         replayed: set[str],
         key: str | None,
-        before: dict[str, str],
-        told: dict[str, str] | None = None,
+        earlier: Sequence[Mapping[str, str]],
+        told: Mapping[str, str] | None = None,
     ) -> tuple[StageLine, ...]:
+        """Return the lines of the execution `key`. `earlier` holds the tags of the pipeline runs before it."""
+        described = next((number for number, tags in enumerate(earlier) if LOCK_TAG in tags), len(earlier))
+        before = earlier[described] if described < len(earlier) else {}
+        killed = {tags.get("seesay.pipeline_key") for tags in earlier[:described]} - {None}  # before their sync
         lines = []
         for instance in self.instances:
             record = self.records.get(instance.address)
@@ -168,7 +171,8 @@ class _Sync:
             elif key is not None and record.pipeline_key == key:
                 state = "ran"
             else:
-                state = "unchanged" if before.get(line.tag, "").endswith(f" {run_id}") else "restored"
+                is_known = before.get(line.tag, "").endswith(f" {run_id}") or record.pipeline_key in killed
+                state = "unchanged" if is_known else "restored"
             lines.append(replace(line, state=state))
         return tuple(lines)
 
@@ -178,33 +182,25 @@ class _Sync:
         The metrics make executions comparable.
         """
         table = stage_table(lines)
+        note = _note(lines)
         self.client.log_dict(pipeline_run, {"stages": [asdict(line) for line in lines]}, "stages.json")
         self.client.log_text(pipeline_run, table, "stages.md")
         tags = {line.tag: line.tag_value for line in lines[:MAX_TAGGED_LINES]}
-        note = table if len(table) <= mlflow_runs.MAX_TAG else f"{len(lines)} stages: see stages.md"
         points = [
             Point(0, record.ended_ms, {f"{address.replace('@', '.')}/{name}": v for name, v in record.summary.items()})
             for address, record in self.records.items()
         ]
         mlflow_runs.log_points(self.client, pipeline_run, points)
-        mlflow_runs.set_tags(self.client, pipeline_run, tags | {NOTE: note, LOCK_TAG: lock_digest(self.root)})
+        mlflow_runs.set_tags(self.client, pipeline_run, tags | {NOTE: note, LOCK_TAG: self.snapshot.lock_digest})
 
     def _register(self) -> int:
-        """Register the models that `register` has released and that are missing from MLflow's registry."""
-        release = Paths(self.root).release
-        if not release.is_file():
+        """Register the models that `register` has released behind a passed gate and that MLflow's registry misses."""
+        gate, release = Paths(self.root).gate, Paths(self.root).release
+        if not release.is_file() or not gate.is_file() or read_json(gate).get("passed") is not True:
             return 0
         from seesay.tracking.registry import register_models
 
         return register_models(self.root, read_json(release))
-
-
-def _record_of(root: Path, instance: Instance) -> RunRecord | None:
-    """Return an instance's run record, or None if it is missing or was written by another version of seesay."""
-    try:
-        return read_record(Paths(root).run_record(instance.stage, instance.cell))
-    except InputError:
-        return None
 
 
 @dataclass(frozen=True)
@@ -270,3 +266,14 @@ def stage_table(lines: tuple[StageLine, ...]) -> str:
     """Return the lines as a Markdown table whose links open in the MLflow UI."""
     rows = [f"| {x.address} | {x.state} | " + (f"[{x.run_id}]({x.link})" if x.run_id else "") + " |" for x in lines]
     return "\n".join(["| stage | in this execution | made by run |", "|---|---|---|", *rows]) + "\n"
+
+
+def _note(lines: tuple[StageLine, ...]) -> str:
+    """Return the table as a description of at most MLflow's size: stages that ran come first, and others may be cut."""
+    ran_first = sorted(lines, key=lambda line: line.state != "ran")
+    for number in range(len(lines), 0, -1):
+        table = stage_table(tuple(ran_first[:number]))
+        if len(table) < mlflow_runs.MAX_TAG - 100:
+            rest = len(lines) - number
+            return table if not rest else f"{table}\nand {rest} more, in the artifact stages.md\n"
+    return ""

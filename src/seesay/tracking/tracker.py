@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
@@ -24,7 +23,8 @@ from typing import Any
 import psutil
 from filelock import FileLock
 
-from seesay.core.files import read_json
+from seesay.core.errors import redact
+from seesay.core.files import private_directory, read_json
 from seesay.core.paths import Paths
 from seesay.tracking.environment import Process, find_main_repository, find_pipeline_process
 from seesay.tracking.records import RunRecord
@@ -138,7 +138,8 @@ class Tracker:
 
     def _connect(self) -> Connection:
         """Connect to the pipeline's tracker process, and start it if there is none."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        private_directory(self._folder.parent)
+        private_directory(self._folder)
         until = time.monotonic() + self._timeout
         with FileLock(self._folder / f"{self._pipeline.key}.lock", timeout=self._timeout):
             connection = _try_connect(self._folder / f"{self._pipeline.key}.address")
@@ -178,21 +179,21 @@ class Tracker:
             )
 
 
-def address_of(path: Path) -> Mapping[str, Any] | None:
-    """Read the address at which a tracker process listens. Return None if it has not written one."""
+def socket_of(path: Path) -> Path | None:
+    """Read the address of a tracker process: the path of its socket. Return None if it has not written one."""
     try:
         address = read_json(path)
     except ValueError:
         return None
-    return address if isinstance(address, dict) and {"port", "key"} <= set(address) else None
+    return Path(str(address["socket"])) if isinstance(address, dict) and "socket" in address else None
 
 
 def _try_connect(path: Path) -> Connection | None:
-    address = address_of(path)
+    address = socket_of(path)
     if address is None:
         return None
     try:
-        return Client(("127.0.0.1", int(address["port"])), authkey=bytes.fromhex(address["key"]))
+        return Client(str(address), "AF_UNIX")
     except (OSError, EOFError):
         return None  # the stale file of a killed process
 
@@ -211,9 +212,9 @@ def _timeout() -> float:
 
 
 def _file_name(kind: str, root: Path, identity: str) -> str:
-    facts = [identity, str(root), os.environ.get("MLFLOW_TRACKING_URI", "")]
+    facts = [identity, str(root), redact(os.environ.get("MLFLOW_TRACKING_URI", "")).replace("***@", "")]
     return f"{kind}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
 
 
 def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+    return redact(f"{type(error).__name__}: {' '.join(str(error).split())}")[:500]

@@ -5,8 +5,11 @@ Run as `python -m seesay.tracking.tracker_process <state folder> <pipeline key> 
 
 from __future__ import annotations
 
+import contextlib
 import json
-import secrets
+import os
+import socket
+import struct
 import sys
 import threading
 import time
@@ -15,27 +18,40 @@ from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any
 
-from seesay.core.files import write_json
+from seesay.core.errors import redact
+from seesay.core.files import new_socket_directory, write_json
 from seesay.tracking import mlflow_runs
 from seesay.tracking.dvc_stages import compute_stage_hash
 from seesay.tracking.environment import Process, find_main_repository
-from seesay.tracking.pipeline_run import PipelineRun
+from seesay.tracking.ledger import PipelineRun
 from seesay.tracking.records import ArtifactFile, DatasetUse, Point, RunRecord, now_ms
-from seesay.tracking.store import PIPELINE, experiment_id, experiment_name, locate_store, open_client, read_prefix
-from seesay.tracking.tracker import address_of
+from seesay.tracking.store import (
+    PIPELINE,
+    Store,
+    describe_problem,
+    experiment_id,
+    experiment_name,
+    locate_store,
+    open_client,
+    read_prefix,
+)
+from seesay.tracking.tracker import socket_of
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 3.0
 """Time that a tracker process waits for its first stage."""
 IDLE_SECONDS = 120.0
 """Time that it waits for the next stage. A later stage starts another process."""
+SILENT_SECONDS = 30.0
+"""Time that it waits for the first message of a connection, and for the rest of any message."""
+MAX_MESSAGE_BYTES = 2**28
 KEPT_SECONDS = 30 * 24 * 3600.0
 
 
 class TrackerProcess:
-    """A server that listens on this machine only.
+    """A server on a Unix socket in a folder that only this user can enter, so that it needs no key.
 
-    It accepts stages that know the key in the address file, which only the file's owner can read.
+    Each connection has its own thread. One that is silent or sends something else is closed, and disturbs no other.
     """
 
     def __init__(self, folder: Path, key: str, owner: Process) -> None:
@@ -48,17 +64,17 @@ class TrackerProcess:
     def serve(self) -> None:
         """Serve until the execution's process has ended and the last stage has been written to MLflow."""
         _forget_old_files(self.folder)
-        authkey = secrets.token_bytes(32)
-        listener = Listener(("127.0.0.1", 0), authkey=authkey)
-        own = {"port": listener.address[1], "key": authkey.hex()}
-        write_json(self.address, own)
-        self.address.chmod(0o600)
+        _remove_socket(self.address)  # of a killed process
+        own = new_socket_directory() / "socket"
+        listener = Listener(str(own), "AF_UNIX", backlog=16)
+        write_json(self.address, {"socket": str(own)})
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
         while not self._is_done():
             time.sleep(POLL_SECONDS)
-        if address_of(self.address) == own:
+        if socket_of(self.address) == own:
             self.address.unlink(missing_ok=True)
         listener.close()
+        own.parent.rmdir()
 
     def _is_done(self) -> bool:
         with self._change:
@@ -73,30 +89,29 @@ class TrackerProcess:
                 connection = listener.accept()
             except OSError:
                 return
-            except Exception:  # a client without the key
-                traceback.print_exc()
-                continue
             with self._change:
                 self._open_connections += 1
             threading.Thread(target=self._serve_stage, args=(connection,)).start()
 
     def _serve_stage(self, connection: Connection) -> None:
-        session = Session(self.folder)
+        session, connected = Session(self.folder), time.monotonic()
         try:
+            _limit_reads(connection)
             while not session.has_ended:
                 if not connection.poll(POLL_SECONDS):
-                    if session.stage_is_gone:
+                    is_silent = not session.has_started and time.monotonic() - connected > SILENT_SECONDS
+                    if session.stage_is_gone or is_silent:
                         break
                     continue
-                message = json.loads(connection.recv_bytes())
+                message = json.loads(connection.recv_bytes(MAX_MESSAGE_BYTES))
                 connection.send_bytes(json.dumps(_answer(session, message)).encode())
-        except (EOFError, OSError):
-            pass  # the stage has ended
+        except (EOFError, OSError, ValueError):
+            pass  # the stage has ended, or it is no stage
         finally:
             try:
                 session.abandon()
             except Exception:
-                traceback.print_exc()
+                _print_exception()
             connection.close()
             with self._change:
                 self._open_connections -= 1
@@ -107,13 +122,33 @@ def _answer(session: Session, message: dict[str, Any]) -> dict[str, Any]:
     try:
         return session.handle(message)
     except Exception as error:  # the stage prints it as a warning and continues without MLflow
-        traceback.print_exc()
-        return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]}
+        _print_exception()
+        return {"error": session.describe(error)}
+
+
+def _print_exception() -> None:
+    sys.stderr.write(redact(traceback.format_exc()))
+
+
+def _limit_reads(connection: Connection) -> None:
+    """Let a read fail if the rest of a message does not arrive within `SILENT_SECONDS`."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as options:
+        options.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(SILENT_SECONDS), 0))
+
+
+def _remove_socket(address: Path) -> None:
+    """Remove the socket and its folder that a killed tracker process has left."""
+    left = socket_of(address)
+    if left is not None:
+        with contextlib.suppress(OSError):
+            left.unlink(missing_ok=True)
+            left.parent.rmdir()
 
 
 def _forget_old_files(folder: Path) -> None:
     for path in folder.iterdir():
         if time.time() - path.stat().st_mtime > KEPT_SECONDS:
+            _remove_socket(path)
             path.unlink(missing_ok=True)
 
 
@@ -138,6 +173,17 @@ class Session:
         self._process: Process | None = None
         self._run_id: str | None = None
         self._pipeline: PipelineRun | None = None
+        self._store: Store | None = None
+
+    def describe(self, error: Exception) -> str:
+        """Return one line about an exception, with the store if it is known."""
+        if self._store is not None:
+            return describe_problem(self._store, error)
+        return redact(f"{type(error).__name__}: {' '.join(str(error).split())}")[:500]
+
+    @property
+    def has_started(self) -> bool:
+        return self._process is not None
 
     @property
     def stage_is_gone(self) -> bool:
@@ -165,7 +211,7 @@ class Session:
     def _start(self, *, root: str, record: dict[str, Any], pipeline: dict[str, Any], process: str) -> dict[str, Any]:
         self._process = Process.parse(process)
         workspace, run = Path(root), RunRecord(**record)
-        store = locate_store(find_main_repository(workspace))
+        store = self._store = locate_store(find_main_repository(workspace))
         client = self._client = open_client(store)
         name = experiment_name(workspace, run.stage)
         experiment = experiment_id(client, store, name)
@@ -189,7 +235,7 @@ class Session:
         try:
             stage_hash = compute_stage_hash(workspace, run.address)
         except Exception:  # a failure of DVC must not stop tracking: the run continues without this tag
-            traceback.print_exc()
+            _print_exception()
             return {}
         self._tags(tags={"dvc.stage_hash": stage_hash})
         return {"stage_hash": stage_hash}

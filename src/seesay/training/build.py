@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, get_type_hints
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from seesay.core.errors import InputError
+from seesay.core.errors import InputError, did_you_mean
 from seesay.core.settings import PARAMS_FILE, validate
 from seesay.params.classification import Architecture
 from seesay.seeding import seed_torch
@@ -39,7 +39,9 @@ def construct(
     file `where`.
     """
     if architecture.name not in table:
-        raise InputError(f"{where}: {key}.name: got {architecture.name!r}: expected one of {', '.join(sorted(table))}")
+        names = sorted(table)
+        expected = f"expected one of {', '.join(names)}{did_you_mean(architecture.name, names)}"
+        raise InputError(f"{where}: {key}.name: got {architecture.name!r}: {expected}")
     constructor = table[architecture.name]
     model = _arguments_model(constructor)
     validated: BaseModel = validate(architecture.arguments, model, where=where, prefix=key.split("."))
@@ -59,6 +61,36 @@ def seeded_initialisation(seed: int, *names: str) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         seed_torch(seed, "initialisation", *names)
         yield
+
+
+def restore(build: Callable[[], Network], state_dict: Mapping[str, torch.Tensor]) -> Network:
+    """Return the network that `build` builds, with a checkpoint's weights, in evaluation mode.
+
+    Raises `InputError` where names or shapes differ, before any memory is used for a network of absurd size.
+    """
+    try:
+        with torch.device("meta"):
+            outline = build()
+    except (TypeError, RuntimeError) as error:  # sizes that the constructor does not know or that torch refuses
+        detail = " ".join(str(error).split())[:200]
+        raise InputError(f"checkpoint: its architecture cannot be built: {detail}") from None
+    if misfit := find_misfit(outline.state_dict(), state_dict):
+        raise InputError(f"checkpoint: its weights do not fit its architecture: {misfit}")
+    network = build()
+    load_weights(network, state_dict)
+    return network.eval()
+
+
+def find_misfit(expected: Mapping[str, torch.Tensor], actual: Mapping[str, torch.Tensor]) -> str:
+    """Return the first difference in names and shapes between two state dicts, or an empty string."""
+    for name, tensor in expected.items():
+        if name not in actual:
+            if not name.endswith("num_batches_tracked"):  # published files older than this counter lack it
+                return f"{name} is missing"
+        elif actual[name].shape != tensor.shape:
+            return f"{name} has shape {tuple(actual[name].shape)}, expected {tuple(tensor.shape)}"
+    unknown = [name for name in actual if name not in expected]
+    return f"{unknown[0]} is unknown" if unknown else ""
 
 
 def load_weights(network: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:

@@ -9,17 +9,31 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, get_type_hints
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, create_model
 from torch import Tensor
 
 from seesay.core.errors import InputError
 from seesay.core.files import write_bytes
+from seesay.core.settings import AsTuple, validate
 from seesay.params.classification import Architecture
 
 Kind = Literal["classifier", "autoencoder", "captioner"]
 FORMAT = "seesay-checkpoint-1"
+
+Size = Annotated[int, Field(ge=1, le=1_000_000)]
+"""A number of classes, words, dimensions or pixels."""
+
+
+class DescribedArchitecture(BaseModel):
+    """An architecture in the form stored in checkpoints."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    name: str
+    arguments: dict[str, Any]
 
 
 class NamedClass(Protocol):
@@ -41,10 +55,10 @@ class Checkpoint:
     kind: Kind
     dataset: str
     dataset_digest: str
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], AsTuple]
     vocabulary_digest: str
     architecture: dict[str, Any]
-    sizes: dict[str, int]
+    sizes: dict[str, Size]
     settings: dict[str, Any]
     normalisation: dict[str, list[float]]
     state_dict: dict[str, Tensor]
@@ -101,17 +115,39 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path, *, kind: Kind) -> Checkpoint:
     """Load the checkpoint at `path` with its weights on the CPU, without running code from the file.
 
-    Raises `InputError` for a missing or damaged file, for one that is not a seesay checkpoint, and for one of another
-    kind.
+    Raises `InputError` for a missing or damaged file, for one that is not a seesay checkpoint, for one of another kind,
+    and for weights that are not finite.
     """
     content = read_tensors(path)
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
         raise InputError(f"{path}: not a seesay checkpoint: expected the format {FORMAT!r}")
-    header = json.loads(content["header"])
-    if header["kind"] != kind:
-        raise InputError(f"{path}: holds a {header['kind']}, expected a {kind}")
-    header["classes"] = tuple(header["classes"])
-    return Checkpoint(**header, state_dict=content["state_dict"])
+    try:
+        header = json.loads(content["header"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: damaged: its description is missing or no JSON ({_brief(error)})") from None
+    described: BaseModel = validate(header, _Header, where=str(path))
+    validate(header["architecture"], DescribedArchitecture, where=str(path), prefix=["architecture"])
+    checkpoint = Checkpoint(**dict(described), state_dict=_weights(path, content.get("state_dict")))
+    if checkpoint.kind != kind:
+        raise InputError(f"{path}: holds a {checkpoint.kind}, expected a {kind}")
+    return checkpoint
+
+
+def _weights(path: Path, state_dict: Any) -> dict[str, Tensor]:
+    """Return `state_dict`, tensors by name; raise `InputError` where they are not finite numbers in memory."""
+    if not isinstance(state_dict, Mapping):
+        raise InputError(f"{path}: damaged: state_dict: expected tensors by name")
+    for name, tensor in state_dict.items():
+        if not isinstance(tensor, Tensor) or not _is_plain(tensor):
+            raise InputError(f"{path}: damaged: {name}: expected a dense tensor of real numbers")
+        if not tensor.isfinite().all():
+            raise InputError(f"{path}: damaged: {name} has values that are not finite")
+    return dict(state_dict)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    in_memory = tensor.device.type == "cpu" and tensor.layout == torch.strided and tensor.is_contiguous()
+    return in_memory and not tensor.is_complex() and not tensor.is_quantized
 
 
 def read_tensors(path: Path) -> Any:
@@ -126,11 +162,35 @@ def read_tensors(path: Path) -> Any:
     try:
         # Checks the archive's own checksums: torch does not notice a changed weight.
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise InputError(f"{path}: not a readable checkpoint: expected an archive without compression")
             if damaged := archive.testzip():
                 raise InputError(f"{path}: damaged: the checksum of {damaged} does not match")
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError, EOFError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not a readable checkpoint ({_brief(error)})") from None
+    return load_pickled(path, content, what="a readable checkpoint")
+
+
+def load_pickled(path: Path, content: bytes, *, what: str) -> Any:
+    """Load what `torch.save` has written, the `content` of `path`, on the CPU, without running code from it.
+
+    Raises `InputError` where it is not `what` is expected.
+    """
+    try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:200]})") from None
+    except pickle.UnpicklingError:  # torch's own message advises to load the file unsafely
+        raise InputError(f"{path}: not {what}: it is cut short, or holds something other than tensors") from None
+    except Exception as error:  # a damaged pickle raises many types: IndexError, AttributeError, struct.error ...
+        raise InputError(f"{path}: not {what} ({_brief(error)})") from None
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error)[:1000].split())}"[:200]
 
 
 _HEADER = tuple(name for name in Checkpoint.__dataclass_fields__ if name != "state_dict")
+_TYPES = get_type_hints(Checkpoint, include_extras=True)
+_FIELDS: dict[str, Any] = {name: (_TYPES[name], ...) for name in _HEADER}
+_Header = create_model("_Header", __config__=ConfigDict(strict=True, extra="forbid"), **_FIELDS)

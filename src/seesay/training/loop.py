@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -48,13 +48,30 @@ class Step:
 
 @dataclass(frozen=True)
 class BestBy:
-    """The metric by which the best epoch is selected, and its direction; the earliest of equal epochs wins."""
+    """The metric by which the best epoch is selected, and its direction.
+
+    Of epochs with equal values the one with the lower val/loss wins, and of equal ones among these the earliest.
+    """
 
     metric: str
     highest: bool
 
     def is_better(self, row: Mapping[str, float], best: Mapping[str, float]) -> bool:
-        return row[self.metric] > best[self.metric] if self.highest else row[self.metric] < best[self.metric]
+        return self._rank(row) < self._rank(best)
+
+    def warn_if_constant(self, history: Sequence[Mapping[str, float]], best_epoch: int) -> None:
+        """Warn where the metric cannot tell several epochs apart."""
+        values = {row[self.metric] for row in history}
+        if len(history) > 1 and len(values) == 1 and self.metric != "val/loss":
+            warnings.warn(
+                f"{self.metric} is {values.pop():.4g} after each of {len(history)} epochs and cannot tell them apart: "
+                f"epoch {best_epoch}, which has the lowest val/loss, is kept",
+                stacklevel=2,
+            )
+
+    def _rank(self, row: Mapping[str, float]) -> tuple[float, float]:
+        value = row[self.metric]
+        return (-value if self.highest else value, row["val/loss"])
 
 
 LOWEST_LOSS = BestBy("val/loss", highest=False)
@@ -97,8 +114,9 @@ def fit(
     step=epoch)` is called once per epoch. `rate_scales`: see `build_optimizer`.
 
     Raises `TrainingError` for a loss that is not finite and for a first loss far from `expected_first_loss` (None: no
-    check). `resume` is a folder for the state of a run in progress. An interrupted run that is started again continues
-    after its last complete epoch, logs the earlier epochs again and ends with the same bytes as an uninterrupted one.
+    check). `resume` is a folder for the state of the run; its owner removes it. A run that is started again continues
+    after its last complete epoch, logs the earlier epochs again and ends with the same bytes as an uninterrupted one;
+    after the last epoch it trains nothing. A `KeyboardInterrupt` gets a note that says how far the training was.
     """
     assert num_batches > 0, "an epoch has at least one batch"
     check_trainable(model)
@@ -116,11 +134,18 @@ def fit(
 
     run_step = _Stepper(model, compute_step, compile_model=compute.compile)
     progress = Progress(num_epochs=training.epochs, num_batches=num_batches)
-    while state.num_epochs < training.epochs and not state.is_out_of_patience(training.patience):
-        epoch, started = state.num_epochs + 1, time.process_time()
-        seed_torch(seed, "epoch", epoch)  # for dropout: a resumed run then has the same random numbers
-        progress.start(epoch)
-        try:
+
+    def has_ended() -> bool:
+        return state.num_epochs >= training.epochs or state.is_out_of_patience(training.patience)
+
+    num_saved = state.num_epochs
+    if num_saved:
+        progress.resume(num_saved, has_ended=has_ended())
+    try:
+        while not has_ended():
+            epoch, started = state.num_epochs + 1, time.process_time()
+            seed_torch(seed, "epoch", epoch)  # for dropout: a resumed run then has the same random numbers
+            progress.start(epoch)
             row = _train_epoch(
                 epoch,
                 model,
@@ -134,18 +159,22 @@ def fit(
                 compute=compute,
                 progress=progress,
             )
-        finally:
-            progress.close()
-        candidate = model if average is None else average.model
-        candidate.eval()
-        with torch.no_grad():
-            row = {**row, **evaluate(candidate)}
-        _add_epoch(state, row, candidate, best_by)
-        state.core_seconds += time.process_time() - started
-        resumable.save(state)
-        progress.finish(epoch, row)
-        log(row, step=epoch)
-    resumable.remove()
+            candidate = model if average is None else average.model
+            candidate.eval()
+            with torch.no_grad():
+                row = {**row, **evaluate(candidate)}
+            _add_epoch(state, row, candidate, best_by)
+            state.core_seconds += time.process_time() - started
+            resumable.save(state)
+            num_saved = epoch
+            progress.finish(epoch, row)
+            log(row, step=epoch)
+    except KeyboardInterrupt as interruption:
+        interruption.add_note(progress.interruption(num_saved))
+        raise
+    finally:
+        progress.close()
+    best_by.warn_if_constant(state.history, state.best_epoch)
     counts = {"best_epoch": float(state.best_epoch), "num_epochs": float(state.num_epochs)}
     metrics = {name: value for name, value in state.best.items() if name != "learning_rate"}
     return Fit(state.best_state, {**metrics, **counts}, state.core_seconds)
@@ -185,7 +214,7 @@ def _train_epoch(
         with compute.autocast():
             result = run_step(batch)
         if index == 0 and expected_first_loss is not None and math.isfinite(first := float(result.loss.detach())):
-            check_first_loss(first, expected_first_loss)
+            check_first_loss(first, expected_first_loss, model)
         num_in_group = min(group_size, num_batches - index // group_size * group_size)
         scaled = result.loss if num_in_group == 1 else result.loss / num_in_group
         scaled.backward()  # type: ignore[no-untyped-call]
@@ -203,7 +232,7 @@ def _train_epoch(
 
 
 def _add_epoch(state: TrainingState, row: dict[str, float], candidate: nn.Module, best_by: BestBy) -> None:
-    """Add an epoch's metrics to `state`, and its weights if they are the best so far (the earliest of equals wins)."""
+    """Add an epoch's metrics to `state`, and its weights if they are the best so far."""
     epoch = state.num_epochs + 1
     for name in dict.fromkeys(("val/loss", best_by.metric)):
         if not math.isfinite(row[name]):

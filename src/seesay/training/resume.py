@@ -42,7 +42,10 @@ class TrainingState:
 
 
 class Resumable:
-    """The file with the state of one training run, written after each epoch; with `folder` None there is no file."""
+    """The file with the state of one training run, written after each epoch; with `folder` None there is no file.
+
+    It stays after the last epoch: the folder's owner removes it when the trained weights are safe.
+    """
 
     def __init__(
         self, folder: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None
@@ -57,22 +60,28 @@ class Resumable:
         """Load the state and restore model, optimizer and average; return a new state when there is none to resume.
 
         A file is used only if its `description` (settings, seed ...) and its initial weights are the same. Any other
-        file, or one that cannot be read, is ignored with a warning.
+        file, or one that cannot be read, is ignored with a warning. Raises `InputError` for a file of this training
+        whose content does not fit it.
         """
         self._fingerprint = _fingerprint(self._parts["model"], description)
         if self._path is None or not self._path.exists():
             return TrainingState()
         try:
             content = read_tensors(self._path)
+            if not isinstance(content, dict) or set(content) != {*self._parts, "fingerprint", "course"}:
+                raise InputError(f"{self._path}: not the state of a training")
+            if content["fingerprint"] != self._fingerprint:
+                raise InputError(f"{self._path}: belongs to another run")
         except InputError as error:
             warnings.warn(f"{error}: training starts from the beginning", stacklevel=2)
             return TrainingState()
-        if content["fingerprint"] != self._fingerprint:
-            warnings.warn(f"{self._path}: belongs to another run: training starts from the beginning", stacklevel=2)
-            return TrainingState()
-        for name, part in self._parts.items():
-            part.load_state_dict(content[name])
-        return TrainingState(**content["course"])
+        try:
+            state = TrainingState(**content["course"])
+            for name, part in self._parts.items():
+                part.load_state_dict(content[name])
+        except (TypeError, ValueError, KeyError, RuntimeError) as error:
+            raise InputError(f"{self._path}: damaged ({' '.join(str(error).split())[:200]}): delete it") from None
+        return state
 
     def save(self, state: TrainingState) -> None:
         if self._path is None:
@@ -81,10 +90,6 @@ class Resumable:
         buffer = io.BytesIO()  # on a full disk torch.save raises a RuntimeError that names no file
         torch.save({**content, "fingerprint": self._fingerprint, "course": vars(state)}, buffer)
         write_bytes(self._path, buffer.getvalue())
-
-    def remove(self) -> None:
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
 
 
 def copy_to_cpu(model: nn.Module) -> dict[str, Tensor]:

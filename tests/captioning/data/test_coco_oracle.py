@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from seesay.captioning.data.coco import read_coco_records
-from seesay.captioning.data.raw_records import RawFiles
+from seesay.sources.members import RawFiles
 
 CAPTIONS = {
     "train2017": {11: ["A dog.", "two\rlines\u2028of it", "A dog."], 4: ["a ||| b", ""], 8: ["  spaces  "]},

@@ -8,7 +8,7 @@ import pytest
 
 from seesay.captioning.data.records import CaptionRecords, write_caption_records
 from seesay.sources.fetch import fetch_caption_source
-from seesay.captioning.data.raw_records import RawRecords, RawRecord
+from seesay.captioning.data.records import RawRecords, RawRecord
 from seesay.captioning.data.karpathy import read_karpathy_split, apply_karpathy_split
 from seesay.captioning.data.prepare import prepare_captions
 from seesay.core.errors import InputError

@@ -115,5 +115,5 @@ def test_a_bad_image_names_its_archive_and_member(tmp_path: Path) -> None:
     images = open_caption_images(dataset(), paths)
     with pytest.raises(InputError, match=r"images\.zip: x/1\.png: not a decodable image"):
         images[0]
-    with pytest.raises(InputError, match=r"images\.zip: x/2\.png: no such image"):
+    with pytest.raises(InputError, match=r"images\.zip: x/2\.png: no such member"):
         images[1]

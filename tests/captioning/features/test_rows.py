@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,26 @@ def test_rows_of_another_extraction_do_not_count(tmp_path: Path, change: dict[st
     rows_in(tmp_path).write(0, batch(0))
     with pytest.warns(UserWarning, match=r"progress\.json: is of another extraction"):
         assert rows_in(tmp_path, **change).num_done == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fingerprint_parts", ["one", "other"])
+def test_finished_arrays_that_dvc_has_linked_are_never_written_to(tmp_path: Path, fingerprint_parts: str) -> None:
+    """DVC makes the files of its cache read-only; the scratch folder's may be links to them."""
+    rows = rows_in(tmp_path)
+    rows.write(0, batch(0, 6))
+    path = rows.finish()["pooled"]
+    cached = tmp_path / "cached.npy"
+    os.link(path, cached)
+    before = cached.read_bytes()
+    if fingerprint_parts == "one":
+        again = rows_in(tmp_path)
+        assert again.num_done == 6
+        assert not again._arrays["pooled"].flags.writeable
+        again.finish()
+    else:
+        with pytest.warns(UserWarning, match="is of another extraction"):
+            rows_in(tmp_path, fingerprint_parts="other").write(0, batch(2))
+    assert cached.read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", ["text", "array", "no array"])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seesay.captioning.data.tokenizer import tokenize
+from seesay.captioning.data.tokenizer import tokenize, tokenize_all, tokenize_references
 from seesay.captioning.metrics.bleu import bleu_scores, bleu_statistics
 from seesay.captioning.metrics.cider import CiderReferences
 from seesay.captioning.metrics.rouge import image_rouge_l
@@ -239,8 +239,8 @@ def test_everything_equals_pycocoevalcap_on_odd_captions() -> None:
     }
     theirs = PTBTokenizer().tokenize({n: [{"caption": text} for text in of_image] for n, of_image in said.items()})
     results = PTBTokenizer().tokenize({n: [{"caption": texts[4 * n]}] for n in said})
-    references = [[tokenize(text) for text in of_image] for of_image in said.values()]
-    predictions = [tokenize(texts[4 * number]) for number in said]
+    references = tokenize_references(list(said.values()))
+    predictions = tokenize_all([texts[4 * number] for number in said])
     assert [[" ".join(tokens) for tokens in of_image] for of_image in references] == list(theirs.values())
     assert [[" ".join(tokens)] for tokens in predictions] == list(results.values())
     bleu, image_bleus = Bleu(4).compute_score(theirs, results, verbose=0)

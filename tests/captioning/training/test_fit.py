@@ -17,6 +17,7 @@ from seesay.captioning.training.reward import ValidationScore
 from seesay.captioning.training.validation import mean_token_loss, token_losses
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
+from seesay.sources.provenance import SourceNote
 from seesay.training.checkpoint import save_checkpoint
 from seesay.training.checks import TrainingError
 
@@ -161,11 +162,22 @@ def test_val_loss_knows_no_label_smoothing(eight):
 def test_the_epoch_of_the_highest_cider_d_is_kept_whatever_its_loss(eight):
     scores = iter([0.1, 0.9, 0.5, 0.9, 0.3])
     checkpoint = eight.train(eight.settings(epochs=5, best_by="cider_d", patience=3), score=lambda said: next(scores))
-    assert checkpoint.metrics["best_epoch"] == 2  # the earlier of equals
+    assert checkpoint.metrics["best_epoch"] == 4  # of equals the one with the lower loss
     assert checkpoint.metrics["val/cider_d"] == 0.9
     losses = [row["val/loss"] for _, row in eight.logged]
     assert len(losses) == 5  # patience counts by the same metric
-    assert min(losses) < losses[1]
+    assert min(losses) < losses[3]
+
+
+def test_a_score_of_a_single_val_image_may_not_choose_the_epoch(eight):
+    """Its n-grams are in every image, so their weight is log(1) = 0."""
+    records = [record for record in eight.captions.records if record.split == "train" or record.image_id == 100]
+    eight.captions = collect_records("eight", records, SourceNote("eight", ()))
+    index = replace(eight.features.index, dataset_digest=eight.captions.digest)
+    eight.features = Features(eight.features.pooled[:9], index, grid=eight.features.grid[:9])
+    with pytest.raises(InputError, match="eight: 1 image in val: expected 2 or more with best_by: cider_d"):
+        eight.train(eight.settings(epochs=2, best_by="cider_d"))
+    assert eight.train(eight.settings(epochs=1)).metrics["best_epoch"] == 1
 
 
 def test_what_is_scored_are_greedy_captions_of_the_val_images(eight):

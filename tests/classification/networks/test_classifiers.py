@@ -180,7 +180,7 @@ def test_a_checkpoint_whose_parts_do_not_fit_is_refused():
     with pytest.raises(InputError, match="lists 3 classes, its head has 7"):
         restore_classifier(checkpoint_of("resnet9", classifier, classes=("a", "b", "c")))
     sizes = {"num_classes": 9, "image_size": IMAGE_SIZE}
-    with pytest.raises(InputError, match=r"weights do not fit its architecture: .*size mismatch"):
+    with pytest.raises(InputError, match=r"weights do not fit its architecture: .* has shape .*, expected"):
         restore_classifier(checkpoint_of("resnet9", classifier, sizes=sizes))
     with pytest.raises(InputError, match=r"checkpoint: architecture\.name: got 'gone'"):
         restore_classifier(checkpoint_of("resnet9", classifier, architecture={"name": "gone", "arguments": {}}))

@@ -36,7 +36,7 @@ def draw_reconstructions(
     settings: Evaluation,
 ) -> None:
     """Fill `folder` with `curves.svg`, `reconstructions.webp` and, with a `completion`, `completions.webp`."""
-    history = read_history(paths.table("train_autoencoder", cell, "history"))
+    history = read_history(paths, "train_autoencoder", cell)
     chosen = choose_at_random(len(split.images), count=settings.panel_images, seed=settings.panel_seed)
     inputs, subject = np.asarray(split.images[chosen]), f"randomly chosen test images (seed {settings.panel_seed})"
     draw_curves(folder / "curves.svg", history, title=cell)

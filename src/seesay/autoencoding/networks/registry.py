@@ -12,7 +12,7 @@ from seesay.core.errors import InputError
 from seesay.core.settings import validate
 from seesay.params.autoencoding import BACKBONE_AUTOENCODER, PCA, Autoencoder
 from seesay.params.classification import Architecture
-from seesay.training.build import construct, load_weights, seeded_initialisation
+from seesay.training.build import construct, load_weights, restore, seeded_initialisation
 from seesay.training.checkpoint import Checkpoint
 
 AUTOENCODERS: dict[str, type[LatentAutoencoder]] = {
@@ -59,11 +59,12 @@ def autoencoder_settings(checkpoint: Checkpoint) -> Autoencoder:
 
 def restore_autoencoder(checkpoint: Checkpoint) -> LatentAutoencoder:
     """Restore the autoencoder in `checkpoint`, in evaluation mode; raises `InputError` where its parts do not fit."""
-    autoencoder = construct(
-        AUTOENCODERS, checkpoint.parsed_architecture, key="architecture", where="checkpoint", **checkpoint.sizes
+    return restore(
+        lambda: construct(
+            AUTOENCODERS, checkpoint.parsed_architecture, key="architecture", where="checkpoint", **checkpoint.sizes
+        ),
+        checkpoint.state_dict,
     )
-    load_weights(autoencoder, checkpoint.state_dict)
-    return autoencoder.eval()
 
 
 def _describe(architecture: object) -> str:

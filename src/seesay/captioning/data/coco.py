@@ -7,17 +7,17 @@ https://cocodataset.org/#format-data.
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seesay.captioning.data.raw_records import RawFiles, RawRecord, RawRecords
-from seesay.core.errors import InputError
+from seesay.captioning.data.records import RawRecord, RawRecords
+from seesay.core.errors import InputError, shorten
+from seesay.core.files import parse_json
 from seesay.sources.local import LAYOUT_FILE, read_layout
+from seesay.sources.members import RawFiles, ZipMembers, normal_name
 
 ROLES = {"train2017": "train", "val2017": "test"}
 """Our split for each of COCO 2017's folders."""
@@ -108,7 +108,7 @@ def parse_annotations(text: str, name: str, folder: Path) -> Annotations:
 
     Raises `InputError` naming file and entry for another format, and for an image id with two file names.
     """
-    content = _parse_json(text, name, folder)
+    content = parse_json(text, where=f"{folder}: {name}")
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations")
     ):
@@ -148,15 +148,15 @@ class _ArchiveMembers:
         self.path = path
         if not path.is_file():
             raise InputError(f"{path}: no such file; fetch the source again")
-        with zipfile.ZipFile(path) as archive:  # it opens: `list_raw_files` has opened it before
-            names = [name for name in archive.namelist() if not name.endswith("/")]
-        self.names = {name for name in names if not name.startswith("__MACOSX/")}
+        with ZipMembers(path) as archive:
+            self.names = set(archive.names)
         self.by_last_part: dict[str, list[str]] = {}
         for name in sorted(self.names):
             self.by_last_part.setdefault(name.rsplit("/", 1)[-1], []).append(name)
 
     def find(self, file_name: str) -> str | None:
         """Return the member of this path, or else the one that ends with it; raise `InputError` if two do."""
+        file_name = normal_name(file_name)
         if file_name in self.names:
             return file_name
         candidates = self.by_last_part.get(file_name.rsplit("/", 1)[-1], [])
@@ -170,22 +170,19 @@ def _read_subset(files: RawFiles) -> set[str] | None:
     """Return "<folder>/<file name>" of the images fetched one by one, or None if whole archives were fetched."""
     if files.find(SUBSET_FILE) is None:
         return None
-    content = _parse_json(files.read_text(SUBSET_FILE), SUBSET_FILE, files.folder)
+    content = parse_json(files.read_text(SUBSET_FILE), where=files.folder / SUBSET_FILE)
     chosen = content.get("images") if isinstance(content, Mapping) else None
-    if not isinstance(chosen, Mapping) or not all(isinstance(names, list) for names in chosen.values()):
+    if not isinstance(chosen, Mapping) or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in chosen.values()
+    ):
         raise InputError(f"{files.folder / SUBSET_FILE}: images: expected lists of file names; fetch the source again")
     return {f"{folder_name}/{name}" for folder_name, names in chosen.items() for name in names}
-
-
-def _parse_json(text: str, name: str, folder: Path) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{folder}: {name}: not valid JSON, line {error.lineno}: {error.msg}") from None
 
 
 def _field(entry: Any, key: str, kind: type, name: str) -> Any:
     value = entry.get(key) if isinstance(entry, Mapping) else None
     if type(value) is not kind:
-        raise InputError(f"{name}: {key}: got {value!r}: expected {kind.__name__} in {str(entry)[:80]}")
+        raise InputError(f"{name}: {key}: got {shorten(value)}: expected {kind.__name__} in {shorten(entry)}")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise InputError(f"{name}: {key}: got {shorten(value)}: expected a number of at most 64 bits")
     return value

@@ -7,16 +7,17 @@ source, not from this file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seesay.captioning.data.raw_records import RawRecord, RawRecords
-from seesay.core.errors import InputError
+from seesay.captioning.data.records import RawRecord, RawRecords
+from seesay.core.errors import InputError, shorten
+from seesay.core.files import decode_text, parse_json
 from seesay.params.datasets import LocalFile
 from seesay.sources.local import LOCAL, local_path, local_source_file, read_checked
+from seesay.sources.members import normal_name
 from seesay.sources.provenance import SourceFile
 
 ROLES = {"train": "train", "restval": "train", "val": "val", "test": "test"}
@@ -51,10 +52,7 @@ def read_karpathy_split(file: LocalFile, *, key: str, root: Path) -> KarpathySpl
     """Read a user-supplied split file; raise `InputError` if its checksum differs or an entry is invalid."""
     path = local_path(file.path, root)
     content = read_checked(path, file.checksum, key=key)
-    try:
-        parsed = json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
+    parsed = parse_json(decode_text(content, where=path), where=path)
     entries = parsed.get("images") if isinstance(parsed, dict) else None
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path}: expected an object with the list images, as in Karpathy's dataset_coco.json")
@@ -105,13 +103,13 @@ def _parse_entry(entry: Any, where: str) -> tuple[str, str, int | None]:
     values = entry if isinstance(entry, Mapping) else {}
     name, split, coco_id = values.get("filename"), values.get("split"), values.get("cocoid")
     if not isinstance(name, str) or not name:
-        raise InputError(f"{where}: filename: got {name!r}: expected a file name")
+        raise InputError(f"{where}: filename: got {shorten(name)}: expected a file name")
     if not isinstance(split, str) or split not in ROLES:
-        raise InputError(f"{where}: split: got {split!r}: expected one of {', '.join(ROLES)}")
+        raise InputError(f"{where}: split: got {shorten(split)}: expected one of {', '.join(ROLES)}")
     if coco_id is not None and type(coco_id) is not int:
-        raise InputError(f"{where}: cocoid: got {coco_id!r}: expected a whole number")
+        raise InputError(f"{where}: cocoid: got {shorten(coco_id)}: expected a whole number")
     return _last_part(name), ROLES[split], coco_id
 
 
 def _last_part(name: str) -> str:
-    return name.rsplit("/", 1)[-1]
+    return normal_name(name).rsplit("/", 1)[-1]

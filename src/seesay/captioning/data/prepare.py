@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import threading
-import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,19 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from seesay.arrays import Undecodable, decode_rgb
 from seesay.captioning.data.coco import annotation_file, read_coco_files_records, read_coco_records
-from seesay.captioning.data.flickr8k import TOKEN_FILE, read_flickr8k_records
+from seesay.captioning.data.flickr8k import KAGGLE_FILE, TOKEN_FILE, read_flickr8k_records
 from seesay.captioning.data.karpathy import apply_karpathy_split, read_karpathy_split
-from seesay.captioning.data.raw_records import RawFiles, RawRecord, RawRecords, list_raw_files
-from seesay.captioning.data.records import SPLITS, CaptionRecord, CaptionRecords, collect_records
+from seesay.captioning.data.records import SPLITS, CaptionRecord, CaptionRecords, RawRecord, RawRecords, collect_records
 from seesay.captioning.data.report import LeftOut, Preparation, report_captions
 from seesay.captioning.data.tokenizer import tokenize
 from seesay.core.errors import InputError
 from seesay.params.datasets import CaptionDataset
 from seesay.seeding import numpy_generator
 from seesay.sources.local import LAYOUT_FILE
+from seesay.sources.members import MemberReader, RawFiles, list_raw_files
 from seesay.sources.provenance import SourceNote, read_source
 
 
@@ -83,7 +78,12 @@ def prepare_captions(
     records = collect_records(name, [_record(item) for item in remaining], source)
     for split in SPLITS:
         if not records.of(split):
-            raise InputError(f"{raw_folder}: no image is left for the {split} split; {len(records)} in all")
+            raise InputError(
+                f"{raw_folder}: no image is left for the {split} split; {len(records)} in all. Left out: "
+                f"{len(raw.missing_images)} without a file, {len(without_captions)} without a caption, "
+                f"{len(undecodable)} undecodable, {len(left_out)} as copies across splits, {len(raw.in_no_split)} that "
+                f"no split names. {_ADVICE if files.find(KAGGLE_FILE) else ''}".strip()
+            )
     preparation = Preparation(
         missing_images=raw.missing_images,
         undecodable_images=undecodable,
@@ -101,16 +101,22 @@ def prepare_captions(
     return records, report
 
 
+_ADVICE = (
+    f"{KAGGLE_FILE} comes without splits: put the lists of Flickr8k_text.zip beside it, or name a karpathy_split"
+)
+
+
 def _read_raw_records(files: RawFiles) -> RawRecords:
     """Read the raw records in whichever layout the folder has."""
     if files.find(LAYOUT_FILE):
         return read_coco_files_records(files)
-    if files.find(TOKEN_FILE):
+    if files.find(TOKEN_FILE) or files.find(KAGGLE_FILE):
         return read_flickr8k_records(files)
     if files.find(annotation_file("train2017")):
         return read_coco_records(files)
     raise InputError(
-        f"{files.folder}: neither {TOKEN_FILE} (Flickr8k) nor {annotation_file('train2017')} (COCO) is in its archives"
+        f"{files.folder}: neither {TOKEN_FILE} nor {KAGGLE_FILE} (Flickr8k) nor {annotation_file('train2017')} (COCO) "
+        f"is there or in {files.describe_archives()}"
     )
 
 
@@ -144,38 +150,22 @@ def _drop_empty_captions(images: Sequence[RawRecord]) -> tuple[list[RawRecord], 
 
 def _decode_all(images: Sequence[RawRecord], files: RawFiles) -> list[_DecodedImage]:
     """Decode every image once; return them in the order given."""
-    local = threading.local()
+    reader = MemberReader(files.folder)
 
     def decode(image: RawRecord) -> _DecodedImage:
-        return _decode(image, _read(image, files.folder, local))
+        return _decode(image, reader.read(image.archive, image.file_name))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL and hashlib release the interpreter's lock
         return list(pool.map(decode, images))
 
 
-def _read(image: RawRecord, folder: Path, local: threading.local) -> bytes:
-    if not image.archive:
-        return (folder / image.file_name).read_bytes()
-    handles: dict[str, zipfile.ZipFile] = local.__dict__.setdefault("handles", {})
-    try:
-        if image.archive not in handles:
-            handles[image.archive] = zipfile.ZipFile(folder / image.archive)
-        return handles[image.archive].read(image.file_name)
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        where = f"{folder / image.archive}: {image.file_name}"
-        raise InputError(f"{where}: damaged ({error}); fetch the source again") from None
-
-
 def _decode(image: RawRecord, content: bytes) -> _DecodedImage:
     try:
-        with Image.open(io.BytesIO(content)) as opened:
-            mode, (width, height) = opened.mode, opened.size
-            pixels = opened.convert("RGB").tobytes()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        # PIL adds a memory address after " <"
-        return _DecodedImage(image, error=" ".join(str(error).split(" <")[0].split()) or type(error).__name__)
-    pixel_digest = hashlib.sha256(f"{width}x{height}:".encode() + pixels).hexdigest()
-    return _DecodedImage(image, mode, width, height, hashlib.sha256(content).hexdigest(), pixel_digest)
+        rgb, mode = decode_rgb(content)
+    except Undecodable as error:
+        return _DecodedImage(image, error=str(error))
+    pixel_digest = hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode() + rgb.tobytes()).hexdigest()
+    return _DecodedImage(image, mode, rgb.width, rgb.height, hashlib.sha256(content).hexdigest(), pixel_digest)
 
 
 def _assign_val(decoded: Sequence[_DecodedImage], settings: CaptionDataset) -> list[_DecodedImage]:

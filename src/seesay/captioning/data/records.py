@@ -1,13 +1,9 @@
-"""Records of a caption dataset: its images, their splits and captions, and access to their pixels."""
+"""Records of a caption source, raw and prepared: its images, their splits and captions, and access to their pixels."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import threading
-import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -16,13 +12,44 @@ from typing import Any
 
 from PIL import Image
 
+from seesay.arrays import Undecodable, decode_rgb
 from seesay.core.errors import InputError
 from seesay.core.files import atomic_directory, read_json, write_json
 from seesay.core.paths import Paths
+from seesay.sources.members import MemberReader
 from seesay.sources.provenance import SourceNote
 
 SPLITS = ("train", "val", "test")
 SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RawRecord:
+    """One image of an official split ("train", "val" or "test"), with its file and its captions, unchanged."""
+
+    image_id: int
+    file_name: str
+    archive: str
+    split: str
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RawRecords:
+    """All images of a source, and the names of what does not fit together.
+
+    `has_val` tells if the source has a val split. `set_aside` holds (image id, file name) of the images that the source
+    lists and `images` lacks: outside a fetched subset, without a file, or without a caption. The id is 0 if the source
+    has no ids.
+    """
+
+    images: tuple[RawRecord, ...]
+    has_val: bool
+    missing_images: tuple[str, ...]
+    without_captions: tuple[str, ...]
+    in_no_split: tuple[str, ...] = ()
+    malformed_captions: tuple[str, ...] = ()
+    set_aside: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,45 +150,29 @@ class CaptionImages:
 
     folder: Path
     records: tuple[CaptionRecord, ...]
-    _local: threading.local = field(default_factory=threading.local, repr=False, compare=False)
+    _reader: MemberReader = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._reader = MemberReader(self.folder)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, row: int) -> Image.Image:
         record = self.records[row]
-        where = self._where(record)
         try:
-            with Image.open(io.BytesIO(self._content(record))) as image:
-                return image.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"{where}: not a decodable image ({_one_line(error)})") from None
+            return decode_rgb(self._reader.read(record.archive, record.file_name)).image
+        except Undecodable as error:
+            raise InputError(f"{self._where(record)}: not a decodable image ({error})") from None
 
-    def __iter__(self) -> Iterator[Image.Image]:
-        return (self[row] for row in range(len(self)))
-
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, Any]:  # a copy opens its own files: processes must not share handles
         return {"folder": self.folder, "records": self.records}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _local=threading.local())
+        self.__init__(**state)  # type: ignore[misc]
 
-    def _content(self, record: CaptionRecord) -> bytes:
-        where = self._where(record)
-        try:
-            if not record.archive:
-                return (self.folder / record.file_name).read_bytes()
-            return self._archive(record.archive).read(record.file_name)
-        except (FileNotFoundError, KeyError):
-            raise InputError(f"{where}: no such image; fetch the source again") from None
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise InputError(f"{where}: damaged ({_one_line(error)}); fetch the source again") from None
-
-    def _archive(self, name: str) -> zipfile.ZipFile:
-        handles: dict[str, zipfile.ZipFile] = self._local.__dict__.setdefault("handles", {})
-        if name not in handles:
-            handles[name] = zipfile.ZipFile(self.folder / name)
-        return handles[name]
+    def __iter__(self) -> Iterator[Image.Image]:
+        return (self[row] for row in range(len(self)))
 
     def _where(self, record: CaptionRecord) -> str:
         archive = f"{self.folder / record.archive}: " if record.archive else f"{self.folder}/"
@@ -192,7 +203,3 @@ def _record(value: Any, where: str) -> CaptionRecord:
     if value["split"] not in SPLITS:
         raise InputError(f"{where}: split: got {value['split']!r}: expected one of {', '.join(SPLITS)}")
     return CaptionRecord(**{**value, "captions": tuple(value["captions"])})
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split(" <")[0].split()) or type(error).__name__  # PIL adds a memory address

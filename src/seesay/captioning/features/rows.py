@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -46,7 +47,9 @@ class FeatureRows:
         self._num_done = self._read_progress()
         if self._num_done == 0:
             self._create()
-        self._arrays = {kind: np.load(self.path(kind), mmap_mode="r+", allow_pickle=False) for kind in self._shapes}
+        # Finished arrays may be links to files in DVC's cache, which are read-only.
+        mode: Literal["r", "r+"] = "r" if self._num_done == self._shapes["pooled"][0] else "r+"
+        self._arrays = {kind: np.load(self.path(kind), mmap_mode=mode, allow_pickle=False) for kind in self._shapes}
         self._num_flushed, self._flushed_at = self._num_done, time.monotonic()
 
     @property
@@ -113,6 +116,7 @@ class FeatureRows:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / PROGRESS_FILE).unlink(missing_ok=True)  # before the arrays that it describes are overwritten
         for kind, shape in self._shapes.items():
+            self.path(kind).unlink(missing_ok=True)  # it may be a link to a file in DVC's cache
             array = np.lib.format.open_memmap(self.path(kind), mode="w+", dtype=np.float16, shape=shape, version=(1, 0))
             del array
 

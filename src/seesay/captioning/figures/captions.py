@@ -77,7 +77,7 @@ def draw_captions(
     settings: Evaluation,
 ) -> None:
     """Fill `folder` with `curves.svg`, `scores.svg`, `captions.webp`; for the page, `captions.json` and thumbnails."""
-    history = read_history(paths.table("train_captioner", cell, "history"))
+    history = read_history(paths, "train_captioner", cell)
     name = f"{cell} on {captions.name}"
     predicted = {prediction["image_id"]: prediction["caption"] for prediction in predictions["test"]}
     with atomic_directory(folder) as new:

@@ -8,7 +8,7 @@ from seesay.captioning.networks.recurrent import GRUCaptioner, LSTMCaptioner
 from seesay.captioning.networks.soft_attention import SoftAttentionCaptioner
 from seesay.captioning.networks.updown import UpDownCaptioner
 from seesay.params.classification import Architecture
-from seesay.training.build import construct, load_weights, seeded_initialisation
+from seesay.training.build import construct, restore, seeded_initialisation
 from seesay.training.checkpoint import Checkpoint
 
 CAPTIONERS: dict[str, type[Captioner]] = {
@@ -37,8 +37,9 @@ def restore_captioner(checkpoint: Checkpoint) -> Captioner:
 
     Raises `InputError` where the weights do not fit the architecture.
     """
-    captioner = construct(
-        CAPTIONERS, checkpoint.parsed_architecture, key="architecture", where="checkpoint", **checkpoint.sizes
+    return restore(
+        lambda: construct(
+            CAPTIONERS, checkpoint.parsed_architecture, key="architecture", where="checkpoint", **checkpoint.sizes
+        ),
+        checkpoint.state_dict,
     )
-    load_weights(captioner, checkpoint.state_dict)
-    return captioner.eval()

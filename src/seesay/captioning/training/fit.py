@@ -29,10 +29,12 @@ from seesay.captioning.training.scheduled_sampling import replace_inputs, share_
 from seesay.captioning.training.self_critical import Reward, self_critical_step
 from seesay.captioning.training.validation import Score, greedy_captions, mean_token_loss, token_losses
 from seesay.compute import Compute
+from seesay.core.errors import InputError
 from seesay.params.captioning import CaptionerTraining
 from seesay.params.references import SCRATCH
 from seesay.seeding import numpy_generator, torch_generator
 from seesay.training.checkpoint import Checkpoint, describe_architecture
+from seesay.training.checks import check_next_tokens
 from seesay.training.loop import LOWEST_LOSS, BestBy, Fit, Log, Step, fit
 
 BEST_BY = {"loss": LOWEST_LOSS, "cider_d": BestBy("val/cider_d", highest=True)}
@@ -80,8 +82,8 @@ def fit_captioner(
     exp(val/loss). val/cider_d is the `score` of greedy captions of the val images; it is computed only where it chooses
     the epoch. With `self_critical`, captions are sampled from the captioner and `reward` scores them: train/reward is
     their mean, train/unended the share cut at the maximum length. A captioner that starts from another keeps that one's
-    feature scale. Raises `InputError` for a split without captions and for features that do not fit together,
-    `TrainingError` where training fails.
+    feature scale. Raises `InputError` for a split without captions, for a single val image where CIDEr-D chooses the
+    epoch, and for features that do not fit together, `TrainingError` where training fails.
     """
     assert captioner.vocabulary_size == len(vocabulary), "the captioner was built for another vocabulary"
     require_compatible(settings.features, [dataset.features for dataset in training_data])
@@ -142,6 +144,11 @@ def fit_weights(
     val = encode_captions(datasets[:1], "val", vocabulary, max_caption_length=max_length)
     val_images = images_of(datasets[:1], "val")
     best_by = BEST_BY[settings.best_by]
+    if settings.best_by == "cider_d" and len(val_images) == 1:  # its n-grams are in every image, so they weigh nothing
+        raise InputError(
+            f"{settings.datasets[0]}: 1 image in val: expected 2 or more with best_by: cider_d: the CIDEr-D of one "
+            "image is always 0"
+        )
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         with compute.autocast():
@@ -190,7 +197,10 @@ def _cross_entropy(
     def batches(epoch: int) -> Iterator[TrainingBatch]:
         share = share_at(epoch, settings.training.epochs, settings.scheduled_sampling)
         generator = torch_generator(seed, "scheduled_sampling", epoch, device=device)
-        for batch in shuffled_batches(train, rows, batch_size=batch_size, seed=seed, epoch=epoch, device=device):
+        shuffled = shuffled_batches(train, rows, batch_size=batch_size, seed=seed, epoch=epoch, device=device)
+        for number, batch in enumerate(shuffled):
+            if number == 0:
+                check_next_tokens(batch.inputs, batch.targets)
             yield batch, generator, share
 
     def compute_step(model: nn.Module, inputs: TrainingBatch) -> Step:

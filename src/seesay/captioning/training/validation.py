@@ -60,4 +60,5 @@ def token_losses(captioner: nn.Module, batch: CaptionBatch, *, label_smoothing: 
     positions = (targets != PAD).nonzero().squeeze(1)
     hidden = model.hidden(batch.features, batch.inputs).flatten(0, 1).index_select(0, positions)
     logits = model.logits(hidden).float()
+    assert logits.shape[1] == model.vocabulary_size, f"{logits.shape[1]} logits for {model.vocabulary_size} tokens"
     return F.cross_entropy(logits, targets[positions], label_smoothing=label_smoothing, reduction="none")

@@ -51,9 +51,7 @@ def draw_comparison(
     for cell in settings.overfitting_study:
         if cell not in classifiers:
             raise InputError(f"comparison.overfitting_study: got {cell!r}: expected one of {', '.join(classifiers)}")
-    histories = {
-        cell: read_history(paths.table("train_classifier", cell, "history")) for cell in settings.overfitting_study
-    }
+    histories = {cell: read_history(paths, "train_classifier", cell) for cell in settings.overfitting_study}
     with atomic_directory(folder) as new:
         for name, images in datasets.items():
             draw_ranking(new / f"ranking_{name}.svg", rows, dataset=name)
@@ -142,7 +140,7 @@ def _draw_accuracies(axes: Axes, history: History) -> None:
             axes.plot(*zip(*known, strict=True), color=colour, marker=marker, markersize=3, linewidth=1.4, label=name)
             last[split] = known[-1][1]
     if len(last) == 2:
-        gap = f"gap {last['train'] - last['val']:+.0f} points"
+        gap = f"gap at the end {last['train'] - last['val']:+.0f} points"
         axes.text(0.97, 0.05, gap, transform=axes.transAxes, ha="right", va="bottom", fontsize=9)
     axes.set_ylim(0, 100)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -52,7 +52,7 @@ def draw_classification(
     `curves`, `confusion`, `roc` and `reliability` are `.svg` and `.webp` each. `predictions.webp` shows examples, and
     `mistakes.webp` mistakes, if there are any.
     """
-    history = read_history(paths.table("train_classifier", cell, "history"))
+    history = read_history(paths, "train_classifier", cell)
     classes = [image_class.label for image_class in images.classes]
     name = f"{cell} on {images.name}"
     with atomic_directory(folder) as new:

@@ -17,14 +17,8 @@ from seesay.plotting.style import BLUE, GREEN, GREY, VERMILION, new_figure
 if TYPE_CHECKING:
     from seesay.classification.rate_range import RangeTest, RateRange
 
-SHARE_OF_LOWEST = 0.1
-"""The suggested peak rate, as a share of the rate with the lowest loss.
-
-Where the loss is lowest, training has already become unstable. fastai's `lr_find` suggests a tenth of that rate, beside
-the rate where the loss falls fastest.
-"""
-
 _NUM_ROWS = 15
+_COLOURS = (GREEN, VERMILION)
 
 
 def report_rate_range(paths: Paths, cell: str, test: RangeTest) -> str:
@@ -53,14 +47,13 @@ def draw_rate_range(path: Path, result: RateRange, *, peak: float, title: str) -
             result.rates, result.losses, color=GREY, marker=".", markersize=4, linestyle="none", label="loss of a step"
         )
         axes.plot(result.rates, result.smoothed, color=BLUE, linewidth=1.8, label="smoothed")
-        marks = (
-            (result.steepest_at, GREEN, "--", "loss falls fastest"),
-            (SHARE_OF_LOWEST * result.lowest_at, VERMILION, "-", "a tenth of the lowest"),
+        marks = [
+            *((r, colour, "--", name) for (name, r), colour in zip(result.suggested.items(), _COLOURS, strict=False)),
             (result.lowest_at, GREY, ":", "loss is lowest"),
             (peak, "black", "-.", "in params.yaml"),
-        )
+        ]
         for rate, colour, style, name in marks:
-            if rate is not None and result.rates[0] <= rate <= result.rates[-1]:
+            if result.rates[0] <= rate <= result.rates[-1]:
                 axes.axvline(rate, color=colour, linestyle=style, linewidth=1.3, label=f"{name}: {rate:.2g}")
         lowest = min(result.smoothed)
         highest = max(result.smoothed[: result.smoothed.index(lowest) + 1])
@@ -94,11 +87,18 @@ def _summarise(cell: str, test: RangeTest) -> list[str]:
     lines += [f"{result.rates[i]:13.3g}  {result.losses[i]:9.4g}  {result.smoothed[i]:9.4g}" for i in steps]
     if result.stopped is not None:
         lines.append(f"stopped early: {result.stopped}")
+    first, lowest = result.smoothed[0], min(result.smoothed)
     if result.steepest_at is None:
         return [*lines, "no suggested rate: the loss never fell; start lower (--low), or check the experiment"]
-    tenth = SHARE_OF_LOWEST * result.lowest_at
-    lines.append(f"suggested peak rate: {tenth:.2g} (a tenth of {result.lowest_at:.2g}, where the loss is lowest) or "
-                 f"{result.steepest_at:.2g} (where it falls fastest); params.yaml has {test.peak:g}")  # fmt: skip
+    if result.is_flat:
+        return [*lines, f"no suggested rate: the loss is flat (from {first:.4g} to {lowest:.4g}: less than 1 % or less "
+                "than it varies from step to step); try a higher --high, or check the experiment"]  # fmt: skip
+    suggested = " or ".join(f"{rate:.2g} ({reason})" for reason, rate in result.suggested.items())
+    lines.append(f"suggested peak rate: {suggested}; params.yaml has {test.peak:g}")
+    if len(result.suggested) == 1:
+        lines.append(
+            f"a tenth of {result.lowest_at:.2g}, where the loss is lowest, is below the first rate: try a lower --low"
+        )
     if result.falls_to_the_end:
         lines.append("the loss falls up to the last rate: try a higher --high")
     return lines

@@ -16,9 +16,10 @@ from seesay.classification.networks.pretrained import Pretrained
 from seesay.classification.networks.resnet9 import ResNet9
 from seesay.classification.networks.resnet18 import ResNet18
 from seesay.core.errors import InputError
+from seesay.core.settings import validate
 from seesay.params.classification import ENSEMBLE, Architecture
-from seesay.training.build import construct, load_weights, seeded_initialisation
-from seesay.training.checkpoint import Checkpoint, load_checkpoint
+from seesay.training.build import construct, restore, seeded_initialisation
+from seesay.training.checkpoint import Checkpoint, DescribedArchitecture, load_checkpoint
 
 CLASSIFIERS: dict[str, type[nn.Module]] = {
     "mlp": MLP,
@@ -72,14 +73,13 @@ def load_members(folder: Path) -> list[Checkpoint]:
 
 def restore_classifier(checkpoint: Checkpoint) -> nn.Module:
     """Restore the trained classifier in `checkpoint`, in evaluation mode; raise `InputError` where parts do not fit."""
-    classifier = _build_described(checkpoint)
-    load_weights(classifier, checkpoint.state_dict)
+    classifier = restore(lambda: _build_described(checkpoint), checkpoint.state_dict)
     if len(checkpoint.classes) != checkpoint.sizes["num_classes"]:
         raise InputError(
             f"checkpoint: lists {len(checkpoint.classes)} classes, its head has {checkpoint.sizes['num_classes']}"
         )
     check_head(classifier, num_classes=len(checkpoint.classes), image_size=checkpoint.sizes["image_size"])
-    return classifier.eval()
+    return classifier
 
 
 def ensemble_of(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
@@ -116,8 +116,11 @@ def check_head(classifier: nn.Module, *, num_classes: int, image_size: int) -> N
 def _build_described(checkpoint: Checkpoint) -> nn.Module:
     """Build the network that `checkpoint` describes, without its weights."""
     if checkpoint.architecture["name"] == ENSEMBLE:
-        members = checkpoint.architecture["arguments"]["members"]
-        return Ensemble([_build_described(replace(checkpoint, architecture=member)) for member in members])
+        described = checkpoint.architecture["arguments"].get("members")
+        members: list[DescribedArchitecture] = validate(
+            described, list[DescribedArchitecture], where="checkpoint", prefix=["architecture", "arguments", "members"]
+        )
+        return Ensemble([_build_described(replace(checkpoint, architecture=dict(member))) for member in members])
     return construct(
         CLASSIFIERS, checkpoint.parsed_architecture, key="architecture", where="checkpoint", **checkpoint.sizes
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,15 +42,19 @@ def train_classifiers(
 ) -> TrainedClassifiers:
     """Train a network for each of the experiment's seeds (default: `seed`), or build an ensemble of trained ones.
 
-    `log` receives the first network's epochs. Raises `InputError` where the published weights or the classifier that
-    this one starts from are missing or do not fit, and `TrainingError` as `fit` does.
+    `log` receives the first network's epochs. With `resume`, a folder, each network goes on where it was interrupted,
+    and those that have finished are not trained again. Raises `InputError` where the published weights or the
+    classifier that this one starts from are missing or do not fit, and `TrainingError` as `fit` does.
     """
     parents = load_parents(settings, images, paths)
     if settings.architecture.name == ENSEMBLE:
         return _build_ensemble(settings, images, parents, compute=compute, log=log)
     checkpoints: list[Checkpoint] = []
     core_seconds: list[float] = []
-    for index, network_seed in enumerate(settings.seeds or (seed,)):
+    seeds = settings.seeds or (seed,)
+    for index, network_seed in enumerate(seeds):
+        if len(seeds) > 1:
+            sys.stderr.write(f"network {index + 1} of {len(seeds)}, seed {network_seed}\n")
         classifier, rate_scales = start_network(cell, settings, images, paths, seed=network_seed)
         checkpoint, seconds = fit_classifier(
             classifier,

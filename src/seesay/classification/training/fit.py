@@ -25,6 +25,7 @@ from seesay.images.packed import PackedImages
 from seesay.params.classification import Classifier, Distillation, ProgressiveResizing
 from seesay.training.build import count_flops
 from seesay.training.checkpoint import Checkpoint, describe_architecture
+from seesay.training.checks import check_labels
 from seesay.training.loop import Log, Step, fit
 
 EVALUATION_BATCH_SIZE = 256
@@ -54,7 +55,8 @@ def fit_classifier(
     images during training; the larger of mixed labels counts), `val/loss` (plain cross-entropy), `val/top1`, `val/top5`
     with more than five classes, and `train/flops`, the floating-point operations of all epochs.
 
-    Raises `InputError` where the head's width is not the number of classes, and `TrainingError` as `fit` does.
+    Raises `InputError` where the head's width is not the number of classes, and `TrainingError` for labels that are no
+    classes and as `fit` does.
     """
     training, augmentation = settings.training, settings.augmentation
     assert training is not None, "only an ensemble has none"
@@ -64,6 +66,8 @@ def fit_classifier(
     ]
     for size in {images.image_size, sizes[0]}:
         check_head(classifier, num_classes=images.num_classes, image_size=size)
+    for name, split in (("train", images.train), ("val", images.val)):
+        check_labels(split.labels, images.num_classes, split=name)
     load = partial(load_images, mean=images.channel_mean, std=images.channel_std, device=compute.device)
     train, val = load(images.train), load(images.val)
     batch_size = training.batch_size

@@ -1,0 +1,238 @@
+"""What a run of the pipeline prints: numbered stages with the time left, and scores at its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from seesay.core.errors import InputError
+from seesay.core.forkserver import forking_python
+from seesay.core.paths import Paths, cell_name
+from seesay.core.settings import read_yaml
+from seesay.plotting.numbers import format_change, format_value
+from seesay.plotting.table import CHANCE, Row
+from seesay.report.results import Results, read_results
+
+_RUNNING = re.compile(r"Running stage '(?:.*:)?([^':]+)':")
+_DONE = re.compile(r"Stage '(?:.*:)?([^':]+)' (didn't change, skipping|is cached - skipping run, checking out outputs)")
+_EPOCH = re.compile(r"epoch \d+/\d+: ")
+_EMPTY = re.compile(r"WARNING: '.*' is empty\.")  # the folders of the stage `placeholder` are meant to be
+_PROBLEM = re.compile(r"ERROR: |WARNING: |seesay: (error|warning): ")
+_NOISE = re.compile(r"\s*$|> python |(Updating|Generating) lock file|Initialized DVC repository")
+_PUSH = "Use `dvc push`"
+_GIT_ADVICE = re.compile(r"To track the changes with git, run:|\tgit add |To enable auto staging, run:|\tdvc config ")
+
+
+class Progress:
+    """The lines to show of what DVC and the stages print.
+
+    Each stage that runs or is restored gets a number among all `addresses` and, once it can be told, the time that is
+    left. `seconds` has the durations of earlier runs. With `brief`, only the last epoch of a training stays on the
+    screen, and advice on git is left out. `status` is the exit status of DVC.
+    """
+
+    def __init__(
+        self, addresses: Iterable[str], seconds: Mapping[str, float], *, has_remote: bool, brief: bool
+    ) -> None:
+        self.todo = dict.fromkeys(addresses)
+        self.total, self.seconds, self.has_remote, self.brief = len(self.todo), seconds, has_remote, brief
+        self.num_run = self.num_skipped = self.status = 0
+        self._started = time.monotonic()
+        self._held = ""
+
+    def show(self, line: str) -> None:
+        """Print what is to be seen of one line of DVC's output."""
+        on_terminal = sys.stdout.isatty()
+        if self.brief and _EPOCH.match(line):
+            self._held = line
+            if on_terminal:
+                print(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
+            return
+        if self._held:
+            print("" if on_terminal else self._held)
+            self._held = ""
+        for shown in self._shown(line):
+            print(shown, flush=True, file=sys.stderr if _PROBLEM.match(shown) else sys.stdout)
+
+    def _shown(self, line: str) -> Iterator[str]:
+        if done := _DONE.match(line):
+            self.todo.pop(done[1], None)
+            if done[2].startswith("is cached"):
+                yield f"{self._number()} {done[1]}: restored from DVC's cache"
+            self.num_skipped += 1
+        elif running := _RUNNING.match(line):
+            yield f"{self._number()} {running[1]}{self._time_left()}"
+            self.todo.pop(running[1], None)
+            self.num_run += 1
+        elif not (
+            _NOISE.match(line)
+            or _EMPTY.match(line)
+            or (line.startswith(_PUSH) and not self.has_remote)
+            or (self.brief and _GIT_ADVICE.match(line))
+        ):
+            yield line
+
+    def _number(self) -> str:
+        number = self.num_run + self.num_skipped + 1
+        return f"[{number:{len(str(self.total))}}/{self.total}]" if self.total >= number else "-"
+
+    def _time_left(self) -> str:
+        """Return the time that all remaining stages take, at their last duration or that of the others so far."""
+        mean = (time.monotonic() - self._started) / self.num_run if self.num_run >= 3 else None
+        known = [self.seconds.get(address, mean) for address in self.todo]
+        if not known or None in known:
+            return ""
+        left = sum(value for value in known if value is not None)
+        # Stages that have not changed will take no time, but DVC does not say yet which these are.
+        word = "at most" if self.num_skipped or self.seconds else "about"
+        return f", {word} {left:.0f} s left" if left < 100 else f", {word} {left / 60:.0f} min left"
+
+
+def run_dvc(root: Path, arguments: Sequence[str], *, brief: bool, rewrite: Callable[[str], str] = str) -> Progress:
+    """Run `dvc repro` in `root` with this interpreter's commands first on PATH, and show its lines, rewritten.
+
+    With `brief`, errors and the progress of trainings are part of those lines; without, they go to the terminal as they
+    are. After SIGINT or SIGTERM, exits once DVC and its stage have.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment: Mapping[str, str] = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "dvc", "repro", *arguments]
+    # A group of its own gets each signal once. To ask at the terminal, DVC must stay in the terminal's group.
+    asks = not {"-i", "--interactive"}.isdisjoint(arguments)
+    progress = _follow(root, numbered=not arguments, brief=brief)
+    with (
+        forking_python(environment) as environment,
+        subprocess.Popen(
+            command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if brief else None,
+            text=True, errors="replace", process_group=None if asks else 0,
+        ) as process,
+        _signals_forwarded(None if asks else process.pid) as received,
+    ):  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            progress.show(rewrite(line.rstrip("\n")))
+    if received:
+        sys.exit(128 + received[0])
+    progress.status = process.returncode
+    return progress
+
+
+@contextmanager
+def _signals_forwarded(group: int | None) -> Iterator[list[int]]:
+    """Forward SIGINT and SIGTERM to a process group, if given, instead of ending; yield the numbers received."""
+    received: list[int] = []
+
+    def forward(number: int, _frame: object) -> None:
+        received.append(number)
+        if group is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(group, number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _follow(root: Path, *, numbered: bool, brief: bool) -> Progress:
+    """Return the progress of a run of the workspace `root`; unless `numbered`, stages get no number."""
+    paths = Paths(root)
+    config = "".join(path.read_text(encoding="utf-8") for path in (root / ".dvc").glob("config*"))
+    addresses = list(_addresses(paths)) if numbered else []
+    return Progress(addresses, _durations(paths, addresses), has_remote="remote" in config, brief=brief)
+
+
+def _addresses(paths: Paths) -> Iterator[str]:
+    params = read_yaml(paths.params)
+    for stage, definition in read_yaml(paths.pipeline)["stages"].items():
+        section = re.fullmatch(r"\$\{(\w+)\}", str(definition.get("foreach", "")))
+        yield from (cell_name(stage, cell) for cell in params[section[1]]) if section else [stage]
+
+
+def _durations(paths: Paths, addresses: Iterable[str]) -> dict[str, float]:
+    """Return the seconds of each instance's last run, where its record tells them."""
+    seconds = {}
+    for address in addresses:
+        stage, _, cell = address.partition("@")
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            record = json.loads(paths.run_record(stage, cell or None).read_text(encoding="utf-8"))
+            seconds[address] = (record["ended_ms"] - record["started_ms"]) / 1000
+    return seconds
+
+
+def earlier_results(paths: Paths) -> Results | None:
+    """Return the results of the last run, or None where there are none that this version reads."""
+    with suppress(InputError):
+        return read_results(paths.results_data)
+    return None
+
+
+TOP1, PSNR, CIDER = "test/top1", "test/psnr", "cider_d"
+_SHORT = {TOP1: "top-1", PSNR: "PSNR", CIDER: "CIDEr-D"}
+_BESIDE_CAPTIONS = {
+    "floor_nearest": "caption of the nearest training image",
+    "floor_constant": "best constant caption",
+    "test_shuffled": "captions of other images",
+}
+
+
+def score_table(results: Results) -> str:
+    """Return a table of the best experiment of each task on test data, beside what is reached without its model."""
+    lines = [("test data", "best", "", "beside")]
+
+    def add(metric: str, best: Row, other: Row | None, says: str) -> None:
+        if other is not None and other.get(metric) is not None:
+            scores = (format_value(metric, row[metric]) for row in (best, other))
+            lines.append((_SHORT[metric], best["cell"], next(scores), f"{next(scores)}, {says}"))
+
+    if best := _best([row for row in results.classification if "architecture" in row], TOP1):
+        add(TOP1, best, _find(results.classification, cell=CHANCE, dataset=best["dataset"]), "chance")
+    if best := _best(results.autoencoders, PSNR):
+        add(PSNR, best, {PSNR: best["test/mean_image_psnr"]}, "mean image")
+    if best := _best([row for row in results.captions if row["set"] == "test"], CIDER):
+        for name, says in _BESIDE_CAPTIONS.items():
+            add(CIDER, best, _find(results.captions, cell=best["cell"], set=name), says)
+    widths = [max(len(line[column]) for line in lines) for column in range(3)]
+    return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}  {d}" for a, b, c, d in lines)
+
+
+def _best(rows: Iterable[Row], metric: str) -> Row | None:
+    return max((row for row in rows if row[metric] is not None), key=lambda row: float(row[metric]), default=None)
+
+
+def _find(rows: Iterable[Row], **wanted: str) -> Row | None:
+    return next((row for row in rows if all(row.get(key) == value for key, value in wanted.items())), None)
+
+
+def moved_scores(before: Results, after: Results) -> str:
+    """Return a line for each experiment whose main score on test data has moved: old value, new value, difference."""
+    old, new = _main_scores(before), _main_scores(after)
+    lines = []
+    for (cell, metric), value in new.items():
+        earlier = old.get((cell, metric))
+        if value is None or value == earlier:
+            continue
+        change = ""
+        if earlier is not None:
+            sign = "+" if value > earlier else ""
+            change = f" from {format_value(metric, earlier)} ({sign}{format_change(metric, value - earlier)})"
+        lines.append(f"moved: {cell} {_SHORT[metric]} {format_value(metric, value)}{change}")
+    return "\n".join(lines)
+
+
+def _main_scores(results: Results) -> dict[tuple[str, str], float | None]:
+    rows = [(TOP1, row) for row in results.classification if "architecture" in row]
+    rows += [(PSNR, row) for row in results.autoencoders]
+    rows += [(CIDER, row) for row in results.captions if row["set"] == "test"]
+    return {(str(row["cell"]), metric): row[metric] for metric, row in rows}
