@@ -18,7 +18,7 @@ from seesay.captioning.features.encoders import UNTRAINED_ENCODERS
 from seesay.captioning.features.origin import CLASSIFIER, Origin, write_finetuned_origin
 from seesay.captioning.features.store import num_rows_with_views, write_features
 from seesay.captioning.features.trainable import trainable_classifier, trainable_network
-from seesay.classification.networks.published import build_published
+from seesay.classification.networks.published import build_published, preprocessing_of
 from seesay.classification.networks.registry import build_classifier
 from seesay.core.files import file_digest
 from seesay.core.paths import Paths
@@ -107,7 +107,8 @@ def write_weights(paths: Paths, network: str) -> None:
         return
     seed_torch(0, "tiny_data", network)
     built = build_published(network)
-    torch.save(_with_statistics(built, 96).state_dict(), folder / "weights.pth")
+    size = preprocessing_of(built).image_size
+    torch.save(_with_statistics(built, size).state_dict(), folder / "weights.pth")
     write_source(folder, SourceNote(network, (_source_file(folder / "weights.pth"),)))
 
 

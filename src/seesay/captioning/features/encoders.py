@@ -21,6 +21,8 @@ from seesay.captioning.features.small_cnn import SmallCnn
 from seesay.classification.networks.base import ConvolutionalClassifier
 from seesay.classification.networks.pretrained import Pretrained
 from seesay.classification.networks.published import (
+    Interpolation,
+    Preprocessing,
     fuse_batch_norms,
     load_published,
     preprocessing_of,
@@ -35,7 +37,7 @@ UNTRAINED_ENCODERS = {"small_cnn": SmallCnn}
 
 
 class FeatureEncoder(nn.Module):
-    """A frozen network in evaluation mode, with its normalisation of images.
+    """A frozen network in evaluation mode, with its normalisation of images and the interpolation that resizes them.
 
     `network` maps normalised images (N, 3, H, W) to the pooled vector (N, D) and the last feature map before pooling
     (N, D, h, w), which is averaged to a grid of `grid_size` x `grid_size` positions.
@@ -52,11 +54,13 @@ class FeatureEncoder(nn.Module):
         grid_size: int | None,
         mean: Sequence[float],
         std: Sequence[float],
+        interpolation: Interpolation = "bilinear",
     ) -> None:
         super().__init__()
         self.network = network
         self.num_dimensions = num_dimensions
         self.grid_size = grid_size
+        self.interpolation = interpolation
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
@@ -122,10 +126,7 @@ def encoder_of_network(network: nn.Module, *, grid_size: int | None, trainable: 
     """
     expected = preprocessing_of(network)
     remove_head(network)
-    return _encoder(
-        network, PublishedAdapter, expected.mean, expected.std, expected.image_size, grid_size=grid_size,
-        trainable=trainable,
-    )  # fmt: skip
+    return _encoder(network, PublishedAdapter, expected, grid_size=grid_size, trainable=trainable)
 
 
 def classifier_encoder(checkpoint: Checkpoint, name: str, *, grid_size: int | None) -> FeatureEncoder:
@@ -145,6 +146,7 @@ def encoder_of_classifier(
 
     It shares parameters with `classifier` as in `encoder_of_network`.
     """
+    body: nn.Module
     adapter: Callable[[nn.Module], nn.Module]
     image_size = checkpoint.sizes["image_size"]
     if isinstance(classifier, ConvolutionalClassifier):
@@ -160,22 +162,29 @@ def encoder_of_classifier(
             f"classifier {name!r}: its architecture {checkpoint.architecture['name']} has no feature map; expected a "
             "classifier whose architecture is resnet9, resnet18, plain_cnn, alexnet, alexnet_mini or pretrained"
         )
-    mean, std = checkpoint.normalisation["mean"], checkpoint.normalisation["std"]
-    return _encoder(body, adapter, mean, std, image_size, grid_size=grid_size, trainable=trainable)
+    mean, std = (tuple(checkpoint.normalisation[kind]) for kind in ("mean", "std"))
+    expected = Preprocessing(image_size, "bilinear", mean, std)
+    return _encoder(body, adapter, expected, grid_size=grid_size, trainable=trainable)
 
 
 def _encoder(
     body: nn.Module,
     adapt: Callable[[nn.Module], nn.Module],
-    mean: Sequence[float],
-    std: Sequence[float],
-    image_size: int,
+    expected: Preprocessing,
     *,
     grid_size: int | None,
     trainable: bool,
 ) -> FeatureEncoder:
-    """Return an encoder of a `body` that takes images of `image_size` pixels."""
-    adapted = adapt(body.eval() if trainable else fuse_batch_norms(body, image_size))
+    """Return an encoder of a `body` and the images it expects."""
+    size = expected.image_size
+    adapted = adapt(body.eval() if trainable else fuse_batch_norms(body, size))
     with torch.no_grad():
-        pooled, _ = adapted(torch.zeros(1, 3, image_size, image_size))
-    return FeatureEncoder(adapted, num_dimensions=pooled.shape[1], grid_size=grid_size, mean=mean, std=std)
+        pooled, _ = adapted(torch.zeros(1, 3, size, size))
+    return FeatureEncoder(
+        adapted,
+        num_dimensions=pooled.shape[1],
+        grid_size=grid_size,
+        mean=expected.mean,
+        std=expected.std,
+        interpolation=expected.interpolation,
+    )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seesay.classification.networks.published import (
     Renormalise,
     build_published,
+    layers_of,
     load_published,
     preprocessing_of,
     remove_head,
@@ -41,11 +42,11 @@ class Pretrained(nn.Module):
         freeze_batch_norms: bool = False,
     ) -> None:
         super().__init__()
-        self.renormalise = Renormalise(input_size)
         self.train_backbone = train_backbone
         self.freeze_batch_norms = freeze_batch_norms
         self.architecture = network
         self.backbone = remove_head(build_published(network))
+        self.renormalise = Renormalise(input_size, preprocessing_of(self.backbone).interpolation)
         num_features = self.backbone.head_hidden_size
         assert isinstance(num_features, int)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, num_classes))
@@ -70,14 +71,12 @@ class Pretrained(nn.Module):
     def rate_scales(self, layer_decay: float) -> dict[str, float]:
         """Return each parameter's learning rate as a fraction of the head's (Howard and Ruder, 2018), by name.
 
-        Each layer, as timm groups them, has `layer_decay` times the rate of the next. The head has the rate of the last.
+        Each layer, as timm groups them, has `layer_decay` times the rate of the next; after the last comes the head.
         """
-        from timm.optim import param_groups_layer_decay
-
-        names = {id(parameter): f"backbone.{name}" for name, parameter in self.backbone.named_parameters()}
-        groups = param_groups_layer_decay(self.backbone, layer_decay=layer_decay)
-        scales = {names[id(parameter)]: group["lr_scale"] for group in groups for parameter in group["params"]}
-        return {name: scales.get(name, 1.0) for name, _ in self.named_parameters()}
+        layers = [*([f"backbone.{name}" for name in layer] for layer in layers_of(self.backbone)), []]
+        return {name: layer_decay**depth for depth, layer in enumerate(reversed(layers)) for name in layer} | {
+            name: 1.0 for name, _ in self.head.named_parameters(prefix="head")
+        }
 
 
 def load_pretrained(classifier: Pretrained, path: Path, *, mean: Sequence[float], std: Sequence[float]) -> None:

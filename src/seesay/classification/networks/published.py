@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from seesay.core.errors import InputError
+from seesay.core.errors import InputError, did_you_mean
+from seesay.training.build import find_misfit
+from seesay.training.checkpoint import load_pickled
 
 # timm is imported in functions, since the import is slow and few stages need it.
 
+_OF_TORCHVISION = {
+    "mobilenet_v2": "mobilenetv2_100",
+    "mobilenet_v3_small": "mobilenetv3_small_100",
+    "mobilenet_v3_large": "mobilenetv3_large_100",
+    "mnasnet1_0": "mnasnet_100",
+    "vit_b_16": "vit_base_patch16_224",
+}
+"""timm's names of networks that torchvision names otherwise."""
+
+_NEEDED = ("forward_features", "forward_head", "reset_classifier")
+
+Interpolation = Literal["bilinear", "bicubic"]
 
 Statistics = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of each channel."""
@@ -25,27 +39,28 @@ Statistics = tuple[Sequence[float], Sequence[float]]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The images that a published network was trained on.
+    """The images that a published network expects.
 
-    Square crops of `image_size` pixels a side out of images whose shorter side has `resize_size` pixels, normalised by
-    `mean` and `std` per channel of RGB in [0, 1].
+    They have `image_size` pixels a side, are resized by `interpolation`, and normalised by `mean` and `std` per channel
+    of RGB in [0, 1].
     """
 
     image_size: int
-    resize_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    interpolation: Interpolation
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 class Renormalise(nn.Module):
-    """Images normalised by one mean and standard deviation to those of another, (N, 3, `input_size`, `input_size`)."""
+    """Images as a network expects them, (N, 3, `input_size`, `input_size`), from images normalised in another way."""
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, input_size: int) -> None:
+    def __init__(self, input_size: int, interpolation: Interpolation) -> None:
         super().__init__()
         self.input_size = input_size
+        self.interpolation = interpolation
         self.register_buffer("scale", torch.ones(3, 1, 1))
         self.register_buffer("shift", torch.zeros(3, 1, 1))
 
@@ -58,7 +73,7 @@ class Renormalise(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         images = images * self.scale + self.shift
         if images.shape[-1] != self.input_size:
-            images = F.interpolate(images, size=self.input_size, mode="bilinear", align_corners=False)
+            images = F.interpolate(images, size=self.input_size, mode=self.interpolation, align_corners=False)
         return images
 
 
@@ -66,42 +81,47 @@ def build_published(name: str, *, key: str = "network") -> nn.Module:
     """Build timm's model `name`, with its head and random weights.
 
     Takes (N, 3, H, W) floats normalised as `preprocessing_of` says. Raises `InputError`, naming `key`, for a name that
-    timm does not know.
+    timm does not know, and for a model that is no classification network with feature maps before its head.
     """
     import timm
 
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise InputError(f"{key}: got {name!r}: expected the name of a model of timm{hint}")
+        hint = f"; torchvision's {name} is {_OF_TORCHVISION[name]} there" if name in _OF_TORCHVISION else ""
+        raise InputError(
+            f"{key}: got {name!r}: expected the name of a model of timm{hint or did_you_mean(name, timm.list_models())}"
+        )
     try:
         network: nn.Module = timm.create_model(name, pretrained=False)
     except RuntimeError as error:  # a tag of weights that timm does not know
         raise InputError(f"{key}: got {name!r}: {error}") from None
+    if missing := [method for method in _NEEDED if not hasattr(network, method)]:
+        expected = "expected a network that classifies images"
+        raise InputError(f"{key}: got {name!r}: {expected}; this one has no {missing[0]}")
     return network
 
 
 def load_published(name: str, path: Path) -> nn.Module:
-    """Build timm's model `name` with the weights in the state dict at `path`, `.safetensors` or `.pth`.
+    """Build timm's model `name` with the weights at `path`, a state dict in `.safetensors` or in torch's format.
 
-    Weights under other names are accepted where they have the same shapes in the same order: torchvision's files of the
-    same networks. Pickled code is never executed. Raises `InputError` for a file that is missing, unreadable or of
-    another network.
+    Weights under other names are accepted where timm knows how to convert them, or where the shapes are the same in the
+    same order, as in torchvision's files of the same networks. Nothing is downloaded and no code in the file is run.
+    Raises `InputError` for a file that is missing, unreadable or of another network.
     """
     import timm
 
     network = build_published(name)
-    weights = _read_state_dict(path, name)
-    expected = network.state_dict()
-    if misfit := _misfit(expected, weights):
-        try:  # timm knows the names in other files of the same network
-            network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)})
-        except Exception:  # whatever timm's filters meet in a file that they were not made for
-            if [value.shape for value in expected.values()] != [value.shape for value in weights.values()]:
-                raise InputError(f"{path}: not the weights of timm's {name}: {misfit}") from None
-            network.load_state_dict(dict(zip(expected, weights.values(), strict=True)))
+    weights = _read_weights(path, name)
+    misfit = find_misfit(network.state_dict(), weights)
+    if not misfit:
+        network.load_state_dict(weights, strict=False)  # strict except for the counters that `find_misfit` ignores
         return network
-    network.load_state_dict(dict(weights), strict=False)  # strict except for the counters that `_misfit` ignores
+    try:
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(weights)})
+    except Exception:  # whatever timm's converters meet in a file that they were not made for
+        ours, theirs = (_without_counters(state) for state in (network.state_dict(), weights))
+        if [value.shape for value in ours.values()] != [value.shape for value in theirs.values()]:
+            raise InputError(f"{path}: not the weights of timm's {name}: {misfit}") from None
+    network.load_state_dict(dict(zip(ours, theirs.values(), strict=True)), strict=False)
     return network
 
 
@@ -111,13 +131,21 @@ def remove_head(network: nn.Module) -> nn.Module:
     return network
 
 
+def layers_of(network: nn.Module) -> list[list[str]]:
+    """Return the names of the parameters of timm's `network` by layer, as timm groups them, from the input on."""
+    from timm.models import group_parameters
+
+    groups = group_parameters(network, network.group_matcher(coarse=False))  # type: ignore[operator]
+    return [groups[index] for index in sorted(groups)]
+
+
 def preprocessing_of(network: nn.Module) -> Preprocessing:
     """Return the preprocessing that timm states for `network`."""
-    from timm.data import resolve_model_data_config
+    from timm.data.config import resolve_model_data_config
 
-    config = resolve_model_data_config(network)
-    size = config["input_size"][-1]
-    return Preprocessing(size, math.floor(size / config["crop_pct"]), config["mean"], config["std"])
+    config = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
+    interpolation: Interpolation = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
+    return Preprocessing(config["input_size"][-1], interpolation, config["mean"], config["std"])
 
 
 def feature_map(network: nn.Module, features: Tensor) -> Tensor:
@@ -125,9 +153,8 @@ def feature_map(network: nn.Module, features: Tensor) -> Tensor:
 
     Transformers' tokens lose the prefix, such as the class token. Raises `InputError` for a network without maps.
     """
-    dimensions = network.num_features
     if features.dim() == 4:
-        return features if features.shape[1] == dimensions else features.permute(0, 3, 1, 2)
+        return features.permute(0, 3, 1, 2) if getattr(network, "output_fmt", "NCHW") == "NHWC" else features
     if features.dim() == 3:
         tokens = features[:, int(getattr(network, "num_prefix_tokens", 0)) :].transpose(1, 2)
         side = math.isqrt(tokens.shape[2])
@@ -183,28 +210,33 @@ def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
     setattr(network.get_submodule(parent), child, module)
 
 
-def _read_state_dict(path: Path, name: str) -> Mapping[str, Tensor]:
-    from timm.models import load_state_dict
-
+def _read_weights(path: Path, name: str) -> dict[str, Tensor]:
+    """Read the state dict at `path`, of timm's model `name`."""
+    what = f"a readable state dict of {name}"
     try:
-        weights = load_state_dict(str(path))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected the weights of {name}") from None
-    except Exception as error:  # as torch, pickle and safetensors report what is damaged
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}: not a readable state dict of {name} ({reason})") from None
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            weights: Any = load(content)
+        except SafetensorError as error:
+            raise InputError(f"{path}: not {what} ({error})") from None
+    else:
+        weights = load_pickled(path, content, what=what)
+        for inner in ("state_dict", "model"):  # as some authors publish their training's checkpoint
+            if isinstance(weights, Mapping) and isinstance(weights.get(inner), Mapping):
+                weights = weights[inner]
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(f"{path}: expected a state dict of {name}: tensors by name")
-    return weights
+    for key, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise InputError(f"{path}: damaged: {key} has values that are not finite")
+    return dict(weights)
 
 
-def _misfit(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> str:
-    """Return the first difference between two state dicts, or an empty string."""
-    for name, tensor in expected.items():
-        if name not in actual:
-            if not name.endswith("num_batches_tracked"):  # files older than this counter lack it
-                return f"{name} is missing"
-        elif actual[name].shape != tensor.shape:
-            return f"{name} has shape {tuple(actual[name].shape)}, expected {tuple(tensor.shape)}"
-    unknown = [name for name in actual if name not in expected]
-    return f"{unknown[0]} is unknown" if unknown else ""
+def _without_counters(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state_dict.items() if not name.endswith("num_batches_tracked")}
