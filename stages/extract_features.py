@@ -32,8 +32,10 @@ def main(cell: str, root: Path = Path()) -> None:
     encoder, origin = load_encoder(settings, paths)
     encoder.check_image_size(settings.image_size)
     if settings.views is not None:
-        train, resized = captions.rows("train"), {"size": settings.image_size, "interpolation": encoder.interpolation}
-        images = ViewedImages(images, train, settings.views, **resized)
+        train = captions.rows("train")
+        images = ViewedImages(
+            images, train, settings.views, size=settings.image_size, interpolation=encoder.interpolation
+        )
         names += [names[row] for row in train] * settings.views.count
     with record_stage(root, "extract_features", cell, params=settings, compute=compute) as log:
         log.dataset(settings.dataset, digest=captions.digest, context="features", source=captions.source)

@@ -230,7 +230,8 @@ class Vocabulary(Settings):
 class Weights(Settings):
     """A published network, a model of timm by name, and the source of its weights.
 
-    The file is a state dict: `.safetensors`, or what `torch.save` wrote. Only `small_cnn` has no `url` and `checksum`: it is this project's network of fixed filters and was never trained.
+    The file is a state dict: `.safetensors`, or what `torch.save` wrote. Only `small_cnn` has no `url` and `checksum`:
+    it is this project's network of fixed filters and was never trained.
     """
 
     architecture: str

@@ -28,7 +28,7 @@ SMALL = {
     "resnet9": {"width": 4},
     "resnet18": {"stem_stride": 2, "dropout": 0.1},
     "pretrained": {
-        "network": "mobilenet_v2",
+        "network": "test_efficientnet",
         "input_size": 48,
         "dropout": 0.1,
         "train_backbone": True,
@@ -37,7 +37,7 @@ SMALL = {
 }
 NUM_CLASSES, IMAGE_SIZE = 7, 32
 WITHOUT_CONVOLUTIONAL_BODY = {"mlp", "resnet18", "pretrained"}
-"""A perceptron has no feature map; the others hold a network of torchvision."""
+"""A perceptron has no feature map; the others hold a network of torchvision or timm."""
 
 
 def build(name, *, seed=0, num_classes=NUM_CLASSES, image_size=IMAGE_SIZE, **changes):

@@ -116,12 +116,13 @@ def load_published(name: str, path: Path) -> nn.Module:
         network.load_state_dict(weights, strict=False)  # strict except for the counters that `find_misfit` ignores
         return network
     try:
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(weights)})
+        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(weights)})
+        network.pretrained_cfg.pop("state_dict")
     except Exception:  # whatever timm's converters meet in a file that they were not made for
         ours, theirs = (_without_counters(state) for state in (network.state_dict(), weights))
         if [value.shape for value in ours.values()] != [value.shape for value in theirs.values()]:
             raise InputError(f"{path}: not the weights of timm's {name}: {misfit}") from None
-    network.load_state_dict(dict(zip(ours, theirs.values(), strict=True)), strict=False)
+        network.load_state_dict(dict(zip(ours, theirs.values(), strict=True)), strict=False)
     return network
 
 
@@ -153,6 +154,8 @@ def feature_map(network: nn.Module, features: Tensor) -> Tensor:
 
     Transformers' tokens lose the prefix, such as the class token. Raises `InputError` for a network without maps.
     """
+    if not isinstance(features, Tensor):  # of several branches, as CrossViT's
+        raise InputError(f"network: {type(network).__name__} has no single feature map")
     if features.dim() == 4:
         return features.permute(0, 3, 1, 2) if getattr(network, "output_fmt", "NCHW") == "NHWC" else features
     if features.dim() == 3:
