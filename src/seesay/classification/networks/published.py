@@ -116,8 +116,9 @@ def load_published(name: str, path: Path) -> nn.Module:
         network.load_state_dict(weights, strict=False)  # strict except for the counters that `find_misfit` ignores
         return network
     try:
-        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(weights)})
-        network.pretrained_cfg.pop("state_dict")
+        converted: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(weights)})
+        del converted.pretrained_cfg["state_dict"]
+        network = converted
     except Exception:  # whatever timm's converters meet in a file that they were not made for
         ours, theirs = (_without_counters(state) for state in (network.state_dict(), weights))
         if [value.shape for value in ours.values()] != [value.shape for value in theirs.values()]:
