@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from PIL import Image
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from seesay.captioning.data.records import CaptionImages, open_caption_images, read_caption_records
@@ -29,7 +28,7 @@ from seesay.captioning.features import encoders as feature_encoders
 from seesay.captioning.features.encoders import FeatureEncoder, load_feature_encoder
 from seesay.captioning.features.extract import Images, extract_features, resize_and_crop
 from seesay.captioning.features.origin import fetched_origin
-from seesay.classification.networks.torchvision_weights import IMAGENET_MEAN, IMAGENET_STD, read_torchvision_weights
+from seesay.classification.networks.published import load_published, preprocessing_of, remove_head
 from seesay.compute import Compute, configure
 from seesay.core.errors import InputError
 from seesay.core.files import write_json
@@ -107,18 +106,16 @@ class DecodedByThread:
 
 def plain_loop(network: str, weights: Path, settings: Features, compute: Compute) -> Variant:
     """Return the plain loop: PIL, torchvision's transforms per image, batches of 32, float32, the network unchanged."""
-    model = torchvision.models.get_model(network, weights=None).eval()
-    read_torchvision_weights(model, weights, network)
-    name, _head, linear = feature_encoders.find_head(model, network)
-    setattr(model, name, nn.Identity())
-    assert isinstance(linear, nn.Linear)
+    model = load_published(network, weights).eval()
+    expected = preprocessing_of(model)
+    remove_head(model)
     transform = v2.Compose(
         [
-            v2.Resize(settings.resize_size, antialias=True),
+            v2.Resize(settings.resize_size, v2.InterpolationMode(expected.interpolation), antialias=True),
             v2.CenterCrop(settings.image_size),
             v2.ToImage(),
             v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+            v2.Normalize(expected.mean, expected.std),
         ]
     )
 
@@ -177,7 +174,7 @@ def ours(encoder: FeatureEncoder, settings: Features, compute: Compute, *, by_th
 def unfused() -> Iterator[None]:
     """Keep the batch norms of encoders that are loaded in the block."""
     fuse = feature_encoders.fuse_batch_norms
-    feature_encoders.fuse_batch_norms = fx.symbolic_trace
+    feature_encoders.fuse_batch_norms = lambda network, _image_size: network
     try:
         yield
     finally:
@@ -261,7 +258,7 @@ def describe(result: Mapping[str, Mapping[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cell", default="flickr8k_mobilenet_v2", help="an entry of features in params.yaml")
+    parser.add_argument("--cell", default="flickr8k_efficientnet", help="an entry of features in params.yaml")
     parser.add_argument("--images", type=int, default=256, help="the number of the dataset's first images to use")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--num-threads", type=int, help="instead of runtime's; use 1 on a busy machine")

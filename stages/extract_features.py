@@ -29,12 +29,14 @@ def main(cell: str, root: Path = Path()) -> None:
     captions = read_caption_records(paths.captions(settings.dataset))
     images: Images = open_caption_images(captions, paths)
     names = [record.file_name for record in captions.records]
-    if settings.views is not None:
-        train = captions.rows("train")
-        images = ViewedImages(images, train, settings.views, size=settings.image_size)
-        names += [names[row] for row in train] * settings.views.count
     encoder, origin = load_encoder(settings, paths)
     encoder.check_image_size(settings.image_size)
+    if settings.views is not None:
+        train = captions.rows("train")
+        images = ViewedImages(
+            images, train, settings.views, size=settings.image_size, interpolation=encoder.interpolation
+        )
+        names += [names[row] for row in train] * settings.views.count
     with record_stage(root, "extract_features", cell, params=settings, compute=compute) as log:
         log.dataset(settings.dataset, digest=captions.digest, context="features", source=captions.source)
         log.dataset(origin.weights.name, digest=origin.digest, context="encoder weights", source=origin.weights)

@@ -46,6 +46,7 @@ def main(cell: str, root: Path = Path()) -> None:
             replace(images, records=images.records[:num_images]),
             image_size=index.transform["image_size"],
             resize_size=index.transform["resize_size"],
+            interpolation=trainable.encoder.interpolation,
             batch_size=settings.training.batch_size,
             num_workers=settings.num_workers,
         )

@@ -89,9 +89,13 @@ def check_architectures(params: Params) -> None:
     from seesay.autoencoding.networks.registry import build_autoencoder
     from seesay.autoencoding.training.masks import num_hidden_patches
     from seesay.captioning.networks.registry import build_captioner
+    from seesay.classification.networks.published import build_published
     from seesay.classification.networks.registry import build_classifier
 
     with torch.device("meta"):
+        for name, weights in params.weights.items():
+            if weights.archive is not None:
+                build_published(weights.architecture, key=f"{PARAMS_FILE}: weights.{name}.architecture")
         for name, classifier in params.classifiers.items():
             if classifier.architecture.name == ENSEMBLE:
                 continue  # consists of its members

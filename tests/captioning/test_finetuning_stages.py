@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torchvision
 from PIL import Image
 from ruamel.yaml import YAML
 
 from seesay.captioning.data.records import CaptionRecord, collect_records, read_caption_records, write_caption_records
 from seesay.captioning.data.vocabulary import build_vocabulary, write_vocabulary
 from seesay.captioning.features.store import read_features
+from seesay.classification.networks.published import build_published
 from seesay.classification.networks.registry import build_classifier
 from seesay.core.errors import InputError
 from seesay.core.files import file_digest
@@ -27,7 +27,7 @@ from seesay.sources.provenance import SourceFile, SourceNote, write_architecture
 from seesay.training.checkpoint import Checkpoint, describe_architecture, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-NETWORK = "shufflenet_v2_x0_5"
+NETWORK = "test_resnet"
 PLAIN_CNN = Architecture(name="plain_cnn", widths=[8, 16], dropout=0.0)
 TRAINING = {
     "epochs": 2,
@@ -114,7 +114,7 @@ def prepare(root: Path) -> None:
     weights = paths.weights(NETWORK) / "net.pth"
     weights.parent.mkdir(parents=True)
     torch.manual_seed(0)
-    network = torchvision.models.get_model(NETWORK, weights=None)
+    network = build_published(NETWORK)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0  # statistics as after training: with the first ones nothing is left of an image

@@ -58,7 +58,7 @@ def test_a_captioner_may_learn_from_what_was_finetuned_with_another(content: dic
         (f"{CELL}.encoder", "classifiers/resnet9", "expected weights/mobilenet_v2, as features.flickr8k_mobilenet_v2"),
         (f"{CELL}.encoder", "finetuned/tuned", "expected weights/<name> or classifiers/<name>"),
         ("features.flickr8k_mobilenet_v2.num_components", 8, "expected features without num_components"),
-        ("weights.mobilenet_v2", {"architecture": "mobilenet_v2"}, "expected an encoder with weights"),
+        ("weights.mobilenet_v2", {"architecture": "mobilenetv2_100"}, "expected an encoder with weights"),
         (
             "captioners.updown_flickr8k.learning.features",
             ["tuned"],

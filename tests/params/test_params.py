@@ -101,8 +101,12 @@ def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, sou
         ("classifiers.mlp.progressive_resizing", {"start_size": 33, "until": 0.5}, "multiple of 8"),
         ("classifiers.mobilenet_probe.start", "scratch", "expected weights/<name> for architecture pretrained"),
         ("classifiers.mobilenet_probe.start", "classifiers/mlp", "expected weights/<name> for architecture pretrained"),
-        ("classifiers.mobilenet_probe.start", "weights/vgg", "an entry of weights: weights/mobilenet_v2"),
-        ("classifiers.mobilenet_probe.architecture.network", "resnet18", "mobilenet_v2, as weights.mobilenet_v2 says"),
+        ("classifiers.mobilenet_probe.start", "weights/vgg", "an entry of weights: weights/efficientnet_lite0, "),
+        (
+            "classifiers.mobilenet_probe.architecture.network",
+            "resnet18",
+            "mobilenetv2_100, as weights.mobilenet_v2 says",
+        ),
         ("classifiers.mobilenet_probe.distillation", {"weight": 0.5, "temperature": 2.0}, "starts from weights"),
         ("classifiers.resnet9_ensemble.start", "scratch", "expected classifiers/<name> for architecture ensemble"),
         ("classifiers.resnet9_ensemble.start", "classifiers/vgg", "an entry of classifiers: classifiers/alexnet, "),
@@ -256,7 +260,7 @@ def own_source(*splits: str) -> dict[str, Any]:
         (
             {"features.flickr8k_mobilenet_v2.encoder": "weights/vgg"},
             "features.flickr8k_mobilenet_v2.encoder",
-            "got 'weights/vgg': expected an entry of weights: weights/mobilenet_v2",
+            "got 'weights/vgg': expected an entry of weights: weights/efficientnet_lite0, ",
         ),
         (
             {"features.flickr8k_resnet9.dataset": "nope"},

@@ -35,7 +35,6 @@ DRAWING_ATTENTION = "what is looked at, for figures"
 OF_DECODING = "for decoding, a cheap stage"
 OF_LATENTS = "for evaluation, a cheap stage"
 OF_RESUMING = "going on after a kill, which ends in the same bytes (tests/training/test_loop.py)"
-OF_TOKENS = "vision transformers: the smallest has 86 million weights (captioning/features/test_feature_encoders.py)"
 AN_ERROR = "an error's words"
 EXCEPTIONS: dict[str, dict[str, str]] = {
     "captioning/networks/attention_captioner.py": {
@@ -68,9 +67,6 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "if num_images == 0:": "a batch has images",
         "if num_unfinished == 0:": "in tiny trainings one of the captions always reaches the longest length",
     },
-    "classification/networks/torchvision_weights.py": {
-        "if not isinstance(convolution, nn.Conv2d) or len(before.users) > 1:": "DenseNets: their norms come first",
-    },
     "training/build.py": {
         "if name not in actual:": AN_ERROR,
         "elif actual[name].shape != tensor.shape:": AN_ERROR,
@@ -80,16 +76,6 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "def __getitem__(self, index: int) -> Tensor | InputError:": "an image that cannot be decoded is an error",
         "def _copy_images(_worker: int) -> None:": "runs in a worker, whose lines are not counted; `enlarged` has one",
     },
-    "captioning/features/encoders.py": {
-        "if isinstance(built, torchvision.models.MNASNet):": "how MNASNets read weights"
-    },
-    "captioning/features/adapters.py": {
-        'if kind == "tokens":': OF_TOKENS,
-        "if len(shape) == 3 and shape[2] == dimensions and shape[1] > 2 and "
-        "math.isqrt(shape[1] - 1) ** 2 == shape[1] - 1:": OF_TOKENS,
-        "def _tokens_to_map(tokens: Tensor) -> Tensor:": OF_TOKENS,
-    },
-    "captioning/features/trainable.py": {"if not children:": "a network of one layer"},
     "training/loop.py": {
         "for epoch, row in enumerate(state.history, start=1):": OF_RESUMING,
         "if num_saved:": OF_RESUMING,

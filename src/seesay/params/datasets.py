@@ -34,7 +34,7 @@ class Archive(Settings):
     """A file to download: its official URL and its checksum.
 
     `checksum` is `md5:<32 hex>`, `sha256:<64 hex>` or `sha256-prefix:<8 or more hex>`. The prefix form suits
-    torchvision, whose file names contain the first eight digits.
+    torchvision and timm, whose file names contain the first eight digits.
     """
 
     url: Url
@@ -233,9 +233,10 @@ class Vocabulary(Settings):
 
 
 class Weights(Settings):
-    """A torchvision classification network and the source of its pretrained weights.
+    """A published network, a model of timm by name, and the source of its weights.
 
-    Only `small_cnn` has no `url` and `checksum`: it is this project's network of fixed filters and was never trained.
+    The file is a state dict: `.safetensors`, or what `torch.save` wrote. Only `small_cnn` has no `url` and `checksum`:
+    it is this project's network of fixed filters and was never trained.
     """
 
     architecture: str

@@ -14,7 +14,7 @@ Section = dict[str, Any]
 class Proof(NamedTuple):
     """Sections of params.yaml, and which stages run on which of their entries, in order.
 
-    `classifiers` (architectures by name), `weights` (torchvision's networks) and `finetuned` (encoders made of one of
+    `classifiers` (architectures by name), `weights` (models of timm) and `finetuned` (encoders made of one of
     them) lie there before, with random weights.
     """
 
@@ -96,9 +96,9 @@ RESNET9 = {"name": "resnet9", "width": 4}
 RESNET18 = {"name": "resnet18", "stem_stride": 4, "dropout": 0.2}
 ALEXNET = {"name": "alexnet", "dense_size": 64, "dropout": 0.3}
 ALEXNET_MINI = {"name": "alexnet_mini", "dropout": 0.3}
-PRETRAINED = {"name": "pretrained", "network": "mobilenet_v2", "input_size": 64, "dropout": 0.2}
+PRETRAINED = {"name": "pretrained", "network": "test_efficientnet", "input_size": 64, "dropout": 0.2}
 FINETUNED = {**PRETRAINED, "train_backbone": True, "freeze_batch_norms": True}
-PROBED = {**PRETRAINED, "network": "shufflenet_v2_x0_5", "train_backbone": False, "freeze_batch_norms": False}
+PROBED = {**PRETRAINED, "network": "test_resnet", "train_backbone": False, "freeze_batch_norms": False}
 
 _IMAGES: Section = {"dataset": "tiny", "start": "scratch"}
 _TAUGHT: Section = {"start": "classifiers/teacher", "distillation": {"weight": 0.7, "temperature": 2.0}}
@@ -129,8 +129,8 @@ def _classifier(
     return Proof({"classifiers": cells}, steps, {"teacher": PLAIN_CNN}, tuple(sorted(used)))
 
 
-_MOBILENET: Section = {"start": "weights/mobilenet_v2"}
-_SHUFFLENET: Section = {"start": "weights/shufflenet_v2_x0_5"}
+_OF_FINETUNED: Section = {"start": "weights/test_efficientnet"}
+_OF_PROBED: Section = {"start": "weights/test_resnet"}
 _ENSEMBLE: Section = {"dataset": "tiny", "architecture": {"name": "ensemble"}, "start": "classifiers/members"}
 
 CLASSIFIERS = {
@@ -147,11 +147,11 @@ CLASSIFIERS = {
         PROBED,
         grows=True,
         slower=5.0,
-        linear={**_MOBILENET, "layer_decay": 0.5},  # without it, what is next to the image blows rounding up
-        cosine=_SHUFFLENET,
-        step={**_MOBILENET, "distillation": None, "layer_decay": 0.5},
-        one_cycle=_SHUFFLENET,
-        constant={**_MOBILENET, "layer_decay": 0.5, "architecture": {**FINETUNED, "freeze_batch_norms": False}},
+        linear={**_OF_FINETUNED, "layer_decay": 0.5},  # without it, what is next to the image blows rounding up
+        cosine=_OF_PROBED,
+        step={**_OF_FINETUNED, "distillation": None, "layer_decay": 0.5},
+        one_cycle=_OF_PROBED,
+        constant={**_OF_FINETUNED, "layer_decay": 0.5, "architecture": {**FINETUNED, "freeze_batch_norms": False}},
     ),
     "ensemble": Proof(
         {"classifiers": {"ensemble": _ENSEMBLE}},
@@ -200,7 +200,7 @@ def _backbone(classifier: Section, widths: list[int], *, trains: bool = True) ->
     return {**_ON_BACKBONE, "backbone": classifier, "train_backbone": trains, "decoder_widths": widths}
 
 
-_RESNET_INSIDE = {**FINETUNED, "network": "resnet18", "input_size": 32}
+_RESNET_INSIDE = {**FINETUNED, "network": "test_resnet", "input_size": 32}
 
 AUTOENCODERS = {
     "pca": Proof(
@@ -269,13 +269,14 @@ FEATURES = {
         },
         weights=("small_cnn",),
     ),
-    "torchvision": _features(
+    "published": _features(
         {
-            "convolutions": _published("mobilenet_v2", views=_VIEWS, image_size=96, resize_size=100),
-            "components": _published("shufflenet_v2_x0_5", num_components=4),
-            "without_pooling": _published("squeezenet1_1", image_size=64, resize_size=64),
+            "convolutions": _published("test_efficientnet", views=_VIEWS, image_size=96, resize_size=100),
+            "components": _published("test_resnet", num_components=4),
+            "tokens": _published("test_vit", image_size=160, resize_size=160),
+            "unlike_pooled": _published("lcnet_035", image_size=64, resize_size=64),
         },
-        weights=("mobilenet_v2", "shufflenet_v2_x0_5", "squeezenet1_1"),
+        weights=("test_efficientnet", "test_resnet", "test_vit", "lcnet_035"),
     ),
     "classifier": _features(
         {
@@ -290,8 +291,8 @@ FEATURES = {
             "of_classifier": {"encoder": "finetuned/of_classifier", "views": _VIEWS},
         },
         classifiers={"cnn": PLAIN_CNN},
-        weights=("shufflenet_v2_x0_5",),
-        finetuned={"of_network": "shufflenet_v2_x0_5", "of_classifier": "cnn"},
+        weights=("test_resnet",),
+        finetuned={"of_network": "test_resnet", "of_classifier": "cnn"},
     ),
 }
 
@@ -380,12 +381,12 @@ def _finetuned(named: Section, first: Section, captioner: Section, **given: Any)
 
 _LSTM = {"name": "lstm", **_POOLED[0], "tie_weights": False}
 _SOFT_ATTENTION = {"name": "soft_attention", **_GRID[0], "tie_weights": False}
-_OF_NETWORK: Section = {"encoder": "weights/shufflenet_v2_x0_5"}
+_OF_NETWORK: Section = {"encoder": "weights/test_resnet"}
 _OF_CLASSIFIER: Section = {"encoder": "classifiers/cnn"}
 
 ENCODERS = {
-    "torchvision": _finetuned(
-        _OF_NETWORK, {"image_size": 64, "resize_size": 72}, _SOFT_ATTENTION, weights=("shufflenet_v2_x0_5",)
+    "published": _finetuned(
+        _OF_NETWORK, {"image_size": 64, "resize_size": 72}, _SOFT_ATTENTION, weights=("test_resnet",)
     ),
     "classifier": _finetuned(_OF_CLASSIFIER, {"grid_size": None}, _LSTM, classifiers={"cnn": PLAIN_CNN}),
 }

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from PIL import Image
 
 from seesay.arrays import write_array
 from seesay.captioning.data.records import CaptionRecord, CaptionRecords, collect_records, write_caption_records
 from seesay.captioning.data.vocabulary import build_vocabulary, write_vocabulary
+from seesay.captioning.features.encoders import UNTRAINED_ENCODERS
 from seesay.captioning.features.origin import CLASSIFIER, Origin, write_finetuned_origin
 from seesay.captioning.features.store import num_rows_with_views, write_features
 from seesay.captioning.features.trainable import trainable_classifier, trainable_network
+from seesay.classification.networks.published import build_published, preprocessing_of
 from seesay.classification.networks.registry import build_classifier
 from seesay.core.files import file_digest
 from seesay.core.paths import Paths
@@ -94,19 +95,20 @@ def write_classifier(paths: Paths, cell: str, architecture: Architecture, images
 
 
 def write_weights(paths: Paths, network: str) -> None:
-    """Write random weights of the torchvision network `network`.
+    """Write random weights of timm's model `network`.
 
-    For any other name, only the architecture and a source note without files are written.
+    For an encoder of fixed filters, only the architecture and a source note without files are written.
     """
     folder = paths.weights(network)
     folder.mkdir(parents=True)
     write_architecture(folder, network)
-    if network not in torchvision.models.list_models():
+    if network in UNTRAINED_ENCODERS:
         write_source(folder, SourceNote(network, ()))
         return
     seed_torch(0, "tiny_data", network)
-    built = torchvision.models.get_model(network, weights=None)
-    torch.save(_with_statistics(built, 96).state_dict(), folder / "weights.pth")
+    built = build_published(network)
+    size = preprocessing_of(built).image_size
+    torch.save(_with_statistics(built, size).state_dict(), folder / "weights.pth")
     write_source(folder, SourceNote(network, (_source_file(folder / "weights.pth"),)))
 
 

@@ -217,7 +217,7 @@ class TestBackbone:
         classifier = build_classifier(architecture, num_classes=5, image_size=64, seed=0, key="x")
         assert map_shape(backbone_of(classifier, name=architecture.name), image_size=64) == shape
 
-    @pytest.mark.parametrize("network", ["mobilenet_v2", "resnet18"])
+    @pytest.mark.parametrize("network", ["test_efficientnet", "test_resnet"])
     def test_pretrained_networks_see_enlarged_images(self, network):
         arguments = {"input_size": 64, "dropout": 0.0, "train_backbone": True, "freeze_batch_norms": True}
         architecture = Architecture(name="pretrained", network=network, **arguments)

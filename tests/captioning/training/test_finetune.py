@@ -9,6 +9,7 @@ from seesay.captioning.features.trainable import blocks_of, trainable_classifier
 from seesay.captioning.features.views import PixelRows
 from seesay.captioning.training.finetune import finetune_encoder, finetuning_settings
 from seesay.captioning.training.reward import ValidationScore
+from seesay.classification.networks.published import build_published
 from seesay.classification.networks.registry import build_classifier
 from seesay.core.errors import InputError
 from seesay.params.captioning import FinetunedEncoder
@@ -136,14 +137,12 @@ def test_the_captioner_is_taught_human_captions_by_its_own_settings(eight):
     assert (taught.self_critical, taught.start) == (None, "captioners/lstm")
 
 
-@pytest.mark.parametrize(("name", "num_blocks"), [("mobilenet_v2", 19), ("resnet18", 6), ("squeezenet1_1", 9)])
+@pytest.mark.parametrize(("name", "num_blocks"), [("mobilenetv2_100", 18), ("resnet18", 9), ("test_vit", 7)])
 def test_blocks_are_counted_from_the_input_on(tmp_path, name, num_blocks):
-    import torchvision
-
-    torch.save(torchvision.models.get_model(name, weights=None).state_dict(), tmp_path / "weights.pth")
+    torch.save(build_published(name).state_dict(), tmp_path / "weights.pth")
     trainable = trainable_network(name, tmp_path / "weights.pth", grid_size=None)
     blocks = blocks_of(trainable.encoder.network)
     assert len(blocks) == num_blocks
-    assert next(blocks[0].parameters()).shape[1] == 3  # colours
-    counted = sum(parameter.numel() for block in blocks for parameter in block.parameters())
+    assert any(parameter.dim() == 4 and parameter.shape[1] == 3 for parameter in blocks[0])  # colours
+    counted = sum(parameter.numel() for block in blocks for parameter in block)
     assert counted == sum(parameter.numel() for parameter in trainable.encoder.parameters())

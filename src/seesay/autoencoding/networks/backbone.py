@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -14,13 +13,12 @@ from seesay.autoencoding.networks.base import LatentAutoencoder, clamp_straight_
 from seesay.autoencoding.networks.decoder import MapDecoder, check_widths
 from seesay.classification.networks.base import ConvolutionalClassifier
 from seesay.classification.networks.pretrained import Pretrained
+from seesay.classification.networks.published import feature_map
 from seesay.classification.networks.registry import CLASSIFIERS
 from seesay.classification.networks.resnet18 import ResNet18
 from seesay.core.errors import InputError
 from seesay.params.classification import Architecture
 from seesay.training.build import construct
-
-_RESNET_LAYERS = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
 
 class BackboneAutoencoder(LatentAutoencoder):
@@ -103,9 +101,9 @@ def backbone_of(classifier: nn.Module, *, name: str) -> nn.Module:
         case ConvolutionalClassifier():
             return classifier.body
         case ResNet18():
-            return nn.Sequential(*(getattr(classifier.network, layer) for layer in _RESNET_LAYERS))
+            return classifier.body
         case Pretrained():
-            return _PretrainedBackbone(classifier, name)
+            return _PretrainedBackbone(classifier)
     raise InputError(f"backbone: {name} has no feature map, which an autoencoder needs")
 
 
@@ -122,26 +120,10 @@ def map_shape(backbone: nn.Module, *, image_size: int) -> tuple[int, int]:
 class _PretrainedBackbone(nn.Module):
     """The feature maps of a `Pretrained` classifier, which enlarges images and renormalises them."""
 
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, classifier: Pretrained, name: str) -> None:
+    def __init__(self, classifier: Pretrained) -> None:
         super().__init__()
-        self.input_size = classifier.input_size
-        network = classifier.backbone
-        if isinstance(getattr(network, "features", None), nn.Module):
-            self.layers: nn.Module = network.features
-        elif all(hasattr(network, layer) for layer in _RESNET_LAYERS):
-            self.layers = nn.Sequential(*(getattr(network, layer) for layer in _RESNET_LAYERS))
-        else:
-            raise InputError(
-                f"backbone: {name} {classifier.architecture}: the position of its last feature map is unknown"
-            )
-        self.register_buffer("scale", classifier.scale)
-        self.register_buffer("shift", classifier.shift)
+        self.renormalise, self.network = classifier.renormalise, classifier.backbone
 
     def forward(self, images: Tensor) -> Tensor:
-        images = images * self.scale + self.shift
-        images = F.interpolate(images, size=self.input_size, mode="bilinear", align_corners=False)
-        features: Tensor = self.layers(images)
-        return features
+        features = self.network.forward_features(self.renormalise(images))  # type: ignore[operator]
+        return feature_map(self.network, features)

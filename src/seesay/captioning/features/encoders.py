@@ -11,37 +11,33 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seesay.captioning.features.adapters import (
-    PROBE_SIZE,
     BodyAdapter,
-    PretrainedAdapter,
+    PublishedAdapter,
     TiledAdapter,
     max_pool,
     mean_pool,
-    with_feature_map,
 )
 from seesay.captioning.features.small_cnn import SmallCnn
 from seesay.classification.networks.base import ConvolutionalClassifier
 from seesay.classification.networks.pretrained import Pretrained
+from seesay.classification.networks.published import (
+    Interpolation,
+    Preprocessing,
+    fuse_batch_norms,
+    load_published,
+    preprocessing_of,
+    remove_head,
+)
 from seesay.classification.networks.registry import restore_classifier
 from seesay.classification.networks.resnet18 import ResNet18
-from seesay.classification.networks.torchvision_weights import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    find_head,
-    fuse_batch_norms,
-    read_torchvision_weights,
-)
 from seesay.core.errors import InputError
 from seesay.training.checkpoint import Checkpoint
 
 UNTRAINED_ENCODERS = {"small_cnn": SmallCnn}
 
-Trace = Callable[[nn.Module], nn.Module]
-"""A tracing of a network in evaluation mode: with its batch norms fused, or, for training, unchanged."""
-
 
 class FeatureEncoder(nn.Module):
-    """A frozen network in evaluation mode, with its normalisation of images.
+    """A frozen network in evaluation mode, with its normalisation of images and the interpolation that resizes them.
 
     `network` maps normalised images (N, 3, H, W) to the pooled vector (N, D) and the last feature map before pooling
     (N, D, h, w), which is averaged to a grid of `grid_size` x `grid_size` positions.
@@ -58,11 +54,13 @@ class FeatureEncoder(nn.Module):
         grid_size: int | None,
         mean: Sequence[float],
         std: Sequence[float],
+        interpolation: Interpolation = "bilinear",
     ) -> None:
         super().__init__()
         self.network = network
         self.num_dimensions = num_dimensions
         self.grid_size = grid_size
+        self.interpolation = interpolation
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
@@ -96,17 +94,17 @@ class FeatureEncoder(nn.Module):
         try:
             with torch.inference_mode():
                 self(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device))
-        except (RuntimeError, AssertionError) as error:  # as torch and torchvision report shapes that do not fit
+        except (RuntimeError, AssertionError) as error:  # as torch and timm report shapes that do not fit
             reason = str(error).partition("\n")[0]
             raise InputError(f"image_size: the network accepts no images of {image_size} pixels: {reason}") from None
 
 
 def load_feature_encoder(network: str, weights_path: Path | None, *, grid_size: int | None) -> FeatureEncoder:
-    """Load torchvision's network of that name with the weights in `weights_path`, or `small_cnn` with None.
+    """Load timm's model of that name with the weights in `weights_path`, or `small_cnn` with None.
 
-    The pooled vector is the network's own, the input of its head. AlexNet, VGG and SqueezeNet do not pool to a single
-    vector; theirs is the mean of the last feature map. Raises `InputError` for an unknown network and for weights that
-    do not fit.
+    The pooled vector is the network's own, the input of its head, where it has as many features as the last map;
+    otherwise, as for VGG, the mean of that map. Raises `InputError` for an unknown network and for weights that do not
+    fit.
     """
     if weights_path is None:
         if network not in UNTRAINED_ENCODERS:
@@ -118,36 +116,17 @@ def load_feature_encoder(network: str, weights_path: Path | None, *, grid_size: 
         return FeatureEncoder(adapter, num_dimensions=size, grid_size=grid_size, mean=zeros, std=ones)
     if network in UNTRAINED_ENCODERS:
         raise InputError(f"encoder {network!r}: expected weights: null; it has no weights, got {weights_path}")
-    import torchvision  # slow import that few stages need
-
-    allowed_names = torchvision.models.list_models(module=torchvision.models)
-    if network not in allowed_names:
-        raise InputError(f"encoder {network!r}: expected one of {', '.join(allowed_names)}")
-    built = torchvision.models.get_model(network, weights=None)
-    if isinstance(built, torchvision.models.MNASNet):
-        # Its own method needs the version of the weights' layout, which is lost here; names and shapes are checked.
-        built._load_from_state_dict = partial(nn.Module._load_from_state_dict, built)
-    read_torchvision_weights(built, weights_path, network)
-    return encoder_of_network(built, network, grid_size=grid_size)
+    return encoder_of_network(load_published(network, weights_path), grid_size=grid_size)
 
 
-def encoder_of_network(
-    network: nn.Module, name: str, *, grid_size: int | None, trace: Trace = fuse_batch_norms
-) -> FeatureEncoder:
-    """Return an encoder of torchvision's `network` of that name, which loses its linear head.
+def encoder_of_network(network: nn.Module, *, grid_size: int | None, trainable: bool = False) -> FeatureEncoder:
+    """Return an encoder of timm's `network`, which loses its head.
 
-    The encoder shares its parameters with `network`, except those that `trace` creates.
+    A `trainable` encoder shares its parameters with `network`; in others, batch norms are folded into convolutions.
     """
-    from torchvision.models import VGG, AlexNet, SqueezeNet
-
-    if isinstance(network, AlexNet | SqueezeNet | VGG):  # without global pooling
-        return _body_encoder(network.features, mean_pool, IMAGENET_MEAN, IMAGENET_STD, grid_size=grid_size, trace=trace)
-    child, head, linear = find_head(network, name)
-    setattr(network, child, nn.Sequential(*head[: head.index(linear)]))
-    dimensions = linear.in_features
-    return _traced_encoder(
-        network, dimensions, IMAGENET_MEAN, IMAGENET_STD, f"network {name!r}", grid_size=grid_size, trace=trace
-    )
+    expected = preprocessing_of(network)
+    remove_head(network)
+    return _encoder(network, PublishedAdapter, expected, grid_size=grid_size, trainable=trainable)
 
 
 def classifier_encoder(checkpoint: Checkpoint, name: str, *, grid_size: int | None) -> FeatureEncoder:
@@ -161,64 +140,51 @@ def classifier_encoder(checkpoint: Checkpoint, name: str, *, grid_size: int | No
 
 
 def encoder_of_classifier(
-    classifier: nn.Module, checkpoint: Checkpoint, name: str, *, grid_size: int | None, trace: Trace = fuse_batch_norms
+    classifier: nn.Module, checkpoint: Checkpoint, name: str, *, grid_size: int | None, trainable: bool = False
 ) -> FeatureEncoder:
     """Return the encoder of a `classifier` restored from `checkpoint`, as `classifier_encoder` does.
 
     It shares parameters with `classifier` as in `encoder_of_network`.
     """
-    mean, std = checkpoint.normalisation["mean"], checkpoint.normalisation["std"]
+    body: nn.Module
+    adapter: Callable[[nn.Module], nn.Module]
+    image_size = checkpoint.sizes["image_size"]
     if isinstance(classifier, ConvolutionalClassifier):
         pool = {"max": max_pool, "mean": mean_pool}[classifier.pooling]
-        return _body_encoder(classifier.body, pool, mean, std, grid_size=grid_size, trace=trace)
-    if isinstance(classifier, ResNet18):
-        network, head = classifier.network, classifier.network.fc[-1]
-        network.fc = nn.Identity()
-        return _traced_encoder(
-            network, head.in_features, mean, std, f"classifier {name!r}", grid_size=grid_size, trace=trace
+        body, adapter = classifier.body, partial(BodyAdapter, pool=pool)
+    elif isinstance(classifier, ResNet18):
+        body, adapter = classifier.body, partial(BodyAdapter, pool=mean_pool)
+    elif isinstance(classifier, Pretrained):
+        body, adapter = classifier.backbone, partial(PublishedAdapter, renormalise=classifier.renormalise)
+        image_size = classifier.renormalise.input_size
+    else:
+        raise InputError(
+            f"classifier {name!r}: its architecture {checkpoint.architecture['name']} has no feature map; expected a "
+            "classifier whose architecture is resnet9, resnet18, plain_cnn, alexnet, alexnet_mini or pretrained"
         )
-    if isinstance(classifier, Pretrained):
-        linear = classifier.head[-1]
-        assert isinstance(linear, nn.Linear)
-        dimensions = linear.in_features
-        encoder = _traced_encoder(
-            classifier.backbone, dimensions, mean, std, f"classifier {name!r}", grid_size=grid_size, trace=trace
-        )
-        encoder.network = PretrainedAdapter(encoder.network, classifier)
-        return encoder
-    raise InputError(
-        f"classifier {name!r}: its architecture {checkpoint.architecture['name']} has no feature map; expected a "
-        "classifier whose architecture is resnet9, resnet18, plain_cnn, alexnet, alexnet_mini or pretrained"
-    )
+    mean, std = (tuple(checkpoint.normalisation[kind]) for kind in ("mean", "std"))
+    expected = Preprocessing(image_size, "bilinear", mean, std)
+    return _encoder(body, adapter, expected, grid_size=grid_size, trainable=trainable)
 
 
-def _traced_encoder(
-    network: nn.Module,
-    dimensions: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    name: str,
-    *,
-    grid_size: int | None,
-    trace: Trace,
-) -> FeatureEncoder:
-    """Return an encoder of a network without its linear head, whose feature map is found by tracing."""
-    adapted = with_feature_map(trace(network.eval()), dimensions, name)
-    return FeatureEncoder(adapted, num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
-
-
-def _body_encoder(
+def _encoder(
     body: nn.Module,
-    pool: nn.Module,
-    mean: Sequence[float],
-    std: Sequence[float],
+    adapt: Callable[[nn.Module], nn.Module],
+    expected: Preprocessing,
     *,
     grid_size: int | None,
-    trace: Trace,
+    trainable: bool,
 ) -> FeatureEncoder:
-    """Return an encoder of a `body` that returns its last feature map."""
-    traced = trace(body.eval())
-    with torch.inference_mode():
-        dimensions = traced(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE)).shape[1]
-    adapter = BodyAdapter(traced, pool)
-    return FeatureEncoder(adapter, num_dimensions=dimensions, grid_size=grid_size, mean=mean, std=std)
+    """Return an encoder of a `body` and the images it expects."""
+    size = expected.image_size
+    adapted = adapt(body.eval() if trainable else fuse_batch_norms(body, size))
+    with torch.no_grad():
+        pooled, _ = adapted(torch.zeros(1, 3, size, size))
+    return FeatureEncoder(
+        adapted,
+        num_dimensions=pooled.shape[1],
+        grid_size=grid_size,
+        mean=expected.mean,
+        std=expected.std,
+        interpolation=expected.interpolation,
+    )

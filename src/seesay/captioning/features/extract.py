@@ -7,6 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,11 +18,14 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from tqdm import tqdm
 
 from seesay.captioning.features.encoders import FeatureEncoder
+from seesay.classification.networks.published import Interpolation
 from seesay.compute import Compute
 from seesay.core.errors import InputError
 
 BATCHES_AHEAD = 3
 """Decoded batches that each worker may have waiting for the encoder: enough to overlap, little memory."""
+
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 class Images(Protocol):
@@ -81,6 +85,7 @@ def extract_features(
         images,
         image_size=image_size,
         resize_size=resize_size,
+        interpolation=encoder.interpolation,
         batch_size=batch_size,
         num_workers=num_workers,
         first=first,
@@ -98,10 +103,12 @@ def extract_features(
             torch.set_num_threads(compute.num_threads)  # the pool's threads have set it for this thread too
 
 
-def resize_and_crop(image: Image.Image, *, image_size: int, resize_size: int) -> np.ndarray:
+def resize_and_crop(
+    image: Image.Image, *, image_size: int, resize_size: int, interpolation: Interpolation = "bilinear"
+) -> np.ndarray:
     """Return the pixels, uint8 (image_size, image_size, 3), of an RGB image without distorting it.
 
-    The shorter side is resized to `resize_size` (bilinear, antialiased), then the centre is cropped. A square image is
+    The shorter side is resized to `resize_size`, antialiased, then the centre is cropped. A square image is
     resized to `image_size` instead and loses nothing.
     """
     width, height = image.size
@@ -110,7 +117,7 @@ def resize_and_crop(image: Image.Image, *, image_size: int, resize_size: int) ->
     shorter = min(width, height)
     size = (round(width * resize_size / shorter), round(height * resize_size / shorter))
     if size != image.size:
-        image = image.resize(size, Image.Resampling.BILINEAR)
+        image = image.resize(size, RESAMPLING[interpolation])
     left, top = (size[0] - image_size) // 2, (size[1] - image_size) // 2
     return np.asarray(image.crop((left, top, left + image_size, top + image_size)))
 
@@ -118,9 +125,13 @@ def resize_and_crop(image: Image.Image, *, image_size: int, resize_size: int) ->
 class _Batches(Dataset[Any]):
     """Pixels by batch, uint8 (B, image_size, image_size, 3), or the error of an image that cannot be read."""
 
-    def __init__(self, images: Images, *, image_size: int, resize_size: int, batch_size: int) -> None:
+    def __init__(
+        self, images: Images, *, image_size: int, resize_size: int, interpolation: Interpolation, batch_size: int
+    ) -> None:
         self.images = images
-        self._size = {"image_size": image_size, "resize_size": resize_size}
+        self._resized = partial(
+            resize_and_crop, image_size=image_size, resize_size=resize_size, interpolation=interpolation
+        )
         self._batch_size = batch_size
 
     def __len__(self) -> int:
@@ -130,19 +141,28 @@ class _Batches(Dataset[Any]):
         start = index * self._batch_size
         rows = range(start, min(start + self._batch_size, len(self.images)))
         try:
-            return torch.from_numpy(np.stack([resize_and_crop(self.images[row], **self._size) for row in rows]))
+            return torch.from_numpy(np.stack([self._resized(self.images[row]) for row in rows]))
         except InputError as error:  # returned, since the message of a raised one would become a worker's traceback
             return error
 
 
 def decoded_batches(
-    images: Images, *, image_size: int, resize_size: int, batch_size: int, num_workers: int, first: int = 0
+    images: Images,
+    *,
+    image_size: int,
+    resize_size: int,
+    interpolation: Interpolation,
+    batch_size: int,
+    num_workers: int,
+    first: int = 0,
 ) -> Iterator[Tensor]:
     """Return the batches of resized and cropped images from `first` on, uint8 (B, image_size, image_size, 3).
 
     Worker processes are forked at once. Raises `InputError` for an image that cannot be decoded.
     """
-    batches = _Batches(images, image_size=image_size, resize_size=resize_size, batch_size=batch_size)
+    batches = _Batches(
+        images, image_size=image_size, resize_size=resize_size, interpolation=interpolation, batch_size=batch_size
+    )
     loader = iter(
         DataLoader(
             batches,

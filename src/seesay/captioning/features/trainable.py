@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
+from seesay.captioning.features.adapters import BodyAdapter, PublishedAdapter
 from seesay.captioning.features.encoders import FeatureEncoder, encoder_of_classifier, encoder_of_network
+from seesay.classification.networks.published import layers_of, load_published
 from seesay.classification.networks.registry import restore_classifier
-from seesay.classification.networks.torchvision_weights import read_torchvision_weights
 from seesay.core.errors import InputError
 from seesay.core.files import write_bytes
 from seesay.training.checkpoint import Checkpoint, save_checkpoint
@@ -48,13 +49,10 @@ class TrainableEncoder:
 
 
 def trainable_network(name: str, weights_path: Path, *, grid_size: int | None) -> TrainableEncoder:
-    """Load torchvision's network of that name; raise `InputError` for weights of another network."""
-    import torchvision  # slow import that few stages need
-
-    network = torchvision.models.get_model(name, weights=None)
-    read_torchvision_weights(network, weights_path, name)
+    """Load timm's model of that name; raise `InputError` for weights of another network."""
+    network = load_published(name, weights_path)
     initial = network.state_dict()
-    encoder = encoder_of_network(network, name, grid_size=grid_size, trace=fx.symbolic_trace)
+    encoder = encoder_of_network(network, grid_size=grid_size, trainable=True)
     return TrainableEncoder(encoder, network, initial, None)
 
 
@@ -65,7 +63,7 @@ def trainable_classifier(checkpoint: Checkpoint, name: str, *, grid_size: int | 
     """
     classifier = restore_classifier(checkpoint)
     initial = classifier.state_dict()
-    encoder = encoder_of_classifier(classifier, checkpoint, name, grid_size=grid_size, trace=fx.symbolic_trace)
+    encoder = encoder_of_classifier(classifier, checkpoint, name, grid_size=grid_size, trainable=True)
     return TrainableEncoder(encoder, classifier, initial, checkpoint)
 
 
@@ -78,19 +76,18 @@ def unfreeze(encoder: FeatureEncoder, frozen_blocks: int, *, key: str) -> list[s
     if frozen_blocks >= len(blocks):
         raise InputError(f"{key}: got {frozen_blocks}: expected less than {len(blocks)}, the blocks of this encoder")
     for block in blocks[frozen_blocks:]:
-        block.requires_grad_(True)
+        for parameter in block:
+            parameter.requires_grad_(True)
     return [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
 
 
-def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """Return the parts of `network` that have weights, in order from the input.
+def blocks_of(network: nn.Module) -> list[list[nn.Parameter]]:
+    """Return the parameters of an encoder's `network` by block, in order from the input.
 
-    They are its children, and the children of a child named `features`. A module with a single such child is replaced
-    by the parts of that child.
+    The blocks of a published network are timm's layers. Those of our classifiers are the children of the body.
     """
-    children = [(name, child) for name, child in network.named_children() if any(True for _ in child.parameters())]
-    if not children:
-        return [network]
-    if len(children) == 1:
-        return blocks_of(children[0][1])
-    return [block for name, child in children for block in (blocks_of(child) if name == "features" else [child])]
+    if isinstance(network, PublishedAdapter):
+        return [[network.network.get_parameter(name) for name in layer] for layer in layers_of(network.network)]
+    assert isinstance(network, BodyAdapter), network
+    blocks = [list(child.parameters()) for child in network.body.children()]
+    return [block for block in blocks if block]

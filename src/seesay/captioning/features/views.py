@@ -10,7 +10,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from seesay.captioning.features.extract import Images
+from seesay.captioning.features.extract import RESAMPLING, Images
+from seesay.classification.networks.published import Interpolation
 from seesay.images.augment.geometry import draw_resized_crops
 from seesay.params.datasets import Views
 from seesay.seeding import numpy_generator, torch_generator
@@ -23,11 +24,20 @@ class ViewedImages:
     in any order, in any process.
     """
 
-    def __init__(self, images: Images, of_rows: Sequence[int], settings: Views, *, size: int) -> None:
+    def __init__(
+        self,
+        images: Images,
+        of_rows: Sequence[int],
+        settings: Views,
+        *,
+        size: int,
+        interpolation: Interpolation = "bilinear",
+    ) -> None:
         self._images = images
         self._of_rows = tuple(of_rows)
         self._settings = settings
         self._size = size
+        self._resampling = RESAMPLING[interpolation]
 
     def __len__(self) -> int:
         return len(self._images) + self._settings.count * len(self._of_rows)
@@ -51,7 +61,7 @@ class ViewedImages:
             min(float(width), centre_x + half_width),
             min(float(height), centre_y + half_height),
         )
-        cropped = image.resize((self._size, self._size), Image.Resampling.BILINEAR, box=box)
+        cropped = image.resize((self._size, self._size), self._resampling, box=box)
         is_mirrored = settings.flip and numpy_generator(settings.seed, "mirrored_views", view, row).random() < 0.5
         return ImageOps.mirror(cropped) if is_mirrored else cropped
 

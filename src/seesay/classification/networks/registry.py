@@ -102,7 +102,7 @@ def check_head(classifier: nn.Module, *, num_classes: int, image_size: int) -> N
     try:
         with torch.no_grad():
             logits = classifier.eval()(torch.zeros(1, 3, image_size, image_size, device=parameter.device))
-    except RuntimeError as error:  # torch's error for shapes that do not fit
+    except (RuntimeError, AssertionError) as error:  # as torch and timm report shapes that do not fit
         reason = str(error).partition("\n")[0]
         raise InputError(f"the classifier takes no images of {image_size} pixels: {reason}") from None
     finally:

@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+_LAYERS = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+
 
 class ResNet18(nn.Module):
     """torchvision's ResNet-18 (He et al., 2016) whose stem is one 3x3 convolution of stride `stem_stride`, no pooling.
@@ -32,6 +34,11 @@ class ResNet18(nn.Module):
         network.maxpool = nn.Identity()
         network.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(network.fc.in_features, num_classes))
         self.network = network
+
+    @property
+    def body(self) -> nn.Module:
+        """The layers before pooling: images to feature maps (N, 512, h, w)."""
+        return nn.Sequential(*(getattr(self.network, layer) for layer in _LAYERS))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(images)
