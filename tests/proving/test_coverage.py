@@ -38,7 +38,7 @@ OF_RESUMING = "going on after a kill, which ends in the same bytes (tests/traini
 OF_TOKENS = "vision transformers: the smallest has 86 million weights (captioning/features/test_feature_encoders.py)"
 AN_ERROR = "an error's words"
 EXCEPTIONS: dict[str, dict[str, str]] = {
-    "captioning/networks/attention_captioner.py": {
+    "captioning/networks/attention.py": {
         "def attention(self, features: Tensor, tokens: Tensor) -> Tensor:": DRAWING_ATTENTION,
     },
     "captioning/networks/end_to_end.py": {
