@@ -37,7 +37,7 @@ OF_LATENTS = "for evaluation, a cheap stage"
 OF_RESUMING = "going on after a kill, which ends in the same bytes (tests/training/test_loop.py)"
 AN_ERROR = "an error's words"
 EXCEPTIONS: dict[str, dict[str, str]] = {
-    "captioning/networks/attention_captioner.py": {
+    "captioning/networks/attention.py": {
         "def attention(self, features: Tensor, tokens: Tensor) -> Tensor:": DRAWING_ATTENTION,
     },
     "captioning/networks/end_to_end.py": {

@@ -343,6 +343,7 @@ def _captioner(architecture: Section, variants: tuple[Section, Section]) -> Proo
 _SQUARE = {"embedding_size": 8}  # as many as hidden ones: tied weights need no projection then
 _POOLED = ({**_WORDS, "image_enters": "initial_state"}, {**_WORDS, **_SQUARE, "image_enters": "first_word"})
 _GRID = ({**_WORDS, "attention_size": 5}, {**_WORDS, **_SQUARE, "attention_size": 5})
+_LAYERED: Section = {"hidden_size": 8, "num_layers": 2, "num_heads": 2, "dropout": 0.2, "embedding_dropout": 0.2}
 
 CAPTIONERS = {
     "lstm": _captioner({"name": "lstm"}, _POOLED),
@@ -350,6 +351,7 @@ CAPTIONERS = {
     "soft_attention": _captioner({"name": "soft_attention"}, _GRID),
     "att2in": _captioner({"name": "att2in"}, _GRID),
     "updown": _captioner({"name": "updown"}, _GRID),
+    "transformer": _captioner({"name": "transformer"}, (_LAYERED, {**_LAYERED, "num_layers": 3, "num_heads": 4})),
 }
 
 # ---------------------------------------------------------------- encoders

@@ -16,6 +16,7 @@ from seesay.captioning.decoding.decode import decode, greedy_search, greedy_toke
 from seesay.captioning.decoding.hypotheses import Decoded, allowed_log_probabilities, best_first
 from seesay.captioning.networks.base import Captioner, Memory, State
 from seesay.captioning.networks.recurrent import LSTMCaptioner
+from seesay.captioning.networks.transformer import TransformerCaptioner
 from seesay.params.captioning import Beam, Decoding, DiverseBeam, Greedy, Nucleus
 
 A, B, C = 4, 5, 6
@@ -87,20 +88,27 @@ def ids_of(captions: list[Decoded]) -> list[tuple[int, ...]]:
     return [caption.token_ids for caption in captions]
 
 
-@pytest.fixture(scope="module")
-def captioner() -> LSTMCaptioner:
+@pytest.fixture(scope="module", params=["lstm", "transformer"])
+def captioner(request) -> Captioner:
     torch.manual_seed(3)
-    sizes = {"embedding_size": 16, "hidden_size": 24, "dropout": 0.0, "embedding_dropout": 0.0}
-    captioner = LSTMCaptioner(30, 12, image_enters="initial_state", tie_weights=False, **sizes)
-    with torch.no_grad():
-        captioner.words.head.weight.mul_(12)  # opinionated, so that captions differ between images and in length
-        captioner.words.head.bias[EOS] += 1.0
+    captioner: LSTMCaptioner | TransformerCaptioner
+    if request.param == "lstm":
+        captioner = LSTMCaptioner(30, 12, image_enters="initial_state", embedding_size=16, hidden_size=24)
+        opinion, end = 12, 1.0
+    else:
+        captioner = TransformerCaptioner(30, 12, hidden_size=24, num_layers=2, num_heads=3)
+        opinion, end = 30, 3.0
+    assert captioner.words.head is not None
+    with torch.no_grad():  # opinionated, so that captions differ between images and in length
+        captioner.words.head.weight.mul_(opinion)
+        captioner.words.head.bias[EOS] += end
     return captioner.eval()
 
 
 @pytest.fixture(scope="module")
-def features() -> Tensor:
-    return 3 * torch.randn(16, 12, generator=torch.Generator().manual_seed(0))
+def features(captioner) -> Tensor:
+    shape = (16, 12) if captioner.looks_at == "pooled" else (16, 4, 12)
+    return 3 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def test_greedy_takes_the_likeliest_token_at_each_position():
@@ -172,6 +180,26 @@ def test_a_wide_beam_finds_the_best_of_all_captions(length_penalty):
         best = max(_all_captions(log_probabilities, max_length), key=lambda each: each[2] / each[1] ** length_penalty)
         assert caption.token_ids == best[0]
         assert caption.log_probability == pytest.approx(best[2], abs=1e-5)
+
+
+@torch.no_grad()
+def test_a_wide_beam_of_a_transformer_finds_the_best_of_all_captions():
+    torch.manual_seed(5)
+    captioner = TransformerCaptioner(7, 12, hidden_size=24, num_layers=2, num_heads=3).eval()
+    captioner.words.head.weight.mul_(40)
+    features, max_length = 3 * torch.randn(5, 4, 12), 4
+    captions = [tokens for tokens, _, _ in _all_captions(torch.zeros(7, 7), max_length)]
+    inputs, targets = (torch.full((len(captions), max_length + 1), PAD) for _ in range(2))
+    for row, words in enumerate(captions):
+        inputs[row, : len(words) + 1] = torch.tensor([BOS, *words])
+        targets[row, : len(words) + 1] = torch.tensor([*words, EOS if len(words) < max_length else PAD])
+    found = beam_search(captioner, features, beam_size=400, length_penalty=0.0, max_length=max_length)
+    for image, caption in enumerate(found):
+        logits = captioner(features[[image]].expand(len(captions), -1, -1), inputs)  # whole captions, without a cache
+        each = allowed_log_probabilities(logits).gather(2, targets.unsqueeze(2)).squeeze(2)
+        totals = each.masked_fill(targets == PAD, 0.0).sum(dim=1)
+        assert caption.token_ids == captions[int(totals.argmax())]
+        assert caption.log_probability == pytest.approx(float(totals.max()), abs=1e-4)
 
 
 def _all_captions(log_probabilities: Tensor, max_length: int):
@@ -367,7 +395,7 @@ def test_words_are_drawn_as_often_as_they_are_likely(temperature, expected):
 
 
 def test_draws_depend_on_the_seed_and_on_the_images_position(captioner, features):
-    alike = features[:1].expand(6, -1)
+    alike = features[:1].expand(6, *features.shape[1:])
     found = decode(captioner, alike, nucleus(num_samples=1, top_p=1.0), seed=0)
     assert found == decode(captioner, alike, nucleus(num_samples=1, top_p=1.0), seed=0)
     assert found != decode(captioner, alike, nucleus(num_samples=1, top_p=1.0), seed=1)

@@ -21,6 +21,8 @@ POOLED = {
     "tie_weights": False,
 }
 GRID = {name: value for name, value in POOLED.items() if name != "image_enters"} | {"attention_size": 10}
+LAYERS = {name: value for name, value in GRID.items() if name not in ("embedding_size", "attention_size")}
+LAYERS |= {"num_layers": 2, "num_heads": 3}
 ARCHITECTURES = {
     "lstm": {"name": "lstm", **POOLED},
     "lstm, image as first word": {"name": "lstm", **POOLED, "image_enters": "first_word"},
@@ -32,6 +34,8 @@ ARCHITECTURES = {
     "att2in": {"name": "att2in", **GRID},
     "updown": {"name": "updown", **GRID},
     "updown, tied": {"name": "updown", **GRID, "tie_weights": True},
+    "transformer": {"name": "transformer", **LAYERS},
+    "transformer, tied": {"name": "transformer", **LAYERS, "tie_weights": True},
 }
 ATTENDING = [name for name in ARCHITECTURES if CAPTIONERS[ARCHITECTURES[name]["name"]].looks_at == "grid"]
 KEY = "captioners.x.learning.architecture"
@@ -131,7 +135,7 @@ def test_states_and_memory_are_reordered_by_indexing_their_tensors(captioner, fe
     first = captioner.initial_state(memory)
     assert all(part.shape[:2] == (5, 1) for part in first)
     _, state = captioner.step(tokens[:, [0]], first, memory)
-    assert [(part.shape, part.dtype) for part in state] == [(part.shape, part.dtype) for part in first]
+    assert [(part.shape[:2], part.dtype) for part in state] == [(part.shape[:2], part.dtype) for part in first]
     expected, _ = captioner.step(tokens[:, [1]], state, memory)
     order = torch.tensor([3, 3, 0])
     found, _ = captioner.step(
@@ -207,12 +211,10 @@ def test_it_is_built_without_memory_where_only_its_arguments_are_checked(name):
     assert all(parameter.is_meta for parameter in captioner.parameters())
 
 
-def test_it_learns_eight_captions_by_heart(captioner):
-    captioner = (
-        build_like(captioner, embedding_size=24, hidden_size=32, attention_size=16, dropout=0.0, embedding_dropout=0.0)
-        if captioner.looks_at == "grid"
-        else build_like(captioner, embedding_size=24, hidden_size=32, dropout=0.0, embedding_dropout=0.0)
-    )
+def test_it_learns_eight_captions_by_heart(name):
+    larger = {"embedding_size": 24, "hidden_size": 36, "attention_size": 16, "dropout": 0.0, "embedding_dropout": 0.0}
+    known = ARCHITECTURES[name]
+    captioner = build(name, **{argument: value for argument, value in larger.items() if argument in known})
     features = features_for(captioner, num_images=8)
     captions = torch.randint(4, VOCABULARY_SIZE, (8, 6), generator=torch.Generator().manual_seed(4))
     inputs = torch.cat((torch.full((8, 1), BOS), captions), dim=1)
@@ -263,14 +265,17 @@ def test_unknown_architectures_and_wrong_arguments_are_refused_by_key(name):
         match=r"captioners\.x\.learning\.architecture\.name: got 'gpt': expected one of att2in, gru, lstm, soft",
     ):
         build(name, name="gpt")
-    for argument, value in (("embedding_size", 0), ("hidden_size", 1.5), ("dropout", 1.0), ("embedding_dropout", -0.1)):
+    for argument, value in (("hidden_size", 1.5), ("dropout", 1.0), ("embedding_dropout", -0.1)):
         with pytest.raises(InputError, match=rf"captioners\.x\.learning\.architecture\.{argument}: got {value}"):
             build(name, **{argument: value})
     with pytest.raises(InputError, match=r"architecture\.tie_weights: got 'yes'"):
         build(name, tie_weights="yes")
-    argument = "attention_size" if name in ATTENDING else "image_enters"
+    argument = next(one for one in ("num_layers", "attention_size", "image_enters") if one in ARCHITECTURES[name])
     with pytest.raises(InputError, match=rf"architecture\.{argument}: got 'twice'"):
         build(name, **{argument: "twice"})
+    if argument != "num_layers":
+        with pytest.raises(InputError, match=r"architecture\.embedding_size: got 0"):
+            build(name, embedding_size=0)
 
 
 def test_a_checkpoint_of_another_vocabulary_is_refused(captioner, name):

@@ -19,8 +19,8 @@ Memory = tuple[Tensor, ...]
 that decoding drops finished images by indexing each tensor."""
 
 State = tuple[Tensor, ...]
-"""The recurrent state between two words. The first two dimensions of each tensor are the image and the beam, so that
-decoding reorders a state by indexing each tensor."""
+"""The state between two words. The first two dimensions of each tensor are the image and the beam, so that decoding
+reorders a state by indexing each tensor."""
 
 
 class Captioner(nn.Module):

@@ -6,6 +6,7 @@ from seesay.captioning.networks.att2in import Att2InCaptioner
 from seesay.captioning.networks.base import Captioner
 from seesay.captioning.networks.recurrent import GRUCaptioner, LSTMCaptioner
 from seesay.captioning.networks.soft_attention import SoftAttentionCaptioner
+from seesay.captioning.networks.transformer import TransformerCaptioner
 from seesay.captioning.networks.updown import UpDownCaptioner
 from seesay.params.classification import Architecture
 from seesay.training.build import construct, restore, seeded_initialisation
@@ -17,6 +18,7 @@ CAPTIONERS: dict[str, type[Captioner]] = {
     "soft_attention": SoftAttentionCaptioner,
     "att2in": Att2InCaptioner,
     "updown": UpDownCaptioner,
+    "transformer": TransformerCaptioner,
 }
 
 

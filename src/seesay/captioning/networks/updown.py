@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seesay.captioning.networks.attention import GridAttention, GridMean, lstm_cell
-from seesay.captioning.networks.attention_captioner import AttentionCaptioner
+from seesay.captioning.networks.attention import AttentionCaptioner, GridAttention, GridMean, lstm_cell
 from seesay.captioning.networks.base import Memory, Share, Size, State
 from seesay.captioning.networks.layers import FeatureScale, Linear, Words
 
