@@ -1,8 +1,10 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from seesay.classification.evaluate import evaluate_classifier
+from seesay.classification.evaluate import evaluate_classifier, predict_split
+from seesay.classification.networks.registry import restore_classifier
 from seesay.core.errors import InputError
 from seesay.params.classification import Architecture
 from seesay.params.results import Evaluation
@@ -48,3 +50,26 @@ def test_a_network_of_other_classes_is_refused(make_images, new_checkpoint, comp
     stranger = replace(new_checkpoint(images, ARCHITECTURE, seed=1), classes=("x", "y", "z"))
     with pytest.raises(InputError, match="class 0 is x"):
         evaluate_classifier([new_checkpoint(images, ARCHITECTURE), stranger], images, SETTINGS, compute=compute)
+
+
+def test_six_views_count_only_on_request(make_images, new_checkpoint, compute):
+    """They have a key of their own, and change no other."""
+    images = make_images()
+    checkpoint = new_checkpoint(images, ARCHITECTURE)
+    _, plain = evaluate_classifier([checkpoint], images, SETTINGS, compute=compute)
+    shifting = SETTINGS.model_copy(update={"test_time_shift": 1})
+    _, shifted = evaluate_classifier([checkpoint], images, shifting, compute=compute)
+    assert set(shifted) - set(plain) == {"test/top1_views"}
+    assert {key: shifted[key] for key in plain} == plain
+
+
+def test_a_shifted_view_starts_further_down_and_right(make_images, new_checkpoint, compute):
+    """The pixels beyond the edges are those inside, mirrored."""
+    images = make_images()
+    classifier = restore_classifier(new_checkpoint(images, ARCHITECTURE))
+    pixels = images.test.images
+    for shift, rows in ((2, [*range(2, 16), 14, 13]), (-1, [1, *range(15)])):
+        moved = replace(images.test, images=np.ascontiguousarray(pixels[:, rows][:, :, rows]))
+        expected = predict_split(classifier, images, moved, batch_size=5, compute=compute)
+        found = predict_split(classifier, images, images.test, batch_size=5, compute=compute, shift=shift)
+        np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-5, atol=1e-6)

@@ -9,6 +9,7 @@ from seesay.params.augmentation import Augmentation, Mixing
 
 AUGMENTATION = Augmentation(flip=True, crop_padding=1, cutout=0.25)
 PLAIN = Augmentation(flip=False, crop_padding=0, cutout=0.0)
+ALTERNATING = Augmentation(flip="alternating")
 
 
 @pytest.fixture
@@ -91,3 +92,21 @@ def test_batches_come_at_the_size_asked_for_with_the_same_labels(loaded):
     for (images, labels), (_, same) in zip(small, full, strict=True):
         assert images.shape == (4, 3, 6, 6)
         assert torch.equal(labels, same)
+
+
+def test_alternating_flips_mirror_an_image_in_every_second_epoch():
+    labels = np.arange(10, dtype=np.int64)
+    images = np.zeros((10, 8, 8, 3), dtype=np.uint8)
+    images[:, :, :4] = 200  # bright on the left
+    split = ImageSplit(images, labels, tuple(map(str, labels)))
+    loaded = load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, device=torch.device("cpu"))
+
+    def mirrored(number):
+        batches = training_batches(loaded, number, batch_size=10, augmentation=ALTERNATING, seed=0)
+        ((pixels, order),) = batches
+        return dict(zip(order.tolist(), (pixels[:, 0, 0, 0] == 0).tolist(), strict=True))
+
+    first = mirrored(1)
+    assert 0 < sum(first.values()) < 10
+    assert mirrored(2) == {label: not is_mirrored for label, is_mirrored in first.items()}
+    assert mirrored(3) == first

@@ -30,8 +30,8 @@ from seesay.training.build import count_flops
 from seesay.training.checkpoint import load_checkpoint
 
 COPIED_METRICS = (
-    *("test/top1", "test/top1_low", "test/top1_high", "test/top1_flipped", "test/top5", "test/macro_f1"),
-    *("test/auc_macro", "test/ece", "test/ece_calibrated", "val/top1"),
+    *("test/top1", "test/top1_low", "test/top1_high", "test/top1_flipped", "test/top1_views", "test/top5"),
+    *("test/macro_f1", "test/auc_macro", "test/ece", "test/ece_calibrated", "val/top1"),
     *("seeds/num", "seeds/test/top1_mean", "seeds/test/top1_std", "seeds/val/top1_mean", "seeds/val/top1_std"),
 )
 """Metrics copied from those of the stage `evaluate_classifier`, where present."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from seesay.classification.metrics import average_probabilities, classification_metrics, seed_metrics, top_accuracy
 from seesay.classification.networks.registry import restore_classifier
@@ -24,7 +26,9 @@ def evaluate_classifier(
     """Return the first network's predictions and metrics; further networks only add the metrics `seeds/...`.
 
     `settings.test_time_flip` adds `test/top1_flipped`, from the mean of the probabilities for an image and its mirror
-    image. Raises `InputError` where a checkpoint was trained on other classes than those of `images`.
+    image. `settings.test_time_shift` adds `test/top1_views`, from the mean of six views: of these two, as they are and
+    moved by that many pixels along both diagonals. Raises `InputError` where a checkpoint was trained on other classes
+    than those of `images`.
     """
     for checkpoint in checkpoints:
         checkpoint.require_classes(images.classes)
@@ -37,11 +41,13 @@ def evaluate_classifier(
     metrics = classification_metrics(
         first, bootstrap_resamples=settings.bootstrap_resamples, bootstrap_seed=settings.bootstrap_seed
     )
+    view = partial(predict_split, classifiers[0], images, images.test, batch_size=batch_size, compute=compute)
     if settings.test_time_flip:
-        mirrored = predict_split(
-            classifiers[0], images, images.test, batch_size=batch_size, compute=compute, mirrored=True
-        )
-        metrics["test/top1_flipped"] = top_accuracy(average_probabilities(first.test, mirrored), k=1)
+        views = [first.test, view(mirrored=True)]
+        metrics["test/top1_flipped"] = top_accuracy(average_probabilities(*views), k=1)
+    if (shift := settings.test_time_shift) is not None:
+        views = [view(mirrored=mirrored, shift=by) for mirrored in (False, True) for by in (-shift, 0, shift)]
+        metrics["test/top1_views"] = top_accuracy(average_probabilities(*views), k=1)
     return first, metrics | seed_metrics(predictions)
 
 
@@ -63,12 +69,24 @@ def predict_split(
     batch_size: int,
     compute: Compute,
     mirrored: bool = False,
+    shift: int = 0,
 ) -> SplitPredictions:
-    """Predict every image in one split of `images`, or its mirror image (left and right exchanged)."""
+    """Predict every image in one split of `images`, or its mirror image (left and right exchanged).
+
+    It is shown from `shift` pixels further down and right; what lies beyond its edges is mirrored there.
+    """
     classifier = compute.place(classifier).eval()
     loaded = load_images(split, mean=images.channel_mean, std=images.channel_std, device=compute.device)
-    batches = (batch for batch, _ in ordered_batches(loaded, batch_size=batch_size))
+    batches = (_shifted(batch, shift) for batch, _ in ordered_batches(loaded, batch_size=batch_size))
     with torch.inference_mode():
         logits = torch.cat([classifier(batch.flip(3) if mirrored else batch).float() for batch in batches])
     class_labels = tuple(image_class.label for image_class in images.classes)
     return SplitPredictions(logits.cpu().numpy(), np.array(split.labels, dtype=np.int64), class_labels)
+
+
+def _shifted(images: Tensor, shift: int) -> Tensor:
+    if shift == 0:
+        return images
+    room, size = abs(shift), images.shape[-1]
+    window = slice(room + shift, room + shift + size)
+    return F.pad(images, (room,) * 4, mode="reflect")[..., window, window]

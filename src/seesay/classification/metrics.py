@@ -106,10 +106,10 @@ def seed_metrics(networks: Sequence[ClassPredictions]) -> dict[str, float]:
     return metrics
 
 
-def average_probabilities(first: SplitPredictions, second: SplitPredictions) -> SplitPredictions:
-    """Return the mean of two predictions' probabilities for the same images; logits are its logarithm."""
-    mean = (first.probabilities + second.probabilities) / 2
-    return replace(first, logits=np.log(np.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32))
+def average_probabilities(*predictions: SplitPredictions) -> SplitPredictions:
+    """Return the mean of several predictions' probabilities for the same images; logits are its logarithm."""
+    mean = sum(one.probabilities for one in predictions) / len(predictions)
+    return replace(predictions[0], logits=np.log(np.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32))
 
 
 def top_accuracy(split: SplitPredictions, *, k: int) -> float:

@@ -16,16 +16,16 @@ from seesay.plotting.numbers import (
 from seesay.plotting.table import CHANCE, MISSING, Footnotes, Row, Table, Timings, total_training_cost
 
 _HEADS = (
-    *("classifier", "top-1, %", "with flip, %", "seeds, %", "against next", "top-5, %", "macro F1, %", "AUC"),
-    *("ECE, %", "calibrated ECE, %", "val top-1, %"),
+    *("classifier", "top-1, %", "with flip, %", "six views, %", "seeds, %", "against next", "top-5, %"),
+    *("macro F1, %", "AUC", "ECE, %", "calibrated ECE, %", "val top-1, %"),
 )
 _NOTE = (
     "On the test split, ranked by top-1 with its 95 % interval (bootstrap over the images). With flip: the mean of the "
-    "probabilities for an image and its mirror image. Seeds: mean ± sample standard deviation of top-1 (number of "
-    "networks). Against next: the number of images that only this classifier gets right, the number that only our next "
-    "one gets right, and p of McNemar's exact test. AUC: each class against the rest, mean. ECE: expected calibration "
-    f"error, as trained and with the temperature fitted on val. The row {CHANCE} is guessing at random; published "
-    "results are not ours."
+    "probabilities for an image and its mirror image; six views: of these two, as they are and moved along both "
+    "diagonals. Seeds: mean ± sample standard deviation of top-1 (number of networks). Against next: the number of "
+    "images that only this classifier gets right, the number that only our next one gets right, and p of McNemar's "
+    "exact test. AUC: each class against the rest, mean. ECE: expected calibration error, as trained and with the "
+    f"temperature fitted on val. The row {CHANCE} is guessing at random; published results are not ours."
 )
 
 
@@ -64,6 +64,7 @@ def _accuracy(rows: Sequence[Row], title: str, notes: Footnotes, *, note: str) -
                 _name(row) + (notes.mark(row["substitutes"]) if row["substitutes"] != data_files else ""),
                 percent_with_interval(row.get("test/top1"), *interval),
                 percent(row.get("test/top1_flipped")),
+                percent(row.get("test/top1_views")),
                 percent_with_spread(*over_seeds),
                 _against_next(row),
                 percent(row.get("test/top5")),

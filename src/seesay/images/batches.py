@@ -75,7 +75,12 @@ def training_batches(
         raise InputError("augmentation.mixing: expected none where no class labels are used")
     order = torch.randperm(len(images), generator=torch_generator(seed, "order", epoch))
     generator = torch_generator(seed, "augmentation", epoch)
-    draws = draw(len(images), augmentation, image_size=images.images.shape[1], generator=generator)
+    mirrored = None
+    if augmentation.flip == "alternating":
+        first = torch.rand(len(images), generator=torch_generator(seed, "alternating flip")) < 0.5
+        mirrored = (first ^ (epoch % 2 == 0))[order]
+    stored_size = images.images.shape[1]
+    draws = draw(len(images), augmentation, image_size=stored_size, generator=generator, mirrored=mirrored)
     device = images.images.device
     order, draws = order.to(device, non_blocking=True), draws.to(device)
     for index in range(num_training_batches(len(images), batch_size=batch_size)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -70,9 +70,14 @@ class Mixing(Settings):
 
 
 class Augmentation(Settings):
-    """Random changes of training images. `cutout` is the side of the grey square, as a fraction of the image's side."""
+    """Random changes of training images.
 
-    flip: bool = False
+    `cutout` is the side of the grey square, as a fraction of the image's side. With `flip: alternating`, half of the
+    images are mirrored in the first epoch, and in each later epoch those that were not in the one before (Jordan,
+    2024).
+    """
+
+    flip: bool | Literal["alternating"] = False
     crop_padding: NaturalInt = 0
     cutout: Fraction = 0.0
     resized_crop: ResizedCrop | None = None

@@ -14,7 +14,8 @@ class Evaluation(Settings):
 
     `panel_images` examples are sampled with `panel_seed`. A classifier's confidence interval comes from
     `bootstrap_resamples` resamples drawn with `bootstrap_seed`. `test_time_flip` also measures the mean of the
-    classifier's predictions for an image and its mirror image, under a separate key.
+    classifier's predictions for an image and its mirror image, and `test_time_shift` that of six views: these two, as
+    they are and moved by so many pixels along both diagonals. Each has a key of its own.
     """
 
     batch_size: PositiveInt
@@ -23,6 +24,7 @@ class Evaluation(Settings):
     bootstrap_resamples: PositiveInt
     bootstrap_seed: NaturalInt
     test_time_flip: bool = False
+    test_time_shift: PositiveInt | None = None
 
 
 class Published(Settings):

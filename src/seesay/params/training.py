@@ -25,12 +25,29 @@ class Runtime(Settings):
         return self.model_copy(update={"precision": "float32"})
 
 
-class Sgd(Settings):
-    name: Literal["sgd"]
+class Lookahead(Settings):
+    """Slow weights that move a share `pull` of the way to the fast ones, and reset them, every `every_steps` steps.
+
+    Zhang et al., 2019.
+    """
+
+    pull: Annotated[float, Field(gt=0.0, le=1.0)]
+    every_steps: PositiveInt
+
+
+class _AnyOptimizer(Settings):
+    """Settings of every optimizer: `norm_bias_rate` is a factor on the learning rate of batch norms' biases."""
+
     learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat = 0.0
+    norm_bias_rate: PositiveFloat = 1.0
+    lookahead: Lookahead | None = None
+
+
+class Sgd(_AnyOptimizer):
+    name: Literal["sgd"]
     momentum: Decay = 0.0
     nesterov: bool = False
-    weight_decay: NonNegativeFloat = 0.0
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Sgd:
@@ -39,15 +56,23 @@ class Sgd(Settings):
         return self
 
 
-class AdamW(Settings):
+class AdamW(_AnyOptimizer):
     name: Literal["adamw"]
-    learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat = 0.0
     beta1: Decay
     beta2: Decay
 
 
-Optimizer = Annotated[Sgd | AdamW, Field(discriminator="name")]
+class Muon(_AnyOptimizer):
+    """Orthogonalised momentum for matrices and convolutions (Jordan, 2024); NAdamW for everything else.
+
+    Updates are scaled to the size of AdamW's, so learning rates are those of AdamW too.
+    """
+
+    name: Literal["muon"]
+    momentum: Decay
+
+
+Optimizer = Annotated[Sgd | AdamW | Muon, Field(discriminator="name")]
 
 
 class Schedule(Settings):
@@ -82,8 +107,10 @@ class Training(Settings):
     """Settings for training a network.
 
     With `moving_average`, averaged weights are evaluated and kept. Gradients are clipped to `max_gradient_norm`.
-    Training stops after `patience` epochs without improvement. Each of these three is off if absent. One optimizer step
-    uses `accumulate_batches` batches, which has the effect of a large batch in the memory of a small one.
+    Training stops after `patience` epochs without improvement. With `sharpness_radius`, gradients are those at the
+    weights with about the highest loss within this distance (sharpness-aware minimisation, Foret et al., 2021), which
+    doubles the cost of a step. Each of these four is off if absent. One optimizer step uses `accumulate_batches`
+    batches, which has the effect of a large batch in the memory of a small one.
     """
 
     epochs: PositiveInt
@@ -93,4 +120,14 @@ class Training(Settings):
     moving_average: MovingAverage | None = None
     max_gradient_norm: PositiveFloat | None = None
     patience: PositiveInt | None = None
+    sharpness_radius: PositiveFloat | None = None
     accumulate_batches: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _sharpness_is_of_one_batch(self) -> Training:
+        if self.sharpness_radius is not None and self.accumulate_batches > 1:
+            raise ValueError(
+                f"accumulate_batches: got {self.accumulate_batches}: expected 1 with sharpness_radius, whose steps see "
+                "one batch twice"
+            )
+        return self

@@ -6,8 +6,8 @@ import math
 import re
 
 _FRACTIONS = (
-    *("top1", "top1_low", "top1_high", "top1_flipped", "top1_mean", "top1_std", "top5", "macro_f1"),
-    *("balanced_accuracy", "ece", "ece_calibrated"),
+    *("top1", "top1_low", "top1_high", "top1_flipped", "top1_views", "top1_mean", "top1_std", "top5"),
+    *("macro_f1", "balanced_accuracy", "ece", "ece_calibrated"),
     *("share_novel", "rouge_l", "bleu1", "bleu2", "bleu3", "bleu4"),
 )
 

@@ -73,6 +73,19 @@ IN_STEPS = _training(PLAIN_SGD, STEP, accumulate_batches=2)
 IN_ONE_CYCLE = _training(ADAMW, ONE_CYCLE)
 IMPATIENT = _training({**PLAIN_SGD, "learning_rate": 0.02}, CONSTANT, epochs=4, batch_size=12, patience=1)
 
+BY_MUON = _training(
+    {
+        "name": "muon",
+        "learning_rate": 0.02,
+        "momentum": 0.9,
+        "weight_decay": 0.05,
+        "norm_bias_rate": 4.0,
+        "lookahead": {"pull": 0.5, "every_steps": 2},
+    },
+    LINEAR,
+    sharpness_radius=0.05,
+)
+
 # ---------------------------------------------------------------- images
 
 NO_AUGMENTATION = {"flip": False, "crop_padding": 0, "cutout": 0.0}
@@ -93,6 +106,17 @@ CUT: Section = {**NO_AUGMENTATION, "mixing": {**MIXED["mixing"], "mixup_alpha": 
 MLP = {"name": "mlp", "hidden_sizes": [12, 8], "dropout": 0.3}
 PLAIN_CNN = {"name": "plain_cnn", "widths": [4, 8], "dropout": 0.3}
 RESNET9 = {"name": "resnet9", "width": 4}
+RESNET9_WITH_ALL: Section = {
+    **RESNET9,
+    "activation": "gelu",
+    "pool_first": True,
+    "blur_pool": True,
+    "squeeze_excitation": True,
+    "stochastic_depth": 0.3,
+    "dirac": True,
+    "whitening": True,
+    "evaluation_size": 40,
+}
 RESNET18 = {"name": "resnet18", "stem_stride": 4, "dropout": 0.2}
 ALEXNET = {"name": "alexnet", "dense_size": 64, "dropout": 0.3}
 ALEXNET_MINI = {"name": "alexnet_mini", "dropout": 0.3}
@@ -115,9 +139,9 @@ _CLASSIFIER_CASES: dict[str, Section] = {
 def _classifier(
     first: Section, second: Section, *, grows: bool = False, slower: float = 1.0, **of_case: Section
 ) -> Proof:
-    """Cases of one architecture in two forms by turns; `of_case` adds settings. With one that `grows` images do too: a
-    head that takes all places cannot. A deep network learns `slower`."""
-    cells = {}
+    """Cases of one architecture in two forms by turns; `of_case` adds settings, or cases. With one that `grows` images
+    do too: a head that takes all places cannot. A deep network learns `slower`."""
+    cells = {case: settings for case, settings in of_case.items() if case not in _CLASSIFIER_CASES}
     for index, (case, settings) in enumerate(_CLASSIFIER_CASES.items()):
         training = {"training": _gentle(settings["training"], slower)} if slower > 1.0 else {}
         growing = _GROWING if grows and case in ("step", "cosine") else {}
@@ -140,7 +164,17 @@ CLASSIFIERS = {
         {**ALEXNET_MINI, "normalisation": "local_response"}, {**ALEXNET_MINI, "normalisation": "batch"}, slower=10.0
     ),
     "alexnet": _classifier({**ALEXNET, "batch_norm": False}, {**ALEXNET, "batch_norm": True}, slower=10.0),
-    "resnet9": _classifier(RESNET9, {**RESNET9, "width": 6}, grows=True),
+    "resnet9": _classifier(
+        RESNET9,
+        {**RESNET9, "width": 6},
+        grows=True,
+        every_option={
+            **_IMAGES,
+            "architecture": RESNET9_WITH_ALL,
+            "augmentation": {**PICKED, "flip": "alternating"},
+            "training": _gentle(BY_MUON),
+        },
+    ),
     "resnet18": _classifier(RESNET18, {**RESNET18, "stem_stride": 2}, grows=True, slower=10.0),
     "pretrained": _classifier(
         FINETUNED,

@@ -42,7 +42,7 @@ STAGES = {
     "train_classifier": Measured("classifiers", [*_LEARNING, "train/flops", "train/top1", "val/top1", "val/top5"]),
     "evaluate_classifier": Measured("classifiers", [
         *_keys("test val", "top1 top5 loss"),
-        *_keys("test", "top1_low top1_high top1_flipped macro_f1 balanced_accuracy auc_macro"),
+        *_keys("test", "top1_low top1_high top1_flipped top1_views macro_f1 balanced_accuracy auc_macro"),
         *_keys("test", "ece ece_calibrated loss_calibrated num_images"),
         "calibration/temperature", "seeds/num", *_keys("seeds/test seeds/val", "top1_mean top1_std"),
     ]),

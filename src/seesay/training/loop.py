@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from seesay.compute import Compute
 from seesay.params.training import Training
 from seesay.seeding import seed_torch
+from seesay.training import optim
 from seesay.training.checks import (
     Progress,
     TrainingError,
@@ -24,7 +25,6 @@ from seesay.training.checks import (
     check_optimizer,
     check_trainable,
 )
-from seesay.training.optim import MovingAverage, build_optimizer, learning_rate_at, set_learning_rate, take_step
 from seesay.training.resume import Resumable, TrainingState, copy_to_cpu
 
 B = TypeVar("B")
@@ -121,9 +121,11 @@ def fit(
     assert num_batches > 0, "an epoch has at least one batch"
     check_trainable(model)
     compute.place(model)
-    optimizer = build_optimizer(model, training.optimizer, fused=compute.device.type == "cuda", rate_scales=rate_scales)
+    optimizer = optim.build_optimizer(
+        model, training.optimizer, fused=compute.device.type == "cuda", rate_scales=rate_scales
+    )
     check_optimizer(model, optimizer)
-    average = None if training.moving_average is None else MovingAverage(model, training.moving_average)
+    average = None if training.moving_average is None else optim.MovingAverage(model, training.moving_average)
     resumable = Resumable(resume, model, optimizer, average)
     description = [training.model_dump_json(), str(seed), str(num_batches), str(compute.autocast_dtype)]
     if best_by != LOWEST_LOSS:
@@ -186,7 +188,7 @@ def _train_epoch(
     training: Training,
     *,
     optimizer: torch.optim.Optimizer,
-    average: MovingAverage | None,
+    average: optim.MovingAverage | None,
     batches: Iterable[B],
     num_batches: int,
     run_step: _Stepper[B],
@@ -199,18 +201,14 @@ def _train_epoch(
     means = _Means()
     rates: list[float] = []
     group_size = training.accumulate_batches
+    peak, schedule = training.optimizer.learning_rate, training.schedule
     num_steps = math.ceil(num_batches / group_size)  # per epoch; the last step may have fewer batches
     for index, batch in enumerate(batches):
         assert index < num_batches, f"got more than the expected {num_batches} batches"
         step = (epoch - 1) * num_steps + index // group_size
-        rate = learning_rate_at(
-            step,
-            num_steps=training.epochs * num_steps,
-            peak=training.optimizer.learning_rate,
-            schedule=training.schedule,
-        )
+        rate = optim.learning_rate_at(step, num_steps=training.epochs * num_steps, peak=peak, schedule=schedule)
         rates.append(rate)
-        set_learning_rate(optimizer, rate)
+        optim.set_learning_rate(optimizer, rate)
         with compute.autocast():
             result = run_step(batch)
         if index == 0 and expected_first_loss is not None and math.isfinite(first := float(result.loss.detach())):
@@ -218,9 +216,12 @@ def _train_epoch(
         num_in_group = min(group_size, num_batches - index // group_size * group_size)
         scaled = result.loss if num_in_group == 1 else result.loss / num_in_group
         scaled.backward()  # type: ignore[no-untyped-call]
+        if training.sharpness_radius is not None:
+            with optim.sharpest_nearby(model, training.sharpness_radius), compute.autocast():
+                run_step(batch).loss.backward()  # type: ignore[no-untyped-call]
         means.add(result)
         if (index + 1) % group_size == 0 or index + 1 == num_batches:
-            take_step(model, optimizer, max_gradient_norm=training.max_gradient_norm)
+            optim.take_step(model, optimizer, max_gradient_norm=training.max_gradient_norm)
             if average is not None:
                 average.update(model, step=step + 1)
         if (index + 1) % READ_LOSSES_EVERY == 0 or index + 1 == num_batches or index == 0:

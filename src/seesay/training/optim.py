@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
 from seesay.params import training
-from seesay.params.training import AdamW, Schedule, Sgd
+from seesay.params.training import Muon, Optimizer, Schedule, Sgd
 
 RATE_SCALE = "rate_scale"
 """The key in an optimizer's parameter group of the factor applied to the scheduled learning rate."""
@@ -21,23 +22,39 @@ ONE_CYCLE_FIRST, ONE_CYCLE_LAST = 25.0, 1e4
 
 
 def build_optimizer(
-    model: nn.Module, settings: Sgd | AdamW, *, fused: bool, rate_scales: Mapping[str, float] | None = None
+    model: nn.Module, settings: Optimizer, *, fused: bool, rate_scales: Mapping[str, float] | None = None
 ) -> torch.optim.Optimizer:
     """Build an optimizer over the trainable parameters of `model`; `fused` asks for the single-kernel form (CUDA).
 
     `rate_scales` maps parameter names to factors applied to the scheduled learning rate; other parameters have 1.
     """
-    groups = parameter_groups(model, weight_decay=settings.weight_decay, rate_scales=rate_scales)
+    scales = dict(rate_scales or {})
+    if settings.norm_bias_rate != 1.0:
+        for name in _norm_biases(model):
+            scales[name] = scales.get(name, 1.0) * settings.norm_bias_rate
+    groups = parameter_groups(model, weight_decay=settings.weight_decay, rate_scales=scales)
+    optimizer: torch.optim.Optimizer
     if isinstance(settings, Sgd):
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             groups,
             lr=settings.learning_rate,
             momentum=settings.momentum,
             nesterov=settings.nesterov,
             fused=fused or None,
         )
-    betas = (settings.beta1, settings.beta2)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=fused or None)
+    elif isinstance(settings, Muon):
+        from timm.optim.muon import Muon as TimmMuon  # slow import; torch's takes no convolutions
+
+        optimizer = TimmMuon(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=True)
+    else:
+        betas = (settings.beta1, settings.beta2)
+        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=fused or None)
+    if settings.lookahead is not None:
+        from timm.optim.lookahead import Lookahead
+
+        pull, every_steps = settings.lookahead.pull, settings.lookahead.every_steps
+        optimizer = Lookahead(optimizer, alpha=pull, k=every_steps)  # type: ignore[no-untyped-call]
+    return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -52,6 +69,30 @@ def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, *, max_gradien
         nn.utils.clip_grad_norm_(model.parameters(), max_gradient_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def sharpest_nearby(model: nn.Module, radius: float) -> Iterator[None]:
+    """Move the weights by `radius` along their gradients, clear these, and move the weights back at the end.
+
+    A batch that is seen again in between leaves no trace in the batch norms' statistics.
+    """
+    trained = [(parameter, parameter.grad) for parameter in model.parameters() if parameter.grad is not None]
+    scale = radius / (nn.utils.get_total_norm([gradient for _, gradient in trained]) + 1e-12)
+    norms = [(module, module.momentum) for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    kept = [parameter.detach().clone() for parameter, _ in trained]
+    with torch.no_grad():
+        for parameter, gradient in trained:
+            parameter.add_(gradient * scale)
+    model.zero_grad(set_to_none=True)
+    for norm, _ in norms:
+        norm.momentum = 0.0
+    yield
+    for norm, momentum in norms:
+        norm.momentum = momentum
+    with torch.no_grad():
+        for (parameter, _), value in zip(trained, kept, strict=True):
+            parameter.copy_(value)
 
 
 def parameter_groups(
@@ -126,6 +167,11 @@ class MovingAverage:
                     average.lerp_(current[name], weight)
                 else:
                     average.copy_(current[name])
+
+
+def _norm_biases(model: nn.Module) -> list[str]:
+    norms = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    return [f"{name}.bias" for name, norm in norms if norm.bias is not None]
 
 
 def _one_cycle(step: int, num_steps: int, peak: float, *, peak_step: float) -> float:

@@ -103,7 +103,8 @@ def fit_classifier(
     num_epochs = int(best.metrics["num_epochs"])
     num_images = num_batches * min(batch_size, len(train))
     per_image = {size: _training_flops(classifier, teacher, image_size=size) for size in set(sizes[:num_epochs])}
-    flops = float(sum(per_image[size] for size in sizes[:num_epochs]) * num_images)
+    passes = num_images if training.sharpness_radius is None else 2 * num_images
+    flops = float(sum(per_image[size] for size in sizes[:num_epochs]) * passes)
     checkpoint = Checkpoint(
         kind="classifier",
         dataset=settings.dataset,

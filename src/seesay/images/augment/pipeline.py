@@ -58,8 +58,15 @@ class Draws:
         return replace(self, **{name: change(value) for name, value in present.items()})
 
 
-def draw(num_images: int, augmentation: Augmentation, *, image_size: int, generator: torch.Generator) -> Draws:
-    """Draw the random choices for `num_images` images.
+def draw(
+    num_images: int,
+    augmentation: Augmentation,
+    *,
+    image_size: int,
+    generator: torch.Generator,
+    mirrored: Tensor | None = None,
+) -> Draws:
+    """Draw the random choices for `num_images` images; `mirrored`, bool (num_images,), replaces the random flips.
 
     They are drawn on the CPU, so the same generator state gives the same choices whatever the device.
     """
@@ -75,7 +82,8 @@ def draw(num_images: int, augmentation: Augmentation, *, image_size: int, genera
     padding = 2 * augmentation.crop_padding
     top, left = upto(padding), upto(padding)
     flip = torch.rand(num_images, generator=generator) < 0.5
-    flip &= augmentation.flip
+    flip &= bool(augmentation.flip)
+    flip = flip if mirrored is None else mirrored
     cutout_top, cutout_left = upto(room), upto(room)
     # For the same reason each of the following has a separate stream.
     seed = int(torch.randint(2**62, (), generator=generator))
