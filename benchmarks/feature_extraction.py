@@ -10,9 +10,8 @@ import resource
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,15 @@ from torch import Tensor, fx, nn
 from torchvision.transforms import v2
 
 from seesay.captioning.data.records import CaptionImages, open_caption_images, read_caption_records
-from seesay.captioning.features import encoders as feature_encoders
-from seesay.captioning.features.encoders import FeatureEncoder, load_feature_encoder
+from seesay.captioning.features.encoders import FeatureEncoder, encoder_of_network, load_feature_encoder
 from seesay.captioning.features.extract import Images, extract_features, resize_and_crop
 from seesay.captioning.features.origin import fetched_origin
-from seesay.classification.networks.torchvision_weights import IMAGENET_MEAN, IMAGENET_STD, read_torchvision_weights
+from seesay.classification.networks.torchvision_weights import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    find_head,
+    read_torchvision_weights,
+)
 from seesay.compute import Compute, configure
 from seesay.core.errors import InputError
 from seesay.core.files import write_json
@@ -109,7 +112,7 @@ def plain_loop(network: str, weights: Path, settings: Features, compute: Compute
     """Return the plain loop: PIL, torchvision's transforms per image, batches of 32, float32, the network unchanged."""
     model = torchvision.models.get_model(network, weights=None).eval()
     read_torchvision_weights(model, weights, network)
-    name, _head, linear = feature_encoders.find_head(model, network)
+    name, _head, linear = find_head(model, network)
     setattr(model, name, nn.Identity())
     assert isinstance(linear, nn.Linear)
     transform = v2.Compose(
@@ -173,15 +176,11 @@ def ours(encoder: FeatureEncoder, settings: Features, compute: Compute, *, by_th
     return extract
 
 
-@contextmanager
-def unfused() -> Iterator[None]:
-    """Keep the batch norms of encoders that are loaded in the block."""
-    fuse = feature_encoders.fuse_batch_norms
-    feature_encoders.fuse_batch_norms = fx.symbolic_trace
-    try:
-        yield
-    finally:
-        feature_encoders.fuse_batch_norms = fuse
+def unfused_encoder(network: str, weights: Path, *, grid_size: int | None) -> FeatureEncoder:
+    """Load an encoder that keeps its batch norms."""
+    model = torchvision.models.get_model(network, weights=None)
+    read_torchvision_weights(model, weights, network)
+    return encoder_of_network(model, network, grid_size=grid_size, trace=fx.symbolic_trace)
 
 
 def build_variants(network: str, weights: Path, settings: Features, compute: Compute) -> dict[str, Variant]:
@@ -193,8 +192,7 @@ def build_variants(network: str, weights: Path, settings: Features, compute: Com
     def changed(**changes: Any) -> Features:
         return settings.model_copy(update=changes)
 
-    with unfused():
-        with_norms = encoder()
+    with_norms = unfused_encoder(network, weights, grid_size=settings.grid_size)
     contiguous = encoder()
     contiguous.network = Contiguous(contiguous.network)
     default_layout = DefaultLayout(**vars(compute))
