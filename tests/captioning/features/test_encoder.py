@@ -125,9 +125,7 @@ def test_files_older_than_the_batch_counter_load(mobilenet, tmp_path):
 
 
 def test_only_the_untrained_network_goes_without_weights(mobilenet_file):
-    with pytest.raises(
-        InputError, match="encoder 'mobilenet_v2': expected weights; without weights there is: small_cnn"
-    ):
+    with pytest.raises(InputError, match="encoder 'mobilenet_v2': expected weights, which only small_cnn does without"):
         pooled_encoder("mobilenet_v2", None)
     with pytest.raises(InputError, match="encoder 'small_cnn': expected weights: null"):
         pooled_encoder("small_cnn", mobilenet_file)

@@ -27,7 +27,7 @@ class ResNet9(ConvolutionalClassifier):
     def __init__(self, num_classes: int, image_size: int, *, width: Annotated[int, Field(ge=1)]) -> None:
         super().__init__()
         if image_size < 16:
-            raise InputError(f"resnet9 needs images of 16 pixels or more, got {image_size}")
+            raise InputError(f"resnet9 needs an image size of at least 16, got {image_size}")
         self.body = nn.Sequential(
             convolution(3, width, stride=2),
             convolution(width, 2 * width),
