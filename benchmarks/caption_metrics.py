@@ -155,7 +155,7 @@ def describe(report: Mapping[str, Any]) -> str:
 def main(root: Path, arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     if options.rounds < 1:
-        raise InputError(f"--rounds: got {options.rounds}: expected 1 or more")
+        raise InputError(f"--rounds: got {options.rounds}: expected at least 1")
     references = read_references(options.references)
     results = read_results(options.predictions, references, references=options.references)
     report = compare(references, results, rounds=options.rounds, with_theirs=_have_theirs())

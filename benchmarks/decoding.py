@@ -103,9 +103,11 @@ def ways_of(captioner: Captioner, decoding: Greedy | Beam, *, compute: Compute) 
     def textbook(features: Tensor) -> list[Words]:
         with compute.autocast():
             if isinstance(decoding, Greedy):
-                return [textbook_greedy(captioner, one, max_length=decoding.max_length) for one in features.split(1)]
+                return [
+                    textbook_greedy(captioner, one, max_length=decoding.max_length) for one in torch.split(features, 1)
+                ]
             settings = decoding.model_dump(exclude={"method", "batch_size"})
-            return [textbook_beam(captioner, one, **settings) for one in features.split(1)]
+            return [textbook_beam(captioner, one, **settings) for one in torch.split(features, 1)]
 
     alone = decoding.model_copy(update={"batch_size": 1})
     return {BATCHED: engine(decoding), ALONE: engine(alone), TEXTBOOK: textbook}
@@ -227,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
     return value
 
 

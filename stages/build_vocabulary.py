@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.captioning.data.records import read_caption_records, shared_images
 from seesay.captioning.data.vocabulary import build_vocabulary, out_of_vocabulary_rates, write_vocabulary
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.params.datasets import Vocabulary
 from seesay.tracking.recorder import record_stage
 

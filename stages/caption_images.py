@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.captioning.data.records import read_caption_records
 from seesay.captioning.data.vocabulary import read_vocabulary
 from seesay.captioning.features.store import read_features
@@ -12,7 +13,6 @@ from seesay.compute import configure
 from seesay.core.files import file_digest
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.params.captioning import Decoding
 from seesay.params.training import Runtime
 from seesay.tracking.recorder import record_stage

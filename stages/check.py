@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.check import check_architectures, check_workspace
 from seesay.core.files import write_text
 from seesay.core.paths import Paths
-from seesay.core.stage import run
 
 
 def main(root: Path = Path()) -> None:

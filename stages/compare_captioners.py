@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.captioning.compare import compare_captioners
 from seesay.captioning.data.records import open_caption_images
 from seesay.captioning.explain import read_attention
@@ -9,7 +10,6 @@ from seesay.captioning.figures.comparison import draw_captioner_comparison
 from seesay.core.files import write_json
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.params.captioning import Captioner
 from seesay.params.results import Evaluation
 from seesay.plotting.table import with_equal_keys

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.classification.compare import compare_classifiers
 from seesay.classification.figures.comparison import draw_comparison
 from seesay.compute import configure
 from seesay.core.files import write_json
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.images.packed import read_packed_images
 from seesay.params.classification import Classifier
 from seesay.params.results import Comparison

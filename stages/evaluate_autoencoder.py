@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.autoencoding.evaluate import evaluate_autoencoder, load_backbone_classifier
 from seesay.autoencoding.figures.latents import (
     NUM_STEPS,
@@ -17,7 +18,6 @@ from seesay.compute import configure
 from seesay.core.files import atomic_directory
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.images.packed import read_packed_images
 from seesay.params.results import Evaluation
 from seesay.params.training import Runtime

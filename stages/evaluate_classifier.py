@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.classification.evaluate import evaluate_classifier
 from seesay.classification.figures.evaluation import draw_classification
 from seesay.classification.metrics import confusion_table, per_class_table
@@ -11,7 +12,6 @@ from seesay.compute import configure
 from seesay.core.files import write_text
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.images.packed import read_packed_images
 from seesay.params.results import Evaluation
 from seesay.params.training import Runtime

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.autoencoding.evaluate import load_backbone_classifier
 from seesay.autoencoding.explain import explain_autoencoder
 from seesay.autoencoding.figures.encoder_maps import draw_encoder_maps
@@ -11,7 +12,6 @@ from seesay.classification.networks.registry import restore_classifier
 from seesay.compute import configure
 from seesay.core.paths import Paths
 from seesay.core.settings import PositiveInt, read_section
-from seesay.core.stage import run
 from seesay.images.packed import read_packed_images
 from seesay.params.results import EncoderMaps
 from seesay.params.training import Runtime

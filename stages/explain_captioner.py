@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.captioning.data.records import open_caption_images, read_caption_records
 from seesay.captioning.data.vocabulary import read_vocabulary
 from seesay.captioning.explain import explain_captions, write_attention
@@ -13,7 +14,6 @@ from seesay.compute import configure
 from seesay.core.files import file_digest
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.params.results import Evaluation
 from seesay.params.training import Runtime
 from seesay.tracking.recorder import record_stage

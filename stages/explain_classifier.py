@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
-
+from seesay.core.stage import run
 from seesay.classification.explain import MAX_EXAMPLES, explain_classifier
 from seesay.classification.figures.evaluation import choose_examples
 from seesay.classification.figures.explanation import draw_explanation
@@ -13,7 +12,6 @@ from seesay.compute import configure
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.images.packed import read_packed_images
 from seesay.params.results import Evaluation
 from seesay.params.training import Runtime
@@ -31,9 +29,10 @@ def main(cell: str, root: Path = Path()) -> None:
     classifier = restore_classifier(checkpoint)
     checkpoint.require_classes(images.classes)
     test = read_class_predictions(paths.class_predictions(cell)).test
-    if not np.array_equal(test.labels, images.test.labels):
+    if test.labels.tolist() != images.test.labels.tolist():
         raise InputError(
-            f"{paths.class_predictions(cell)}: for other images than {images.name}'s test images; evaluate {cell} again"
+            f"{paths.class_predictions(cell)}: its labels are not those of {images.name}'s test split; "
+            f"run evaluate_classifier@{cell} again"
         )
     count = min(settings.panel_images, MAX_EXAMPLES)  # a subset of the examples of evaluate_classifier
     chosen = choose_examples(test.predicted == test.labels, count, seed=settings.panel_seed)

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from seesay.core.stage import run  # first, so that an interruption of the imports is quiet
-
-# isort: split
+from seesay.core.stage import run
 from seesay.captioning.data.records import open_caption_images, read_caption_records
 from seesay.captioning.features.encoders import FeatureEncoder, classifier_encoder, load_feature_encoder
 from seesay.captioning.features.extract import Images, extract_features

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.core.files import file_digest
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.params.datasets import Weights
 from seesay.sources.fetch import fetch_weights, mirror_from_environment
 from seesay.tracking.recorder import record_stage

@@ -3,9 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from seesay.core.stage import run  # first, so that an interruption of the imports is quiet
-
-# isort: split
+from seesay.core.stage import run
 from seesay.captioning.data.batches import references_of
 from seesay.captioning.data.records import open_caption_images, read_caption_records
 from seesay.captioning.data.vocabulary import read_vocabulary

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from seesay.core.paths import Paths
 from seesay.core.stage import run
+from seesay.core.paths import Paths
 from seesay.report.gate import judge_workspace, write_verdict
 from seesay.tracking.recorder import record_stage
 

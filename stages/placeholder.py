@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.core.files import atomic_directory
 from seesay.core.paths import Paths
-from seesay.core.stage import run
 from seesay.tracking.recorder import record_stage
 
 

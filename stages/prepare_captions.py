@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.captioning.data.prepare import prepare_captions
 from seesay.captioning.data.records import write_caption_records
 from seesay.core.files import write_json
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.params.datasets import CaptionDataset
 from seesay.tracking.recorder import record_stage
 

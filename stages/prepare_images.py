@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.core.files import write_json
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.images.packed import write_packed_images
 from seesay.images.prepare import prepare_images
 from seesay.params.datasets import ImageDataset

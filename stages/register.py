@@ -5,10 +5,10 @@ The stage writes a list to models/ and adds versions to MLflow's registry.
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.core.files import read_json, write_json
 from seesay.core.paths import Paths
 from seesay.core.settings import CellName, read_section
-from seesay.core.stage import run
 from seesay.params.autoencoding import Autoencoder
 from seesay.params.captioning import Captioner
 from seesay.params.classification import Classifier

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from seesay.core.paths import Paths
 from seesay.core.stage import run
+from seesay.core.paths import Paths
 from seesay.params.project import load_params
 from seesay.report.page import autoencoders_page, render_views
 from seesay.report.results import collect_results, write_results

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from seesay.core.stage import run
 from seesay.captioning.data.records import open_caption_images, read_caption_records
 from seesay.captioning.figures.captions import draw_captions
 from seesay.captioning.metrics.image_scores import write_image_scores
@@ -11,7 +12,6 @@ from seesay.captioning.score import score_all
 from seesay.core.files import file_digest, read_json, write_text
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
-from seesay.core.stage import run
 from seesay.params.captioning import CaptionerTraining
 from seesay.params.results import Evaluation
 from seesay.sources.provenance import SourceNote

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from seesay.core.stage import run  # first, so that an interruption of the imports is quiet
-
-# isort: split
+from seesay.core.stage import run
 from seesay.autoencoding.training.experiments import train_autoencoder
 from seesay.compute import configure
 from seesay.core.paths import Paths

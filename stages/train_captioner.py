@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from seesay.core.stage import run  # first, so that an interruption of the imports is quiet
-
-# isort: split
+from seesay.core.stage import run
 from seesay.captioning.data.batches import references_of
 from seesay.captioning.data.records import read_caption_records
 from seesay.captioning.data.vocabulary import read_vocabulary

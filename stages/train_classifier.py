@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from seesay.core.stage import run  # first, so that an interruption of the imports is quiet
-
-# isort: split
+from seesay.core.stage import run
 from seesay.classification.training.experiments import train_classifiers
 from seesay.compute import configure
 from seesay.core.files import atomic_directory, file_digest

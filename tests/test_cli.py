@@ -115,7 +115,7 @@ def test_check_refuses_a_grid_captioner_on_features_without_a_grid(copy: Path, m
         check_architectures(check_workspace(copy))
     assert str(error.value) == (
         "params.yaml: captioners.lstm_flickr8k.learning.features: got 'flickr8k_mobilenet_v2': "
-        "expected features with a grid_size: architecture lstm looks at a grid"
+        "expected features with a grid_size: architecture lstm attends to a grid"
     )
 
 

@@ -29,7 +29,7 @@ def check_git(root: Path) -> None:
     without = config.is_file() and "no_scm = true" in config.read_text(encoding="utf-8").lower()
     if not without and not any((folder / ".git").exists() for folder in (root, *root.parents)):
         raise InputError(
-            f"{root}: not in a git repository; run `git init`, or `dvc config core.no_scm true` to do without"
+            f"{root}: not in a git repository; run `git init`, or `dvc config core.no_scm true` to use DVC without git"
         )
 
 
@@ -41,7 +41,7 @@ def check_workspace(root: Path) -> Params:
     try:
         params = load_params(root)
     except InputError:
-        # With an unknown architecture, nothing that depends on it fits: its name is the error to report.
+        # An unknown architecture causes further errors: report its name alone.
         _refuse(_unknown_architectures(content), path)
         raise
     for name, dataset in params.image_datasets.items():
@@ -120,5 +120,5 @@ def check_architectures(params: Params) -> None:
             if built.looks_at == "grid" and params.features[features].grid_size is None:
                 raise InputError(
                     f"{PARAMS_FILE}: {key}.features: got {features!r}: expected features with a grid_size: "
-                    f"architecture {learning.architecture.name} looks at a grid"
+                    f"architecture {learning.architecture.name} attends to a grid"
                 )

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -30,71 +30,72 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.dvc_arguments += unknown
     elif unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    root = Path.cwd()
-    sys.exit(guarded(_run, root, options))
+    sys.exit(guarded(_run, Path.cwd(), options))
 
 
 def _run(root: Path, options: argparse.Namespace) -> int:
     from seesay.check import check_repository
 
-    if options.command not in _ANYWHERE:
+    if options.run not in (completion, gate, score):  # these need no pipeline
         check_repository(root)
-    return _COMMANDS[options.command](root, options)
+    return int(options.run(root, options))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="seesay", description="Run it in the repository's root.")
     parser.add_argument("--version", action="version", version=f"seesay {version('seesay')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("check", help="say what is wrong with params.yaml and gates.yaml")
-    repro = commands.add_parser("repro", help="check, `dvc repro`, `seesay sync`, and update the documents")
-    repro.add_argument("dvc_arguments", nargs="*", metavar="STAGE", help="stages and options for dvc repro, as --dry")
-    commands.add_parser("sync", help="bring MLflow up to what DVC has in the workspace, and render the report anew")
-    ui = commands.add_parser("ui", help="serve MLflow's pages on this repository's runs")
-    ui.add_argument("--port", type=_positive, default=5000, help="the port on this machine (default: 5000)")
-    gate = commands.add_parser("gate", help="judge the metrics: exit 0 passed, 1 failed, 2 could not judge")
-    gate.add_argument(
-        "--baseline", metavar="REF", type=_ref, help="the git ref to compare with (default: as gates.yaml says)"
-    )
-    gate.add_argument("--gates", metavar="FILE", type=Path, help="the rules (default: gates.yaml)")
-    gate.add_argument(
-        "--out", metavar="DIR", type=Path, default=Path(".work"), help="where gate.json and gate.md go (default: .work)"
-    )
-    commands.add_parser("readme", help="put the results in reports/ into README.md and docs/results.md")
-    export = commands.add_parser("export", help="write a trained classifier as ONNX, checked against PyTorch")
-    export.add_argument("cell", metavar="CELL", help="an entry of classifiers in params.yaml")
-    export.add_argument("--out", metavar="FILE.onnx", type=Path, help="where it goes (default: .work/export/CELL.onnx)")
-    score = commands.add_parser(
-        "score", help="score captions in COCO's results format: BLEU, ROUGE-L, CIDEr-D and more"
-    )
-    score.add_argument("--references", metavar="REFS.json", type=Path, required=True, help="as COCO's captions_*.json")
-    score.add_argument("--predictions", metavar="RESULTS.json", type=Path, required=True, help="a caption per image")
-    score.add_argument("--images", choices=("all", "predicted"), default="all",
-                       help="images of REFS.json to score: all, or those predicted (default: all)")  # fmt: skip
-    score.add_argument("--out", metavar="FILE.json", type=Path, help="where the figures go as JSON (default: nowhere)")
-    score.add_argument(
-        "--resamples", metavar="N", type=_positive, help="also 95 %% intervals, from N resamples of images"
-    )
-    score.add_argument("--meteor", action="store_true", help="also METEOR, where Java and pycocoevalcap are")
-    score.add_argument("--spice-dir", metavar="DIR", type=Path,
-                       help="also SPICE, from its jar and models in DIR (default: $SEESAY_SPICE_DIR)")  # fmt: skip
-    rates = commands.add_parser("learning-rates", help="how a classifier's loss falls as its learning rate rises")
-    rates.add_argument("cell", metavar="CELL", help="an entry of classifiers in params.yaml")
-    rates.add_argument("--low", metavar="RATE", type=float, default=1e-5, help="the first rate (default: 1e-5)")
-    rates.add_argument("--high", metavar="RATE", type=float, default=1.0, help="the last rate (default: 1)")
-    rates.add_argument("--steps", metavar="N", type=int, default=100, help="optimizer steps (default: 100)")
-    commands.add_parser("demo", help="run the whole pipeline on generated data in .work/demo")
-    other = commands.add_parser("workspace", help="run the pipeline under params/NAME.yaml in .work/NAME")
-    other.add_argument("name", metavar="NAME", help="params/NAME.yaml overrides sections; its gates: NAME_gates.yaml")
-    completion = commands.add_parser("completion", help="print the completion of commands for a shell")
-    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+
+    def command(run: Callable[[Path, argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(run.__name__.replace("_", "-"), help=summary)
+        added.set_defaults(run=run)
+        return added
+
+    command(check, "check params.yaml and gates.yaml for errors")
+    sub = command(repro, "check, `dvc repro`, `seesay sync`, and update the documents")
+    sub.add_argument("dvc_arguments", nargs="*", metavar="STAGE", help="stages, and options of dvc repro such as --dry")
+    command(sync, "bring MLflow in step with DVC, and render the report again")
+    sub = command(ui, "serve the MLflow UI for this repository's runs")
+    sub.add_argument("--port", type=_positive, default=5000, help="the port on this machine (default: 5000)")
+    sub = command(gate, "judge the metrics; exit status 0: passed, 1: failed, 2: the gate could not judge")
+    sub.add_argument("--baseline", metavar="REF", type=_ref,
+                     help="the git ref to compare with (default: as gates.yaml says)")  # fmt: skip
+    sub.add_argument("--gates", metavar="FILE", type=Path, help="the rules (default: gates.yaml)")
+    sub.add_argument("--out", metavar="DIR", type=Path, default=Path(".work"),
+                     help="the folder for gate.json and gate.md (default: .work)")  # fmt: skip
+    command(readme, "put the results in reports/ into README.md and docs/results.md")
+    sub = command(export, "write a trained classifier as ONNX, checked against PyTorch")
+    sub.add_argument("cell", metavar="CELL", help="an entry of classifiers in params.yaml")
+    sub.add_argument("--out", metavar="FILE.onnx", type=Path,
+                     help="the file to write (default: .work/export/CELL.onnx)")  # fmt: skip
+    sub = command(score, "score captions in COCO's results format: BLEU, ROUGE-L, CIDEr-D and more")
+    sub.add_argument("--references", metavar="REFS.json", type=Path, required=True, help="as in COCO's captions_*.json")
+    sub.add_argument("--predictions", metavar="RESULTS.json", type=Path, required=True, help="a caption per image")
+    sub.add_argument("--images", choices=("all", "predicted"), default="all",
+                     help="images of REFS.json to score: all, or those predicted (default: all)")  # fmt: skip
+    sub.add_argument("--out", metavar="FILE.json", type=Path, help="also write the scores as JSON")
+    sub.add_argument("--resamples", metavar="N", type=_positive,
+                     help="also 95 %% bootstrap intervals, from N resamples of the images")  # fmt: skip
+    sub.add_argument("--meteor", action="store_true", help="also METEOR, if Java and pycocoevalcap are installed")
+    sub.add_argument("--spice-dir", metavar="DIR", type=Path,
+                     help="also SPICE, from its jar and models in DIR (default: $SEESAY_SPICE_DIR)")  # fmt: skip
+    sub = command(learning_rates, "range test: a classifier's loss while its learning rate rises")
+    sub.add_argument("cell", metavar="CELL", help="an entry of classifiers in params.yaml")
+    sub.add_argument("--low", metavar="RATE", type=float, default=1e-5, help="the first rate (default: 1e-5)")
+    sub.add_argument("--high", metavar="RATE", type=float, default=1.0, help="the last rate (default: 1)")
+    sub.add_argument("--steps", metavar="N", type=int, default=100, help="optimizer steps (default: 100)")
+    command(demo, "run the whole pipeline on generated data in .work/demo")
+    sub = command(workspace, "run the pipeline with params/NAME.yaml in .work/NAME")
+    sub.add_argument("name", metavar="NAME", help="params/NAME.yaml overrides sections; its gates: NAME_gates.yaml")
+    sub = command(completion, "print the completion script of a shell")
+    sub.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser
 
 
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
     return value
 
 
@@ -216,14 +217,10 @@ def learning_rates(root: Path, options: argparse.Namespace) -> int:
 
 
 def demo(root: Path, _options: argparse.Namespace) -> int:
-    return _run_workspace(root, "demo")
+    return workspace(root, argparse.Namespace(name="demo"))
 
 
 def workspace(root: Path, options: argparse.Namespace) -> int:
-    return _run_workspace(root, options.name)
-
-
-def _run_workspace(root: Path, name: str) -> int:
     from seesay.check import check_architectures, check_workspace
     from seesay.console import earlier_results, moved_scores, run_dvc, score_table
     from seesay.report.gate import read_verdict
@@ -231,26 +228,26 @@ def _run_workspace(root: Path, name: str) -> int:
     from seesay.tracking.ledger import own_ledger
     from seesay.workspace import commit_first_results, name_sources, prepare_workspace
 
-    started = time.monotonic()
-    workspace = root / ".work" / checked_name(name)
+    started, name = time.monotonic(), options.name
+    folder = root / ".work" / checked_name(name)
     overrides, gates = (root / "params" / f"{name}{ending}.yaml" for ending in ("", "_gates"))
     for path in (overrides, gates):
         if not path.is_file():
             raise InputError(f"{path}: no such file: expected the overrides of workspace {name!r} and its gates")
-    paths = Paths(workspace)
+    paths = Paths(folder)
     edited = partial(name_sources, main=root, overrides=overrides, gates=gates)
-    with own_ledger(workspace):
+    with own_ledger(folder):
         before = earlier_results(paths)
-        prepare_workspace(root, workspace, overrides=overrides, gates=gates)
+        prepare_workspace(root, folder, overrides=overrides, gates=gates)
         try:
-            check_architectures(check_workspace(workspace))
+            check_architectures(check_workspace(folder))
         except InputError as error:
             raise InputError(edited(str(error))) from None
-        progress = run_dvc(workspace, [], brief=True, rewrite=edited)
-        _sync(workspace, quiet=progress.status != 0)
+        progress = run_dvc(folder, [], brief=True, rewrite=edited)
+        _sync(folder, quiet=progress.status != 0)
     if progress.status != 0:
         return progress.status
-    commit_first_results(workspace)
+    commit_first_results(folder)
     print(f"\n{score_table(read_results(paths.results_data))}")
     if before is not None and (moved := moved_scores(before, read_results(paths.results_data))):
         print(moved)
@@ -268,23 +265,6 @@ def completion(_root: Path, options: argparse.Namespace) -> int:
 
     print(shtab.complete(_parser(), shell=options.shell))
     return 0
-
-
-_COMMANDS = {
-    "check": check,
-    "repro": repro,
-    "sync": sync,
-    "ui": ui,
-    "gate": gate,
-    "readme": readme,
-    "export": export,
-    "score": score,
-    "learning-rates": learning_rates,
-    "demo": demo,
-    "workspace": workspace,
-    "completion": completion,
-}
-_ANYWHERE = ("completion", "gate", "score")  # need no pipeline
 
 
 def _sync(root: Path, *, quiet: bool = False) -> None:
@@ -311,9 +291,7 @@ def _sync(root: Path, *, quiet: bool = False) -> None:
 
 def _is_older(view: Path, source: Path) -> bool:
     """Return whether a view is missing or was rendered before `source` was written."""
-    if not view.is_file():
-        return True
-    return source.is_file() and view.stat().st_mtime < source.stat().st_mtime
+    return not view.is_file() or (source.is_file() and view.stat().st_mtime < source.stat().st_mtime)
 
 
 if __name__ == "__main__":

@@ -138,7 +138,8 @@ def _mirror(source: Path, copy: Path) -> None:
 
 def _code_files(folder: Path) -> list[Path]:
     """List the modules and templates, relative to `folder`."""
-    return [p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.parent.name != "__pycache__"]
+    files = [p for p in folder.rglob("*") if p.is_file() and p.parent.name != "__pycache__"]
+    return [p.relative_to(folder) for p in files if p.suffix != ".toml"]  # ruff's settings
 
 
 def _write_if_new(path: Path, text: str) -> None:

@@ -111,7 +111,7 @@ class TestCompletion:
         found = evaluate_autoencoder(autoencoder, None, images, SETTINGS, classifier=classifier, compute=compute)
         assert 0.0 <= found.metrics["test/classifier_top1"] <= 1.0
         assert "test/hidden_psnr" not in found.metrics
-        with pytest.raises(InputError, match="trained on 3 classes, got 2"):
+        with pytest.raises(InputError, match="has 3 classes, but the data have 2"):
             load_backbone_classifier(tmp_path / "0.pt", make_images(2))
 
 

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from PIL import Image
+from torch import nn
+
+from seesay.captioning.features.encoders import load_feature_encoder
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -44,3 +49,14 @@ def test_images_decoded_by_a_thread_come_in_order(benchmark):
     images = [Image.new("RGB", (32, 32), (level, 0, 0)) for level in range(20)]
     shown = benchmark.DecodedByThread(images, image_size=32, resize_size=32, ahead=3)
     assert [shown[row].getpixel((0, 0))[0] for row in range(20)] == list(range(20))
+
+
+def test_only_the_unfused_encoder_keeps_batch_norms(benchmark, tmp_path):
+    name, weights = "shufflenet_v2_x0_5", tmp_path / "weights.pth"
+    torch.save(torchvision.models.get_model(name, weights=None).state_dict(), weights)
+    fused, unfused = (
+        [isinstance(module, nn.BatchNorm2d) for module in load(name, weights, grid_size=None).modules()]
+        for load in (load_feature_encoder, benchmark.unfused_encoder)
+    )
+    assert not any(fused)
+    assert any(unfused)

@@ -143,7 +143,7 @@ def test_one_test_image_cannot_be_shuffled(captions, features):
     records = [record for record in captions.records if record.split != "test"]
     records.append(CaptionRecord(1, "1.png", "images.zip", "test", ("a",), 8, 8))
     lonely = collect_records("numbers", records, captions.source)
-    with pytest.raises(InputError, match="numbers: expected two test images or more"):
+    with pytest.raises(InputError, match="numbers: got 1 test image: expected at least two"):
         splits_of(lonely, features)
 
 

@@ -108,7 +108,6 @@ def test_results_that_do_not_fit_are_refused(
     [
         ([], "refs.json: expected an object with the lists images and annotations"),
         ({"images": [], "annotations": []}, "refs.json: images: expected at least one image"),
-        (annotations({1: ["a"], 2: []}), r"refs.json: annotations: 1 \(image 2\) of its 2 images have no caption"),
         (
             {"images": [{"id": 1}], "annotations": [{"image_id": 2, "caption": "a"}]},
             "refs.json: annotations: entry 0: image 2 is not among the file's images",
@@ -151,12 +150,23 @@ def test_only_predicted_images_are_scored_when_asked_for(files: Callable[..., tu
     assert of_two["metrics"] == alone["metrics"]
 
 
+def test_an_image_that_is_not_scored_needs_no_reference(files: Callable[..., tuple[Path, Path]]) -> None:
+    of_all = score(files())
+    paths = files(annotations({**REFERENCES, 9: []}))
+    assert score(paths, only_predicted=True) == {**of_all, "num_without_prediction": 1}
+    with pytest.raises(InputError, match=r"results.json: 1 \(image 9\) of 4 images in .*refs.json have no caption"):
+        score(paths)
+
+
 def test_references_without_a_word_are_refused(files: Callable[..., tuple[Path, Path]]) -> None:
     paths = files(annotations({**REFERENCES, 5: ["...", ""]}))
     with pytest.raises(
         InputError, match=r"refs.json: annotations: 1 \(image 5\) of 3 images have no caption with a word"
     ):
         score(paths)
+    for only_predicted in (False, True):
+        with pytest.raises(InputError, match=r"1 \(image 5\) of 3 images have no caption with a word"):
+            score(files(annotations({**REFERENCES, 5: []})), only_predicted=only_predicted)
     assert score(files(annotations({**REFERENCES, 5: ["...", "a surfer"]})))["num_references"] == 5
 
 

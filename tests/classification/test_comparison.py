@@ -104,7 +104,7 @@ def test_what_a_cell_is_built_on_is_in_its_row(workspace, compute):
 
 def test_answers_to_other_images_are_not_compared(workspace, compute):
     write_answers(workspace, "round", labels=np.zeros(6, dtype=np.int64), num_right=6)
-    with pytest.raises(InputError, match=r"round\.npz: for other images than .*small\.npz"):
+    with pytest.raises(InputError, match=r"round\.npz: its test images are not those of .*small\.npz"):
         compare(workspace, compute)
 
 

@@ -95,7 +95,7 @@ def test_a_file_that_answers_otherwise_is_not_written(root: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("cell", "out", "says"),
     [
-        ("gone", None, r"params\.yaml: classifiers: no 'gone'; there is: small, untrained"),
+        ("gone", None, r"params\.yaml: classifiers: got 'gone': expected one of small, untrained"),
         ("untrained", None, r"0\.pt: no such file; train it first: seesay repro train_classifier@untrained"),
         ("small", ".", r"is a folder; expected a file name"),
     ],

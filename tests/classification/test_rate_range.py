@@ -195,7 +195,7 @@ def test_a_student_needs_its_teacher_and_learns_from_it(workspace, compute):
 @pytest.mark.parametrize(
     ("cell", "changes", "says"),
     [
-        ("nope", {}, r"no key 'classifiers\.nope'; there is: small, student, pair"),
+        ("nope", {}, r"no key 'classifiers\.nope': expected one of small, student, pair"),
         ("pair", {}, r"classifiers\.pair: an ensemble is not trained; test its members' experiment: small"),
         ("small", {"low": 1.0, "high": 1.0}, "got 1 and 1: expected 0 < low < high"),
         ("small", {"low": 0.0}, "got 0 and 1: expected 0 < low < high"),

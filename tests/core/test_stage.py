@@ -13,6 +13,8 @@ import pytest
 from seesay.core.files import file_digest, write_text
 from seesay.core.stage import Scratch, remove_saved_scratch
 
+STAGES = Path(__file__).resolve().parents[2] / "stages"
+
 
 def run_script(
     tmp_path: Path, body: str, *arguments: str, env: dict[str, str] | None = None
@@ -76,10 +78,10 @@ run(main)
 @pytest.mark.parametrize(
     ("note", "said"),
     [
-        ("pass", "seesay: interrupted; run again to go on\n"),
+        ("pass", "seesay: interrupted; run again to resume\n"),
         (
             "interruption.add_note('interrupted at epoch 2 of 9')",
-            "seesay: interrupted at epoch 2 of 9; run again to go on\n",
+            "seesay: interrupted at epoch 2 of 9; run again to resume\n",
         ),
     ],
 )
@@ -88,10 +90,26 @@ def test_an_interruption_is_one_line(tmp_path: Path, number: signal.Signals, not
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", said)
 
 
-def test_an_interruption_of_the_imports_has_no_traceback(tmp_path: Path) -> None:
-    body = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nrun(lambda: None)"
-    done = run_script(tmp_path, body, env={"DVC_STAGE": "script"})
-    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+INTERRUPTING = """
+import os, signal, sys
+class Interrupting:
+    def find_spec(name, path, target=None):
+        if name.partition(".")[0] not in {*sys.stdlib_module_names, "seesay", "org"}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting)
+"""
+"""A `sitecustomize` that interrupts the first import of a library. The standard library tries org.python itself."""
+
+
+@pytest.mark.parametrize("script", sorted(STAGES.glob("*.py")), ids=lambda script: script.stem)
+def test_an_interruption_of_the_imports_of_any_stage_is_one_line(script: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTING)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "DVC_STAGE": script.stem}
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "seesay: interrupted; run again to resume\n")
 
 
 def test_a_stage_ends_with_the_dvc_that_runs_it(tmp_path: Path) -> None:
@@ -110,7 +128,7 @@ def test_a_stage_ends_with_the_dvc_that_runs_it(tmp_path: Path) -> None:
         gone, _ = psutil.wait_procs([stage], timeout=30)
         assert gone
         assert process.stderr is not None
-        assert process.stderr.read() == b"seesay: interrupted; run again to go on\n"
+        assert process.stderr.read() == b"seesay: interrupted; run again to resume\n"
 
 
 def make_scratch(root: Path, record: str = "a") -> tuple[Path, Path]:
@@ -155,7 +173,7 @@ def test_a_second_process_waits_for_the_scratch_and_says_so(tmp_path: Path) -> N
     code = f"from pathlib import Path\nfrom seesay.core.stage import Scratch\nScratch(Path({str(folder)!r}))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        assert process.stderr.readline() == b"seesay: waiting for another process that runs the same stage\n"
+        assert process.stderr.readline() == b"seesay: waiting for another process that is running this stage\n"
         assert process.poll() is None
         scratch.finish(tmp_path, record, "train@x")  # removes the folder
         scratch.release()
@@ -170,7 +188,7 @@ def test_without_an_argument_the_cell_is_that_of_dvc_stage(tmp_path: Path) -> No
         assert (done.returncode, done.stdout) == (0, "mlp\n"), done.stderr
     without = run_script(tmp_path, "def main(cell): print(cell)\nrun(main)", env={"DVC_STAGE": "report"})
     assert without.returncode == 1
-    assert "expected the name of one entry of params.yaml" in without.stderr
+    assert "expected one argument, the name of an entry in params.yaml" in without.stderr
 
 
 def test_no_stage_starts_while_any_entry_has_a_bad_name(tmp_path: Path) -> None:

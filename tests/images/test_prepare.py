@@ -204,7 +204,7 @@ def test_val_is_never_read_as_a_class_folder(prepare, make_members):
     all_one_class = "\n".join(line.replace(line.split("\t")[1], C[0]) if line else "" for line in lines)
     members["tiny/val/val_annotations.txt"] = all_one_class.encode()
     with pytest.raises(
-        InputError, match=rf"expected every class equally often, got {C[9]} 0 times and {C[0]} 20 times"
+        InputError, match=rf"expected equally many images of every class, got 0 of {C[9]} and 20 of {C[0]}"
     ):
         prepare(members)
 
@@ -241,7 +241,7 @@ def test_an_archive_that_changed_after_it_was_fetched_is_refused(raw_folder, mak
     with pytest.raises(InputError, match=r"tiny.zip: has sha256 .*: source.json says .*; fetch the source again"):
         prepare_images(settings(), folder, name="tiny10")
     (folder / "tiny.zip").unlink()
-    with pytest.raises(InputError, match=r"tiny.zip: no such file, though source.json names it"):
+    with pytest.raises(InputError, match=r"tiny.zip: no such file, although source.json names it"):
         prepare_images(settings(), folder, name="tiny10")
     (folder / "source.json").write_text("{}")
     with pytest.raises(InputError, match=r"source.json: expected a source note"):

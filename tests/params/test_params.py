@@ -409,7 +409,7 @@ def test_a_stage_reads_its_own_section_though_another_is_wrong(content: dict[str
 
 def test_a_section_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("classifiers: {mlp: {}, cnn: {}}\n")
-    with pytest.raises(InputError, match=r"no key 'classifiers.rnn'; there is: mlp, cnn"):
+    with pytest.raises(InputError, match=r"no key 'classifiers.rnn': expected one of mlp, cnn"):
         read_section(tmp_path, "classifiers.rnn", Classifier)
 
 

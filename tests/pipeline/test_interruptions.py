@@ -1,4 +1,4 @@
-"""Trainings that are killed or interrupted at random times go on where they were, and end in the same bytes.
+"""Trainings that are killed or interrupted at random times resume, and end in the same bytes.
 
 SEESAY_FAULT_ROUNDS sets the number of rounds of each fault, SEESAY_FAULT_SEED their times.
 """
@@ -183,7 +183,7 @@ def test_ctrl_c_says_where_it_was_and_the_rerun_where_it_goes_on(
     assert process.wait(60) == status
     assert not trained.stages()
     assert trained.said.count("\nseesay: ") == 1
-    (epoch,) = re.findall(rf"\nseesay: interrupted at epoch (\d+) of {NUM_EPOCHS}; run again to go on\n", trained.said)
+    (epoch,) = re.findall(rf"\nseesay: interrupted at epoch (\d+) of {NUM_EPOCHS}; run again to resume\n", trained.said)
     assert "Traceback" not in trained.said
     again = trained.start(runner)
     trained.wait_for(f"resuming at epoch {int(epoch) + 1} of {NUM_EPOCHS}\n", again)

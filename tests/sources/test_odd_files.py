@@ -132,7 +132,7 @@ def test_common_repacks_of_tiny_imagenet_hold_the_same_images(raw_folder, make_m
 def test_a_val_folder_that_is_not_the_images_class_is_refused(raw_folder, make_members, make_zip):
     members = repacked(make_members(), "class folders")
     members["tiny/val/s00000001/val_0.JPEG"] = members.pop("tiny/val/s00000000/val_0.JPEG")
-    with pytest.raises(InputError, match="its folder is not its class"):
+    with pytest.raises(InputError, match="its folder is not the class"):
         prepare_images(image_settings(), raw_folder(make_zip(members)), name="t")
 
 

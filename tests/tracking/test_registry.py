@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from seesay.classification.networks.registry import build_classifier
 from seesay.core.errors import InputError
 from seesay.core.files import write_json
 from seesay.core.paths import Paths
+from seesay.core.settings import read_yaml
 from seesay.params.captioning import Captioner
 from seesay.params.classification import Architecture, Classifier
 from seesay.params.results import Release
@@ -33,6 +35,7 @@ from seesay.tracking.store import locate_store
 from seesay.tracking.sync import sync
 from seesay.training.checkpoint import Checkpoint, save_checkpoint
 
+ROOT = Path(__file__).resolve().parents[2]
 RELEASE = Release(prefix="demo-", classifiers=("mlp",), captioners=(), autoencoders=())
 TRAINING = {
     "epochs": 1,
@@ -221,6 +224,29 @@ def test_a_registered_classifier_gives_the_probabilities_of_its_network(tmp_path
     normalised = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
     expected = network(normalised).softmax(1).detach().numpy()
     assert np.allclose(probabilities, expected, atol=1e-6)
+
+    example = example_of_loading(name="demo-classifier-mlp", size=8)
+    monkeypatch.chdir(tmp_path)
+    before, found = mlflow.get_tracking_uri(), {}
+    try:
+        exec(example, found)
+    finally:
+        mlflow.set_tracking_uri(before)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+    black = network(torch.full((2, 3, 8, 8), -2.0)).softmax(1).detach().numpy()
+    assert np.allclose(found["probabilities"], black, atol=1e-6)
+    assert found["classes"] == ("n1", "n2", "n3")
+
+
+def example_of_loading(*, name: str, size: int) -> str:
+    """The example of docs/mlflow.md, with another model in place of the demo's."""
+    document = (ROOT / "docs/mlflow.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    demo = read_yaml(ROOT / "params/demo.yaml")
+    released = f"{demo['release']['prefix']}classifier-{demo['release']['classifiers'][0]}"
+    shape = "{0}, {0}, 3".format(demo["image_datasets"]["scenes10"]["image_size"])
+    assert (example.count(released), example.count(shape)) == (1, 1)
+    return example.replace(released, name).replace(shape, f"{size}, {size}, 3")
 
 
 NUCLEUS = {

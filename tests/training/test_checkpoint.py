@@ -132,7 +132,7 @@ def rewritten(path, checkpoint, *, weights=None, **changes):
 def test_a_description_that_is_missing_or_no_json_is_one_error(checkpoint, tmp_path, header):
     content = rewritten(tmp_path / "model.pt", checkpoint)
     torch.save({**content, "header": header} if header else {"format": content["format"]}, tmp_path / "model.pt")
-    with pytest.raises(InputError, match=r"model\.pt: damaged: its description is missing or no JSON"):
+    with pytest.raises(InputError, match=r"model\.pt: damaged: its header is missing or not valid JSON"):
         load_checkpoint(tmp_path / "model.pt", kind="classifier")
 
 
@@ -158,7 +158,7 @@ def test_a_description_with_wrong_keys_or_values_names_them(checkpoint, tmp_path
 @pytest.mark.parametrize(
     ("weights", "says"),
     [
-        ([1], "state_dict: expected tensors by name"),
+        ([1], "state_dict: expected a mapping from names to tensors"),
         ({"weight": 1}, "weight: expected a dense tensor"),
         ({"weight": torch.full((2, 2), torch.nan)}, "weight has values that are not finite"),
         ({"weight": torch.tensor([1.0, -torch.inf])}, "weight has values that are not finite"),
@@ -208,9 +208,9 @@ def test_classes_must_be_those_trained_on_in_their_order(checkpoint):
         return [ImageClass(wnid, "word") for wnid in wnids]
 
     checkpoint.require_classes(classes("n01", "n02"))
-    with pytest.raises(InputError, match="trained on 2 classes, got 3"):
+    with pytest.raises(InputError, match="has 2 classes, but the data have 3"):
         checkpoint.require_classes(classes("n01", "n02", "n03"))
-    with pytest.raises(InputError, match="class 0 is n01, in the data it is n02"):
+    with pytest.raises(InputError, match="class 0 is n01, but n02 in the data"):
         checkpoint.require_classes(classes("n02", "n01"))
 
 

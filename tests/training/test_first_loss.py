@@ -109,7 +109,7 @@ def test_a_head_of_another_width_is_noticed() -> None:
     """The loss of equal probabilities over 1,000 classes is 6.9, over 30 it is 3.4."""
     network = torch.nn.Linear(1, 1)
     for actual, expected in ((1000, 30), (30, 1000)):
-        with pytest.raises(TrainingError, match=r"the first loss is .* an untrained network has about"):
+        with pytest.raises(TrainingError, match=r"the first loss is .*, but an untrained network has about"):
             check_first_loss(math.log(actual), math.log(expected), network)
 
 

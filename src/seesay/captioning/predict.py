@@ -54,7 +54,9 @@ def caption_splits(
     captioner.to(compute.device)
     val, test = (_rows(captions, split) for split in ("val", "test"))
     if len(test) < 2:
-        raise InputError(f"captions of {captions.name}: expected two test images or more to shuffle, got {len(test)}")
+        raise InputError(
+            f"{captions.name}: got {len(test)} test image: expected at least two, whose features can be shuffled"
+        )
     sets = {"val": (val, val), "test": (test, test), "test_shuffled": (test, test[derangement(len(test), seed=seed)])}
     predictions: dict[str, list[Prediction]] = {}
     started = time.perf_counter()

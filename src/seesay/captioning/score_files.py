@@ -78,10 +78,11 @@ def score_files(
 ) -> FileScores:
     """Score the results in `predictions`: BLEU-1..4, ROUGE-L, CIDEr-D, lengths and diversity.
 
-    Every image of `references` must have a caption, unless `only_predicted` leaves out those without.
+    Every image of `references` must have a prediction, unless `only_predicted` leaves out those without, and every
+    image that is scored a reference.
     `resamples` adds 95 % intervals from that many bootstrap resamples of the images, with `seed`. `with_meteor` adds
     `meteor_java` where METEOR is available; `spice_dir` adds `spice_java`, with SPICE's files in that folder. Raises
-    `InputError` naming file and image where the files do not fit together or have another format.
+    `InputError` that names the file and the image if the files do not match or have another format.
     """
     captions = read_references(references)
     results = read_results(predictions, captions, references=references, only_predicted=only_predicted)
@@ -116,13 +117,15 @@ def score_files(
 def read_references(path: Path) -> dict[ImageId, list[str]]:
     """Read the captions of each image in an annotation file, an object with the lists `images` and `annotations`.
 
-    Ids are whole numbers (1.0 is 1) or text.
+    An image may have none. Ids are whole numbers (1.0 is 1) or text.
     """
     content = read_json(path)
     if not isinstance(content, Mapping) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations")
     ):
-        raise InputError(f"{path}: expected an object with the lists images and annotations, as COCO's captions_*.json")
+        raise InputError(
+            f"{path}: expected an object with the lists images and annotations, as in COCO's captions_*.json"
+        )
     captions: dict[ImageId, list[str]] = {}
     for position, image in enumerate(content["images"]):
         image_id = _image_id(image, "id", f"{path}: images: entry {position}")
@@ -137,9 +140,6 @@ def read_references(path: Path) -> dict[ImageId, list[str]]:
         if image_id not in captions:
             raise InputError(f"{where}: image {_shown(image_id)} is not among the file's images")
         captions[image_id].append(_caption(annotation, f"{where}: image {_shown(image_id)}"))
-    without = [image_id for image_id, of_image in captions.items() if not of_image]
-    if without:
-        raise InputError(f"{path}: annotations: {_listed(without)} of its {len(captions)} images have no caption")
     return captions
 
 

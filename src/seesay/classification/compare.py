@@ -113,7 +113,9 @@ def compare_classifiers(
         predictions[cell] = read_class_predictions(path).test
         first = next(row["cell"] for row in rows if row["dataset"] == checkpoint.dataset)
         if not np.array_equal(predictions[cell].labels, predictions[first].labels):
-            raise InputError(f"{path}: for other images than {paths.class_predictions(first)}; evaluate both again")
+            raise InputError(
+                f"{path}: its test images are not those of {paths.class_predictions(first)}; evaluate both again"
+            )
     tests = compare_neighbours(rows, predictions)
     rows = [row | tests.get(row["cell"], {}) for row in rows]
     rows += [chance_row(datasets[name]) for name in dict.fromkeys(row["dataset"] for row in rows)]

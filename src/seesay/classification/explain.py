@@ -18,15 +18,15 @@ MAX_FILTERS = 64
 MAX_UNITS = 12
 
 MAX_EXAMPLES = 8
-"""Each example has up to three pictures, so that more would be too many to look at."""
+"""Each example takes up to three pictures; more would be too many to look at."""
 
 
 @dataclass(frozen=True)
 class Explanation:
     """Class maps of the test images with the indices `chosen`, and the network's filters and activations.
 
-    `predicted` and `true` are the maps of the predicted and of the true class, equal where the prediction is correct.
-    `layers` are maps of the first of these images; the list is empty for a network without convolutions.
+    `predicted` and `true` are the maps of the predicted and the true class, equal if the prediction is correct.
+    `layers` are activation maps of the first of these images; a network without convolutions has none.
     """
 
     chosen: np.ndarray
@@ -38,7 +38,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Filters:
-    """The weights of a first layer as pictures.
+    """The weights of the first layer as pictures.
 
     `pictures` are float32 (n, H, W, 3) RGB in [0, 1], 0.5 where a weight is zero, each scaled to its largest weight.
     They are the first n of the layer's `num_filters`. `is_convolution` is false for the units of a dense layer, whose

@@ -91,7 +91,7 @@ def export_classifier(root: Path, cell: str, *, out: Path | None = None) -> Expo
     """
     cells = read_section(root, "classifiers", dict[str, Any])
     if cell not in cells:
-        raise InputError(f"{root / PARAMS_FILE}: classifiers: no {cell!r}; there is: {', '.join(cells)}")
+        raise InputError(f"{root / PARAMS_FILE}: classifiers: got {cell!r}: expected one of {', '.join(cells)}")
     require_packages()
     paths, runtime = Paths(root), read_section(root, "runtime", Runtime)
     path = paths.scratch / "export" / f"{cell}.onnx" if out is None else root / out

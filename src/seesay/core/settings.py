@@ -131,7 +131,7 @@ def read_section(root: Path, key: str, kind: Any) -> Any:
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
             names = list(map(str, value)) if isinstance(value, Mapping) else []
-            allowed = f"; there is: {', '.join(names)}{did_you_mean(part, names)}" if names else ""
+            allowed = f": expected one of {', '.join(names)}{did_you_mean(part, names)}" if names else ""
             raise InputError(f"{path}: no key '{'.'.join([*walked, part])}'{allowed}")
         value = value[part]
         walked.append(part)

@@ -1,8 +1,8 @@
-"""The runner of stage scripts, and the folder with the state from which an interrupted stage goes on.
+"""The runner of stage scripts, and the scratch folder from which an interrupted stage resumes.
 
-A stage with an instance per entry of params.yaml takes the entry's name from DVC's variable `DVC_STAGE`, never from the
-command in dvc.yaml. No name therefore reaches a shell. Bad input gives one clear line and status 1, an interruption one
-line and status 130. A stage ends when the DVC that runs it is gone.
+A stage with one instance per entry of params.yaml takes the entry's name from DVC's variable `DVC_STAGE`, never from
+the command in dvc.yaml, so that no name reaches a shell. Invalid input ends a stage with one line and status 1, an
+interruption with one line and status 130. A stage also ends when the DVC that started it has been killed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+
+def _resume_line(progress: str) -> str:
+    return f"seesay: {progress}; run again to resume"
+
+
+def _end_at_once(number: int, _frame: FrameType | None) -> None:
+    os.write(2, f"{_resume_line('interrupted')}\n".encode())
+    os._exit(128 + number)
+
+
+# Stage scripts import this module first. During the imports that follow, here and there, an exception would show as a
+# traceback. `run` replaces the handler.
+if "DVC_STAGE" in os.environ:
+    signal.signal(signal.SIGINT, _end_at_once)
 
 import psutil
 from filelock import FileLock, Timeout
@@ -39,15 +54,12 @@ _GRACE_SECONDS = 60.0
 FINISHED_FILE = "finished.json"
 LOCK_FILE = "lock"
 
-if "DVC_STAGE" in os.environ:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` takes over: no traceback out of a half-done import
-
 
 def run(main: Callable[..., None]) -> None:
-    """Call `main(cell)` or `main()`. The cell is the script's argument; without one, it is that of `DVC_STAGE`.
+    """Call `main(cell)`, or `main()` for a stage without instances.
 
-    No path is touched before the names in params.yaml are checked. Exits with status 1 on bad input, 130 on SIGINT and
-    143 on SIGTERM.
+    The cell is the script's argument or, without one, that of `DVC_STAGE`. The names in params.yaml are checked before
+    any path is touched. Exits with status 1 on invalid input, 130 on SIGINT and 143 on SIGTERM.
     """
     takes_cell = "cell" in inspect.signature(main).parameters
     arguments = sys.argv[1:]
@@ -55,13 +67,13 @@ def run(main: Callable[..., None]) -> None:
         # From another folder, DVC writes `../dvc.yaml:stage@cell`. A stage's name has no @.
         arguments = os.environ.get(_STAGE, "").split("@", 1)[1:]
     if len(arguments) != int(takes_cell):
-        expected = "the name of one entry of params.yaml" if takes_cell else "no argument"
+        expected = "one argument, the name of an entry in params.yaml" if takes_cell else "no arguments"
         sys.exit(f"{sys.argv[0]}: expected {expected}, got {arguments}")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     _end_with(_runners())
     guarded(_run_checked, main, arguments)
-    # All is written: raise nothing while the interpreter ends.
+    # Everything is written: raise nothing while the interpreter shuts down.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -73,11 +85,11 @@ def _run_checked(main: Callable[..., None], arguments: list[str]) -> None:
 
 
 def guarded(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Run `call`; bad input and file-system failures end the process with status 1 and no traceback.
+    """Run `call`; invalid input and file-system errors end the process with status 1 and a message, not a traceback.
 
-    SEESAY_TRACEBACK=1 shows the traceback. A reader of the output that has gone, such as `| head`, ends it quietly. An
-    interruption ends it with status 128 + the signal's number, and one line: the first note of the exception, which
-    says how far the work was.
+    SEESAY_TRACEBACK=1 keeps the traceback. If the reader of standard output has gone (`| head`), the process ends
+    without a message. An interruption ends it with status 128 + the signal's number and one line: the exception's first
+    note, which says how far the work had got.
     """
     try:
         result = call(*arguments)
@@ -86,7 +98,7 @@ def guarded(call: Callable[..., Any], *arguments: Any) -> Any:
     except KeyboardInterrupt as error:
         sys.stdout.flush()
         progress = getattr(error, "__notes__", ["interrupted"])[0]
-        print(f"seesay: {progress}; run again to go on", file=sys.stderr)
+        print(_resume_line(progress), file=sys.stderr)
         sys.exit(128 + (error.args[0] if error.args else signal.SIGINT))
     except (InputError, OSError) as error:
         if os.environ.get("SEESAY_TRACEBACK"):
@@ -101,27 +113,27 @@ def guarded(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _reader_has_gone() -> bool:
-    """Return whether standard output is a pipe that nobody reads any more."""
+    """Return whether standard output is a pipe whose reader has closed it."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    """Raise an exception, so that half-written files are removed and the MLflow run is closed."""
+    """Raise `KeyboardInterrupt`, so that partial files are removed and the MLflow run is closed."""
     signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
     raise KeyboardInterrupt(number)
 
 
 def _runners() -> list[psutil.Process]:
-    """Return the processes that run this stage: DVC, and `seesay repro` if it has started that."""
+    """Return the processes that started this stage: DVC, and `seesay repro` if that started DVC."""
     if "DVC_STAGE" not in os.environ:
         return []
     return [parent for parent in psutil.Process(caller_pid()).parents() if is_program(parent, _RUNNERS)]
 
 
 def is_program(process: psutil.Process, names: Sequence[str]) -> bool:
-    """Return whether a process runs one of these programs, by itself or in an interpreter."""
+    """Return whether a process is one of these programs, run directly or by an interpreter."""
     try:
         return any(Path(word).name in names for word in process.cmdline()[:3])
     except psutil.Error:
@@ -129,7 +141,7 @@ def is_program(process: psutil.Process, names: Sequence[str]) -> bool:
 
 
 def _end_with(runners: Sequence[psutil.Process]) -> None:
-    """Terminate this process when one of `runners` has been killed: nobody waits for its results any more."""
+    """Terminate this process once one of `runners` has been killed, since nothing then collects its results."""
 
     def is_gone(runner: psutil.Process) -> bool:
         try:
@@ -149,10 +161,10 @@ def _end_with(runners: Sequence[psutil.Process]) -> None:
 
 
 class Scratch:
-    """The folder with the state from which a killed stage goes on. It lies outside DVC's outputs.
+    """The folder, outside DVC's outputs, with the state from which an interrupted stage resumes.
 
-    One process at a time has it, until `release`; another one waits, and says so. A finished stage's folder stays until
-    its run record is in dvc.lock: DVC removes the outputs of a stage whose run it has not saved.
+    One process at a time holds it, until `release`; any other prints that it is waiting. The folder of a finished stage
+    stays until its run record is in dvc.lock, because DVC removes the outputs of a stage whose run it has not saved.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -165,7 +177,7 @@ class Scratch:
                 self._lock.acquire(timeout=0)
             except Timeout:
                 if not has_said:
-                    print("seesay: waiting for another process that runs the same stage", file=sys.stderr)
+                    print("seesay: waiting for another process that is running this stage", file=sys.stderr)
                     has_said = True
                 time.sleep(_POLL_SECONDS)
             except FileNotFoundError:
@@ -173,7 +185,7 @@ class Scratch:
         (folder / FINISHED_FILE).unlink(missing_ok=True)
 
     def finish(self, root: Path, record: Path, address: str) -> None:
-        """Mark the folder as one of the finished stage `address`, or remove it where no DVC has to save the run."""
+        """Mark the folder as that of the finished stage `address`, or remove it if no DVC will save the run."""
         if os.environ.get("DVC_STAGE") == address:
             mark = {"record": record.relative_to(root).as_posix(), "md5": file_digest(record, "md5")}
             write_json(self.folder / FINISHED_FILE, mark)
@@ -200,14 +212,16 @@ def remove_saved_scratch(root: Path) -> None:
 
 
 def read_stage_json(path: Path, stage: str, cell: str | None) -> Mapping[str, Any]:
-    """Read the JSON object written by a stage instance.
+    """Read the JSON object in which a stage instance wrote its results.
 
-    Raises `InputError` naming the file and the stage instance if there is none.
+    Raises `InputError` that names the file and the stage instance if it is missing or invalid.
     """
     try:
         content = read_json(path)
     except InputError as error:
-        raise InputError(f"{error}: the results of {cell_name(stage, cell)}, which params.yaml names") from None
+        raise InputError(
+            f"{error}; expected the results of {cell_name(stage, cell)}, which params.yaml names"
+        ) from None
     if not isinstance(content, Mapping):
-        raise InputError(f"{path}: the results of {cell_name(stage, cell)}: expected a JSON object")
+        raise InputError(f"{path}: expected a JSON object with the results of {cell_name(stage, cell)}")
     return content

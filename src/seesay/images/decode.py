@@ -19,7 +19,7 @@ from seesay.sources.members import ZipMembers
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """One image: `pixels` is uint8 (image_size, image_size, 3). It is empty where decoding failed; `error` says why."""
+    """One image. `pixels` is uint8 (image_size, image_size, 3). If decoding failed, it is empty; `error` says why."""
 
     example: Example
     pixels: np.ndarray

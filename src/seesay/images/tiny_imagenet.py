@@ -39,7 +39,7 @@ def find_archive(folder: Path, note: SourceNote) -> Path:
         raise InputError(f"{folder}: expected one zip archive, source.json names {len(archives)}")
     path = folder / archives[0].name
     if not path.is_file():
-        raise InputError(f"{path}: no such file, though source.json names it; fetch the source again")
+        raise InputError(f"{path}: no such file, although source.json names it; fetch the source again")
     found = file_digest(path)
     if found != archives[0].sha256:
         raise InputError(f"{path}: has sha256 {found}: source.json says {archives[0].sha256}; fetch the source again")
@@ -105,13 +105,15 @@ def _val(
     wrong = [name for name, wnid in val_folders.items() if wnid not in ("images", labels[name])]
     wrong += [name for name, wnid in labels.items() if wnid not in wnids]
     if wrong:
-        raise InputError(f"{path}: {wrong[0]}: its folder is not its class in val_annotations.txt and wnids.txt")
+        raise InputError(
+            f"{path}: {wrong[0]}: its folder is not the class in val_annotations.txt, or wnids.txt lacks the class"
+        )
     counts = Counter(labels.values())
     fewest, most = (choose(wnids, key=lambda wnid: counts[wnid]) for choose in (min, max))
     if counts[fewest] != counts[most] or not counts[most]:
         raise InputError(
-            f"{path}: {member}: expected every class equally often, "
-            f"got {fewest} {counts[fewest]} times and {most} {counts[most]} times"
+            f"{path}: {member}: expected equally many images of every class, "
+            f"got {counts[fewest]} of {fewest} and {counts[most]} of {most}"
         )
     return tuple(sorted(labels.items(), key=lambda pair: _number(pair[0])))
 

@@ -210,9 +210,9 @@ def _disc(label: int, width: int, height: int, random: np.random.Generator) -> n
 
 
 def _with_statistics(network: torch.nn.Module, image_size: int) -> torch.nn.Module:
-    """Return `network` with batch norm statistics of random images, as after training.
+    """Return `network` in evaluation mode, with batch-norm statistics of random images, as after training.
 
-    With the initial statistics, almost nothing of an image reaches the output.
+    With the initial statistics, the output would hardly depend on the image.
     """
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]

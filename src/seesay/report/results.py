@@ -117,7 +117,7 @@ def _comparison_rows(stage: str, paths: Paths) -> list[Row]:
     path = paths.metrics(stage)
     rows = read_stage_json(path, stage, None).get("rows")
     if not isinstance(rows, list):
-        raise InputError(f"{path}: expected the key rows with a list")
+        raise InputError(f"{path}: expected a list under the key rows")
     return [{key: value for key, value in row.items() if value is not None} for row in rows]
 
 

@@ -122,7 +122,7 @@ def _source_file(archive: Archive, found: FileDigests) -> SourceFile:
     if is_substitute:
         warn(
             f"{archive.name} is a substitute: its sha256 {found.sha256[:12]}... is not the official file's "
-            f"({archive.checksum}); results made from it will say so"
+            f"({archive.checksum}); results based on it will say so"
         )
     return SourceFile(archive.name, redact(archive.url), found.sha256, found.num_bytes, archive.checksum, is_substitute)
 
@@ -150,12 +150,12 @@ class Mirror:
         return f"{self.root}/{name if self.root.startswith('s3://') else quote(name)}"
 
     def lists(self, name: str) -> bool:
-        """Return whether the mirror lists a file; raises `InputError` for a file that is present without a sum."""
+        """Return whether the mirror lists a file; raises `InputError` for a file that exists but is not listed."""
         if name in self.sums:
             return True
         if exists(self.url_of(name)):
             raise InputError(
-                f"{self.location}: {name} is there, but {SUMS_FILE} does not list it: it cannot be checked"
+                f"{self.location}: {name} exists, but {SUMS_FILE} does not list it, so it cannot be verified"
             )
         return False
 

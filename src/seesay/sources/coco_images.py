@@ -80,7 +80,7 @@ class _Origins:
         return self._has_single(image) or (archive is not None and not archive.is_official)
 
     def read(self, image: CocoImage) -> bytes:
-        """Return an image's bytes; raises `InputError` if it is not available anywhere or does not decode."""
+        """Return an image's bytes; raises `InputError` if it is not available anywhere or cannot be decoded."""
         archive = self._archive_with(image)
         if self.mirror is not None and self._has_single(image):
             origin = self.mirror.url_of(image.member)
@@ -128,7 +128,7 @@ def _fetch_all(images: Sequence[CocoImage], folder: Path, origins: _Origins, *, 
         finally:
             pool.shutdown(cancel_futures=True)
     if failures:
-        which = f"{len(failures)} or more" if len(failures) >= MAX_FAILED_IMAGES else str(len(failures))
+        which = f"at least {len(failures)}" if len(failures) >= MAX_FAILED_IMAGES else str(len(failures))
         listed = "\n".join(failures)
         raise InputError(f"{which} of {len(images)} images cannot be fetched; the others are kept\n{listed}")
 
@@ -144,7 +144,7 @@ def _mirrored_archive(
     path = local_file(url)
     if path is not None:
         if not path.is_file():
-            raise InputError(f"{path}: no such file, though {SUMS_FILE} names it")
+            raise InputError(f"{path}: no such file, although {SUMS_FILE} lists it")
         found = file_digests(path)
         if found.sha256 != mirror.sums[name]:
             raise InputError(f"{url}: has sha256 {found.sha256}: {SUMS_FILE} says {mirror.sums[name]}")
@@ -217,7 +217,7 @@ class CocoImage:
 
     @property
     def member(self) -> str:
-        """Its path in a raw folder, in a mirror and inside the official archive."""
+        """The image's path in a raw folder, in a mirror and in the official archive."""
         return f"{self.split}/{self.file_name}"
 
 
@@ -255,7 +255,7 @@ def read_offered(annotations: Path) -> dict[str, list[CocoImage]]:
         except InputError:
             raise
         except (LookupError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"{annotations}: {member}: not COCO's captions: {error}") from None
+            raise InputError(f"{annotations}: {member}: not in the format of COCO's captions: {error}") from None
         for _, image in images:
             if Path(image.file_name).name != image.file_name:
                 raise InputError(f"{annotations}: {member}: file_name: got {image.file_name!r}: expected a bare name")

@@ -47,9 +47,9 @@ class NamedClass(Protocol):
 class Checkpoint:
     """A trained model.
 
-    `sizes` holds the constructor arguments that are not part of the architecture. `classes` are wnids in the order of
-    the head's outputs. `vocabulary_digest` is the digest of a captioner's vocabulary. Both are empty for models
-    without classes or vocabulary. `normalisation` is `{"mean": [r, g, b], "std": [r, g, b]}` or empty.
+    `sizes` holds the constructor arguments that the data decide. `classes` are wnids in the order of the head's
+    outputs. `vocabulary_digest` is the digest of a captioner's vocabulary. Both are empty for models without classes or
+    vocabulary. `normalisation` is `{"mean": [r, g, b], "std": [r, g, b]}` or empty.
     """
 
     kind: Kind
@@ -74,10 +74,12 @@ class Checkpoint:
         if wnids == self.classes:
             return
         if len(wnids) != len(self.classes):
-            raise InputError(f"checkpoint of {self.dataset}: trained on {len(self.classes)} classes, got {len(wnids)}")
+            raise InputError(
+                f"checkpoint of {self.dataset}: has {len(self.classes)} classes, but the data have {len(wnids)}"
+            )
         index = next(i for i, (ours, theirs) in enumerate(zip(self.classes, wnids, strict=True)) if ours != theirs)
         raise InputError(
-            f"checkpoint of {self.dataset}: class {index} is {self.classes[index]}, in the data it is {wnids[index]}"
+            f"checkpoint of {self.dataset}: class {index} is {self.classes[index]}, but {wnids[index]} in the data"
         )
 
     def require_vocabulary(self, digest: str) -> None:
@@ -124,7 +126,7 @@ def load_checkpoint(path: Path, *, kind: Kind) -> Checkpoint:
     try:
         header = json.loads(content["header"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: damaged: its description is missing or no JSON ({_brief(error)})") from None
+        raise InputError(f"{path}: damaged: its header is missing or not valid JSON ({_brief(error)})") from None
     described: BaseModel = validate(header, _Header, where=str(path))
     validate(header["architecture"], DescribedArchitecture, where=str(path), prefix=["architecture"])
     checkpoint = Checkpoint(**dict(described), state_dict=_weights(path, content.get("state_dict")))
@@ -136,7 +138,7 @@ def load_checkpoint(path: Path, *, kind: Kind) -> Checkpoint:
 def _weights(path: Path, state_dict: Any) -> dict[str, Tensor]:
     """Return `state_dict`, tensors by name; raise `InputError` where they are not finite numbers in memory."""
     if not isinstance(state_dict, Mapping):
-        raise InputError(f"{path}: damaged: state_dict: expected tensors by name")
+        raise InputError(f"{path}: damaged: state_dict: expected a mapping from names to tensors")
     for name, tensor in state_dict.items():
         if not isinstance(tensor, Tensor) or not _is_plain(tensor):
             raise InputError(f"{path}: damaged: {name}: expected a dense tensor of real numbers")

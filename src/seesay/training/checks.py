@@ -41,7 +41,7 @@ def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         raise TrainingError(f"the optimizer lacks {len(missing)} trainable parameters: {', '.join(missing[:5])}")
     if len(in_optimizer) != len(trainable):
         raise TrainingError(
-            f"the optimizer holds {len(in_optimizer)} parameters, the model {len(trainable)} trainable ones"
+            f"the optimizer holds {len(in_optimizer)} parameters, but the model has {len(trainable)} trainable ones"
         )
 
 
@@ -53,8 +53,9 @@ def check_first_loss(loss: float, expected: float, model: nn.Module) -> None:
     margin = getattr(model, "first_loss_margin", FIRST_LOSS_MARGIN)
     if not expected / 2 <= loss <= expected + margin:
         raise TrainingError(
-            f"the first loss is {loss:.4g}, an untrained network has about {expected:.4g} (allowed: {expected / 2:.4g} "
-            f"to {expected + margin:.4g}): check the images' normalisation, the labels and the network's initialisation"
+            f"the first loss is {loss:.4g}, but an untrained network has about {expected:.4g} "
+            f"(allowed: {expected / 2:.4g} to {expected + margin:.4g}): "
+            f"check the images' normalisation, the labels and the network's initialisation"
         )
 
 

@@ -163,8 +163,8 @@ def test_a_64_pixel_image_passes_through_1024_numbers(name, channels):
 @pytest.mark.parametrize(
     ("name", "changes", "says"),
     [
-        ("conv_autoencoder", {"image_size": 20}, "that 8 divides, got 20"),
-        ("residual_autoencoder", {"image_size": 20}, "that 8 divides, got 20"),
+        ("conv_autoencoder", {"image_size": 20}, "image size divisible by 8, got 20"),
+        ("residual_autoencoder", {"image_size": 20}, "image size divisible by 8, got 20"),
         ("residual_autoencoder", {"decoder_widths": [4, 4]}, "got 2 of them.* to 8 pixels; the images have 16"),
         ("backbone_autoencoder", {"decoder_widths": [4, 4, 4]}, "got 3 of them.* 1 positions a side to 8 pixels"),
         ("backbone_autoencoder", {"backbone": {"name": "vgg"}}, "backbone: architecture.name: got 'vgg'"),

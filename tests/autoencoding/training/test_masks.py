@@ -44,9 +44,9 @@ def test_pixels_are_hidden_in_whole_patches():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"patch_size": 7}, r"masking\.patch_size: got 7: expected a divisor of 64 pixels"),
-        ({"share": 0.001}, r"masking\.share: got 0\.001: hides 0 of 64 patches"),
-        ({"share": 0.999}, r"masking\.share: got 0\.999: hides 64 of 64 patches"),
+        ({"patch_size": 7}, r"masking\.patch_size: got 7: expected a divisor of the image size, 64"),
+        ({"share": 0.001}, r"masking\.share: got 0\.001, which hides 0 of 64 patches: expected 1 to 63"),
+        ({"share": 0.999}, r"masking\.share: got 0\.999, which hides 64 of 64 patches"),
     ],
 )
 def test_masks_that_hide_nothing_all_or_parts_of_patches_are_refused(changes, says):

@@ -102,7 +102,7 @@ def test_images_may_have_unequal_numbers_of_captions():
 
 
 def test_a_split_without_captions_is_refused():
-    with pytest.raises(InputError, match="balls: the val split has none"):
+    with pytest.raises(InputError, match="balls: no image of the val split has a caption"):
         encode(records_of(["a"]), split="val")
 
 

@@ -3,7 +3,9 @@
 import re
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 
 from seesay.captioning.data.tokenizer import DROPPED, clear_cache, tokenize, tokenize_all, tokenize_references
 from tests.captioning.data.odd_captions import odd_captions
+
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs/captions.md"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,30 @@ def test_generated_captions_have_the_references_tokens(monkeypatch: pytest.Monke
     wrong = Counter(kind for n, kind in enumerate(kinds) if theirs[n][0].split() != ours[n])
     assert wrong.total() <= 0.005 * len(captions), wrong
     assert max(wrong.values(), default=0) <= 0.06 * len(captions) / len(set(kinds)), wrong
+
+
+def stated_exceptions() -> Iterator[tuple[str, str, str]]:
+    """Yield (caption, reference's tokens, our tokens) of each example in the table of docs/captions.md."""
+    for row in re.findall(r"^\|(.*)\|$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE):
+        _, *columns = [re.findall("`([^`]+)`", cell) for cell in row.split("|")]
+        if len(columns) == 3 and 0 < len(columns[0]) == len(columns[1]) == len(columns[2]):
+            yield from zip(*([one.replace("\\u00ad", "\u00ad") for one in cells] for cells in columns), strict=True)
+
+
+def test_the_documents_exceptions_have_the_tokens_that_it_states() -> None:
+    examples = list(stated_exceptions())
+    assert len(examples) > 20
+    assert [" ".join(tokenize(caption)) for caption, _, _ in examples] == [ours for _, _, ours in examples]
+    assert all(theirs != ours for _, theirs, ours in examples)
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="no Java")
+def test_the_reference_has_the_tokens_that_the_document_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = pytest.importorskip("pycocoevalcap.tokenizer.ptbtokenizer", reason="pip install pycocoevalcap")
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Dfile.encoding=UTF-8")
+    captions, expected, _ = zip(*stated_exceptions(), strict=True)
+    theirs = reference.PTBTokenizer().tokenize({n: [{"caption": caption}] for n, caption in enumerate(captions)})
+    assert [theirs[n][0].split() for n in range(len(captions))] == [tokens.split() for tokens in expected]
 
 
 def test_a_last_single_letter_is_judged_by_the_next_caption() -> None:

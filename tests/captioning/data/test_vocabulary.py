@@ -76,8 +76,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         ("schema_version", 0, "schema_version: got 0"),
         ("tokenizer_version", "ptb-0", "made with tokenizer 'ptb-0'"),
         ("tokens", ["a"], "expected .* first"),
-        ("tokens", ["<pad>", "<bos>", "<eos>", "<unk>", "a", "a"], "twice"),
-        ("tokens", ["<pad>", "<bos>", "<eos>", "<unk>", "b"], "do not fit its digest"),
+        ("tokens", ["<pad>", "<bos>", "<eos>", "<unk>", "a", "a"], "expected each token once"),
+        ("tokens", ["<pad>", "<bos>", "<eos>", "<unk>", "b"], "do not match its digest"),
         ("min_count", "3", "min_count: got '3'"),
     ],
 )
@@ -113,7 +113,7 @@ def test_the_digest_of_two_datasets_covers_both_and_of_one_is_unchanged() -> Non
 
 
 def test_two_datasets_without_a_frequent_token_are_both_named() -> None:
-    with pytest.raises(InputError, match="toy and toy: no token is 100 times"):
+    with pytest.raises(InputError, match="toy and toy: min_count: got 100: no token occurs that often"):
         build_vocabulary(dataset(), second(), min_count=100)
 
 

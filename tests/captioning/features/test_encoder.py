@@ -114,9 +114,8 @@ def test_files_older_than_the_batch_counter_load(mobilenet, tmp_path):
 
 
 def test_only_the_untrained_network_goes_without_weights(mobilenet_file):
-    with pytest.raises(
-        InputError, match="encoder 'mobilenetv2_100': expected weights; without weights there is: small_cnn"
-    ):
+    expected = "encoder 'mobilenetv2_100': expected weights, which only small_cnn does without"
+    with pytest.raises(InputError, match=expected):
         pooled_encoder("mobilenetv2_100", None)
     with pytest.raises(InputError, match="encoder 'small_cnn': expected weights: null"):
         pooled_encoder("small_cnn", mobilenet_file)

@@ -72,7 +72,7 @@ def test_rows_not_noted_yet_are_made_again(tmp_path: Path, monkeypatch: pytest.M
 )
 def test_rows_of_another_extraction_do_not_count(tmp_path: Path, change: dict[str, object]) -> None:
     rows_in(tmp_path).write(0, batch(0))
-    with pytest.warns(UserWarning, match=r"progress\.json: is of another extraction"):
+    with pytest.warns(UserWarning, match=r"progress\.json: belongs to another extraction"):
         assert rows_in(tmp_path, **change).num_done == 0  # type: ignore[arg-type]
 
 
@@ -91,7 +91,7 @@ def test_finished_arrays_that_dvc_has_linked_are_never_written_to(tmp_path: Path
         assert not again._arrays["pooled"].flags.writeable
         again.finish()
     else:
-        with pytest.warns(UserWarning, match="is of another extraction"):
+        with pytest.warns(UserWarning, match="belongs to another extraction"):
             rows_in(tmp_path, fingerprint_parts="other").write(0, batch(2))
     assert cached.read_bytes() == before
 
@@ -105,7 +105,7 @@ def test_a_damaged_scratch_folder_is_started_anew(tmp_path: Path, damage: str) -
         (tmp_path / "grid.npy").write_bytes(b"")
     else:
         (tmp_path / "grid.npy").unlink()
-    with pytest.warns(UserWarning, match="extraction starts over"):
+    with pytest.warns(UserWarning, match="starting over"):
         rows = rows_in(tmp_path)
     assert rows.num_done == 0
     rows.write(0, batch(0, 6))

@@ -238,7 +238,7 @@ def test_values_that_float16_cannot_hold_are_refused(tmp_path: Path, kind: str, 
     arrays = {"pooled": POOLED.copy(), "grid": GRID.copy()}
     arrays[kind].reshape(3, -1)[1, 2] = value
     name = dataset().records[1].file_name
-    with pytest.raises(InputError, match=f"{kind} features not finite in float16, of these images: {name}"):
+    with pytest.raises(InputError, match=f"{kind} features are not finite in float16 for these images: {name}"):
         write(tmp_path, dataset(), **arrays)
     assert not (tmp_path / "features").exists()
 

@@ -122,7 +122,7 @@ def test_a_killed_finetuning_ends_in_the_same_bytes(eight, finetune, tmp_path):
 
 
 def test_an_encoder_with_all_blocks_frozen_is_refused(eight, finetune):
-    with pytest.raises(InputError, match=r"finetuned.cell.frozen_blocks: got 4: expected less than 4"):
+    with pytest.raises(InputError, match=r"finetuned\.cell\.frozen_blocks: got 4: expected fewer than 4"):
         finetune(cell(eight, frozen_blocks=4))
 
 

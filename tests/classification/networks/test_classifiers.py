@@ -149,17 +149,17 @@ def test_networks_have_their_size(name, arguments, num_parameters):
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("plain_cnn", {"widths": [4] * 5}, r"widths: 5 blocks need images of 64 pixels or more, got 32"),
+        ("plain_cnn", {"widths": [4] * 5}, r"widths: 5 blocks need an image size of at least 64, got 32"),
         ("plain_cnn", {"widths": []}, r"architecture\.widths: got \[\]"),
         ("plain_cnn", {"dropout": 1.0}, r"architecture\.dropout: got 1\.0: .*less than 1"),
         ("mlp", {"hidden_sizes": [8, 0]}, r"architecture\.hidden_sizes\.1: got 0"),
-        ("alexnet", {"image_size": 16}, r"alexnet needs images of 32 pixels or more, got 16"),
-        ("alexnet_mini", {"image_size": 36}, r"multiple of 8, got 36"),
+        ("alexnet", {"image_size": 16}, r"alexnet needs an image size of at least 32, got 16"),
+        ("alexnet_mini", {"image_size": 36}, r"alexnet_mini needs an image size divisible by 8, got 36"),
         ("alexnet_mini", {"normalisation": "none"}, r"architecture\.normalisation: got 'none'"),
         ("resnet18", {"stem_stride": 0}, r"architecture\.stem_stride: got 0"),
         ("pretrained", {"network": "resnet9000"}, r"network: got 'resnet9000': expected the name of a model of timm"),
         ("pretrained", {"network": "vit_tiny_patch16_224"}, r"the classifier takes no images of 32 pixels"),
-        ("resnet9", {"image_size": 8}, r"resnet9 needs images of 16 pixels or more, got 8"),
+        ("resnet9", {"image_size": 8}, r"resnet9 needs an image size of at least 16, got 8"),
     ],
 )
 def test_impossible_arguments_are_refused_with_their_key(name, changes, message):

@@ -89,7 +89,7 @@ def test_an_ensemble_averages_all_networks_of_the_cell_it_is_built_on(make, nois
 
 def test_an_ensemble_of_one_is_refused(make):
     make("parent")
-    with pytest.raises(InputError, match="start: got 'classifiers/parent': expected a classifier of two or more seeds"):
+    with pytest.raises(InputError, match="start: got 'classifiers/parent': expected a classifier with at least two"):
         make(architecture=Architecture(name="ensemble"), start="classifiers/parent", training=None)
 
 

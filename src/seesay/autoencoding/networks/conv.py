@@ -34,7 +34,7 @@ class ConvAutoencoder(LatentAutoencoder):
         super().__init__()
         super().set_normalisation([0.0] * 3, [1.0] * 3)
         if image_size % REDUCTION:
-            raise InputError(f"conv_autoencoder needs an image size that {REDUCTION} divides, got {image_size}")
+            raise InputError(f"conv_autoencoder needs an image size divisible by {REDUCTION}, got {image_size}")
         self._latent_size = latent_channels * (image_size // REDUCTION) ** 2
         self.encoder = nn.Sequential(
             convolution(3, width, stride=2),

@@ -38,7 +38,7 @@ class ResidualAutoencoder(LatentAutoencoder):
     ) -> None:
         super().__init__()
         if image_size % (2 * STEM):
-            raise InputError(f"residual_autoencoder needs an image size that {2 * STEM} divides, got {image_size}")
+            raise InputError(f"residual_autoencoder needs an image size divisible by {2 * STEM}, got {image_size}")
         self._side = image_size // (2 * STEM)
         check_widths(decoder_widths, side=self._side, image_size=image_size)
         self._latent_channels = latent_channels

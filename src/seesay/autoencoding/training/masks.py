@@ -13,15 +13,18 @@ from seesay.params.autoencoding import Masking
 def num_hidden_patches(masking: Masking, *, image_size: int) -> int:
     """Return the number of hidden patches per image, the same for every image.
 
-    Raises `InputError` where the patches do not tile the image, or where the share hides none or all of them.
+    Raises `InputError` if the patches do not tile the image, or if none or all of them would be hidden.
     """
     if image_size % masking.patch_size:
-        raise InputError(f"masking.patch_size: got {masking.patch_size}: expected a divisor of {image_size} pixels")
+        raise InputError(
+            f"masking.patch_size: got {masking.patch_size}: expected a divisor of the image size, {image_size}"
+        )
     num_patches = (image_size // masking.patch_size) ** 2
     count = round(masking.share * num_patches)
     if not 0 < count < num_patches:
         raise InputError(
-            f"masking.share: got {masking.share}: hides {count} of {num_patches} patches; expected some, not all"
+            f"masking.share: got {masking.share}, which hides {count} of {num_patches} patches: "
+            f"expected 1 to {num_patches - 1}"
         )
     return count
 

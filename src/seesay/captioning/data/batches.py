@@ -179,7 +179,7 @@ def _images_with_captions(captions: CaptionRecords, split: str) -> list[tuple[in
     """Return (row, record) of each image of the split that has captions; raise `InputError` if none has."""
     images = [pair for pair in zip(captions.rows(split), captions.of(split), strict=True) if pair[1].captions]
     if not images:
-        raise InputError(f"captions of {captions.name}: the {split} split has none")
+        raise InputError(f"{captions.name}: no image of the {split} split has a caption")
     return images
 
 

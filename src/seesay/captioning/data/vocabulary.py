@@ -83,7 +83,7 @@ def build_vocabulary(*datasets: CaptionRecords, min_count: int) -> Vocabulary:
     )
     if not frequent:
         names = " and ".join(captions.name for captions in datasets)
-        raise InputError(f"{names}: no token is {min_count} times or more in the training captions (min_count)")
+        raise InputError(f"{names}: min_count: got {min_count}: no token occurs that often in the training captions")
     return Vocabulary((*SPECIAL_TOKENS, *frequent), min_count, TOKENIZER_VERSION, digest.hexdigest())
 
 
@@ -109,7 +109,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
     tokens: Any = content.get("tokens")
     valid = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
     _require(valid and tuple(tokens[:4]) == SPECIAL_TOKENS, path, f"tokens: expected {SPECIAL_TOKENS} first; {advice}")
-    _require(len(set(tokens)) == len(tokens), path, f"tokens: some occur twice; {advice}")
+    _require(len(set(tokens)) == len(tokens), path, f"tokens: expected each token once; {advice}")
     for key, kind in (("min_count", int), ("tokenizer_version", str), ("captions_digest", str)):
         _require(type(content.get(key)) is kind, path, f"{key}: got {content.get(key)!r}: expected {kind.__name__}")
     tokenizer = content["tokenizer_version"]
@@ -119,7 +119,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
         f"made with tokenizer {tokenizer!r}, but this is {TOKENIZER_VERSION!r}; {advice}",
     )
     vocabulary = Vocabulary(tuple(tokens), content["min_count"], tokenizer, content["captions_digest"])
-    _require(vocabulary.digest == content.get("digest"), path, f"its tokens do not fit its digest; {advice}")
+    _require(vocabulary.digest == content.get("digest"), path, f"its tokens do not match its digest; {advice}")
     return vocabulary
 
 

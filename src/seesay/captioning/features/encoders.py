@@ -109,7 +109,7 @@ def load_feature_encoder(network: str, weights_path: Path | None, *, grid_size: 
     if weights_path is None:
         if network not in UNTRAINED_ENCODERS:
             allowed = ", ".join(UNTRAINED_ENCODERS)
-            raise InputError(f"encoder {network!r}: expected weights; without weights there is: {allowed}")
+            raise InputError(f"encoder {network!r}: expected weights, which only {allowed} does without")
         untrained = UNTRAINED_ENCODERS[network]()
         adapter = TiledAdapter(untrained, grid_size)
         size, zeros, ones = untrained.num_dimensions, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -23,13 +23,13 @@ from seesay.compute import Compute
 from seesay.core.errors import InputError
 
 BATCHES_AHEAD = 3
-"""Decoded batches that each worker may have waiting for the encoder: enough to overlap, little memory."""
+"""Decoded batches that each worker may queue for the encoder: enough to overlap, in little memory."""
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 class Images(Protocol):
-    """RGB images by row. Other processes may read copies of it."""
+    """RGB images by row. Worker processes read copies of it."""
 
     def __len__(self) -> int: ...
 
@@ -37,7 +37,7 @@ class Images(Protocol):
 
 
 class Rows(Protocol):
-    """A store of features by row. The first `num_done` rows are there already."""
+    """A store of feature rows, of which the first `num_done` have been written."""
 
     @property
     def num_done(self) -> int: ...
@@ -56,13 +56,13 @@ def extract_features(
     num_workers: int,
     compute: Compute,
 ) -> None:
-    """Write the features of all `images` to `rows`, except those that are there already.
+    """Write the features of all `images` to `rows`, except those that have been written already.
 
     Images are resized and cropped by `resize_and_crop`. `num_workers` processes decode them (0: this process).
 
-    Batches begin at multiples of `batch_size`, also when an interrupted extraction resumes. Each batch is computed by
-    one thread; a CPU computes as many batches at a time as there are threads. So a row's bytes depend neither on
-    interruptions nor on the number of threads. This is also faster than all threads on one batch, most of all on a busy
+    Batches begin at multiples of `batch_size`, even when an interrupted extraction resumes. Each batch is computed by
+    one thread; a CPU computes as many batches at a time as there are threads. A row's bytes therefore depend neither on
+    interruptions nor on the number of threads. This is also faster than one batch on all threads, especially on a busy
     machine, where the threads would wait for each other.
     """
     num_images = len(images)

@@ -1,4 +1,4 @@
-"""Features written row by row, so that an interrupted extraction can resume."""
+"""Feature arrays that are written batch by batch, so that an interrupted extraction can resume."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from seesay.core.files import read_json, write_json
 PROGRESS_FILE = "progress.json"
 
 SECONDS_BETWEEN = 1.0
-"""Seconds between two flushes: at most this much work is lost when the process is killed."""
+"""Seconds between two flushes: a killed process loses at most this much work."""
 
 
 class FeatureRows:
-    """float16 arrays, `pooled.npy` and perhaps `grid.npy`, that are being filled in a scratch folder.
+    """The float16 arrays `pooled.npy` and, optionally, `grid.npy` in a scratch folder while they are being filled.
 
-    `shapes` has the full shape of each array by kind. `fingerprint_parts` are all inputs that the rows depend on:
-    arrays in the folder are continued if these are the same, and overwritten otherwise. `names` has the image's name
-    by row, for error messages.
+    `shapes` maps each kind of array to its full shape. `fingerprint_parts` are all the inputs on which the rows depend:
+    arrays already in the folder are continued if they have the same inputs, and overwritten otherwise. `names` lists
+    the images in the order of the rows, for error messages.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class FeatureRows:
         return self.folder / f"{kind}.npy"
 
     def write(self, start: int, features: Mapping[str, np.ndarray]) -> None:
-        """Write the next rows, which begin at `start`; at most `SECONDS_BETWEEN` seconds later they are on disk.
+        """Write the next rows, beginning at `start`, and flush them if the last flush is `SECONDS_BETWEEN` seconds ago.
 
-        Raises `InputError` naming the images whose features are not finite or too large for float16.
+        Raises `InputError` that names the images with features that are not finite in float16.
         """
         assert start == self._num_done, (start, self._num_done)
         assert set(features) == set(self._arrays), set(features)
@@ -72,14 +72,14 @@ class FeatureRows:
             finite = np.isfinite(halves).reshape(len(halves), -1).all(axis=1)
             if not finite.all():
                 bad = [self._names[start + int(row)] for row in np.flatnonzero(~finite)]
-                raise InputError(f"{kind} features not finite in float16, of these images: {', '.join(bad[:5])}")
+                raise InputError(f"{kind} features are not finite in float16 for these images: {', '.join(bad[:5])}")
             self._arrays[kind][start : start + len(halves)] = halves
         self._num_done = start + len(features["pooled"])
         if time.monotonic() - self._flushed_at >= SECONDS_BETWEEN:
             self.flush()
 
     def flush(self) -> None:
-        """Write all rows to disk, and only then the number of rows."""
+        """Flush all rows to disk, and only then write their number."""
         if self._num_flushed == self._num_done:
             return
         for array in self._arrays.values():
@@ -101,7 +101,7 @@ class FeatureRows:
         try:
             progress = read_json(path)
             if progress["fingerprint"] != self._fingerprint:
-                warnings.warn(f"{path}: is of another extraction: extraction starts over", stacklevel=3)
+                warnings.warn(f"{path}: belongs to another extraction; starting over", stacklevel=3)
                 return 0
             for kind, shape in self._shapes.items():
                 array = read_array(self.path(kind), mmap=True)
@@ -109,7 +109,7 @@ class FeatureRows:
                     raise InputError(f"{self.path(kind)}: got {array.dtype} {array.shape}: expected float16 {shape}")
             return int(progress["num_rows"])
         except (InputError, KeyError, TypeError, ValueError) as error:
-            warnings.warn(f"{path}: not usable ({error}): extraction starts over", stacklevel=3)
+            warnings.warn(f"{path}: unusable ({error}); starting over", stacklevel=3)
             return 0
 
     def _create(self) -> None:
@@ -122,7 +122,7 @@ class FeatureRows:
 
 
 def link_array(source: Path, target: Path) -> None:
-    """Put a finished array at `target` too: as a hard link if the file system can, as a copy otherwise."""
+    """Hard-link a finished array to `target`, or copy it if the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:

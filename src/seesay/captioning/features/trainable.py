@@ -74,7 +74,7 @@ def unfreeze(encoder: FeatureEncoder, frozen_blocks: int, *, key: str) -> list[s
     """
     blocks = blocks_of(encoder.network)
     if frozen_blocks >= len(blocks):
-        raise InputError(f"{key}: got {frozen_blocks}: expected less than {len(blocks)}, the blocks of this encoder")
+        raise InputError(f"{key}: got {frozen_blocks}: expected fewer than {len(blocks)}, the number of blocks")
     for block in blocks[frozen_blocks:]:
         for parameter in block:
             parameter.requires_grad_(True)

@@ -146,7 +146,7 @@ def fit_weights(
     best_by = BEST_BY[settings.best_by]
     if settings.best_by == "cider_d" and len(val_images) == 1:  # its n-grams are in every image, so they weigh nothing
         raise InputError(
-            f"{settings.datasets[0]}: 1 image in val: expected 2 or more with best_by: cider_d: the CIDEr-D of one "
+            f"{settings.datasets[0]}: got 1 val image: best_by: cider_d needs at least two, since the CIDEr-D of one "
             "image is always 0"
         )
 

@@ -22,7 +22,7 @@ LARGE_LOGITS_MARGIN = 12.0
 """The `first_loss_margin` with batch norms: dense layers with Glorot's weights make large logits of their outputs.
 
 With 750 seeds the first loss was 0.7 to 5.0 nats above that of equal probabilities; with logits scaled a hundredfold it
-was 220 or more above.
+was at least 220 above.
 """
 
 
@@ -50,7 +50,7 @@ class AlexNet(ConvolutionalClassifier):
         if batch_norm:
             self.first_loss_margin = LARGE_LOGITS_MARGIN
         if image_size < 32:
-            raise InputError(f"alexnet needs images of 32 pixels or more, got {image_size}")
+            raise InputError(f"alexnet needs an image size of at least 32, got {image_size}")
 
         def convolution(channels_in: int, channels_out: int, side: int, *, stride: int = 1) -> list[nn.Module]:
             kernel = nn.Conv2d(channels_in, channels_out, side, stride=stride, padding=side // 2, bias=not batch_norm)
@@ -108,7 +108,7 @@ class AlexNetMini(ConvolutionalClassifier):
         if normalisation == "batch":
             self.first_loss_margin = LARGE_LOGITS_MARGIN
         if image_size % 8:
-            raise InputError(f"alexnet_mini needs images whose side is a multiple of 8, got {image_size}")
+            raise InputError(f"alexnet_mini needs an image size divisible by 8, got {image_size}")
         layers: list[nn.Module] = []
         channels = 3
         for index, width in enumerate(MINI_WIDTHS):

@@ -32,7 +32,9 @@ class PlainCNN(ConvolutionalClassifier):
         super().__init__()
         smallest = 2 ** (len(widths) + 1)  # one pixel is left after the last pooling
         if image_size < smallest:
-            raise InputError(f"widths: {len(widths)} blocks need images of {smallest} pixels or more, got {image_size}")
+            raise InputError(
+                f"widths: {len(widths)} blocks need an image size of at least {smallest}, got {image_size}"
+            )
         blocks: list[nn.Module] = []
         channels = 3
         for index, width in enumerate(widths):

@@ -55,7 +55,7 @@ class ResNet9(ConvolutionalClassifier):
     ) -> None:
         super().__init__()
         if image_size < 16:
-            raise InputError(f"resnet9 needs images of 16 pixels or more, got {image_size}")
+            raise InputError(f"resnet9 needs an image size of at least 16, got {image_size}")
         if whitening and (width % 2 or width > 54):
             raise InputError(f"width: got {width}: expected an even number of at most 54 with whitening")
         self.evaluation_size = evaluation_size

@@ -124,7 +124,7 @@ def _build_ensemble(
     settings: Classifier, images: PackedImages, members: list[Checkpoint], *, compute: Compute, log: Log
 ) -> TrainedClassifiers:
     if len(members) < 2:
-        raise InputError(f"start: got {settings.start!r}: expected a classifier of two or more seeds")
+        raise InputError(f"start: got {settings.start!r}: expected a classifier with at least two seeds")
     ensemble = ensemble_of(members)
     val_metrics = evaluate_on_val(restore_classifier(ensemble), images, compute=compute)
     log(val_metrics, step=0)
