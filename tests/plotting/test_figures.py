@@ -37,7 +37,6 @@ def test_every_stage_leaves_the_figures_the_page_shows(built_once):
         "evaluate_classifier/resnet9/predictions.webp",
         "evaluate_classifier/resnet9/mistakes.webp",
         "compare_classifiers/ranking_tiny30.svg",
-        "compare_classifiers/accuracy_cost_tiny30.svg",
         "compare_classifiers/samples_tiny30.webp",
         "compare_classifiers/overfitting.svg",
         "evaluate_autoencoder/conv/curves.svg",

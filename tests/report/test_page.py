@@ -160,7 +160,7 @@ def test_what_there_is_no_room_for_is_named_and_the_best_come_first(full_workspa
         for cell, classifier in params.classifiers.items()
     ]
     results = replace(collect_results(params, paths), classification=rows)
-    whole = collect_figures(params, paths, results, max_bytes=10**9)
+    whole = collect_figures(params, paths, results, costs=[], max_bytes=10**9)
     assert all(len(cell.details) == 5 and not cell.left_out for cell in whole.experiments if cell.task == "classifier")
     assert next(cell.cell for cell in whole.experiments if cell.is_open) == "plain_cnn"
     of_best = sum(len(p.source) for cell in whole.experiments if cell.cell == "plain_cnn" for p in cell.details)
@@ -168,7 +168,7 @@ def test_what_there_is_no_room_for_is_named_and_the_best_come_first(full_workspa
         len(p.source) for c in whole.experiments for p in c.pictures
     )
     shown += sum(len(example.picture or "") for cell in whole.experiments for example in cell.examples)
-    tight = collect_figures(params, paths, results, max_bytes=shown + of_best)
+    tight = collect_figures(params, paths, results, costs=[], max_bytes=shown + of_best)
     by_cell = {cell.cell: cell for cell in tight.experiments}
     assert len(by_cell["plain_cnn"].details) == 5
     assert by_cell["mlp"].left_out == ["reports/figures/evaluate_classifier/mlp"]

@@ -203,7 +203,14 @@ def test_tables_show_percent_decimals_and_marks():
     measured = Timings(
         {"resnet9": {1: 56.7, 256: 437.2}}, {"resnet9": 600.0}, {"resnet9": 1830.0}, {"lstm": 930.0, "better": 600.0}
     )
-    text = results_markdown(RESULTS, title="Results", note="A note.", provenance="Run today.", timings=measured)
+    text = results_markdown(
+        RESULTS,
+        title="Results",
+        note="A note.",
+        provenance="Run today.",
+        timings=measured,
+        figures=[("f/a.svg", "Costs")],
+    )
     assert "## Classification on tiny30¹\n" in text
     assert (
         "| resnet9 | 68.8 (66.5 to 71.1) | 69.0 ± 0.6 (3) | 154 : 54, p < 0.0001 | 90.0 | 68.1 | 8.0 | 2.1 | 70.0 |"
@@ -218,7 +225,7 @@ def test_tables_show_percent_decimals_and_marks():
     assert "| tiny30¹ | images | 13,476 | 1,500 | 1,500 | – | – | – |" in text
     assert "\n\n¹ Substitutes: computed from files of a mirror that differ from the official ones: tiny.zip.\n" in text
     assert "official ones: images.zip, weights.pth." in text
-    assert text.startswith("# Results\n\nA note. Run today.\n\n## Classification on tiny30")
+    assert text.startswith("# Results\n\nA note. Run today.\n\n![Costs](f/a.svg)\n\n## Classification on tiny30")
     assert "Autoencoders" not in text
 
 
@@ -272,7 +279,7 @@ def test_published_results_are_listed_with_their_sources():
 
 
 def test_columns_that_nothing_is_known_of_are_left_out():
-    text = results_markdown(RESULTS, title="t", note="", provenance="", timings=NOTHING_MEASURED)
+    text = results_markdown(RESULTS, title="t", note="", provenance="", timings=NOTHING_MEASURED, figures=[])
     assert "images/s" not in text
     assert "core-min" not in text
     assert "with flip" not in text.split("| classifier |")[1]

@@ -136,7 +136,8 @@ def published_row(published: results.Published) -> dict[str, Any]:
     """Return the row of a published result, recognisable by its `source`, which no other row has."""
     row: dict[str, Any] = {"cell": published.name, "dataset": published.dataset, "source": published.source}
     row |= {"architecture": "", "substitutes": [], "test/top1": published.top1}
-    return row if published.top5 is None else row | {"test/top5": published.top5}
+    known = {"test/top5": published.top5, "num_parameters": published.num_parameters}
+    return row | {key: value for key, value in known.items() if value is not None}
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:

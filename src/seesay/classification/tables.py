@@ -123,10 +123,13 @@ def _costs(rows: Sequence[Row], measured: Timings, notes: Footnotes) -> Table:
 
 def _published(rows: Sequence[Row], *, is_context: bool) -> Table:
     lines = tuple(
-        (row["cell"], row["dataset"], row["source"], percent(row.get("test/top1")), percent(row.get("test/top5")))
+        (
+            *(row["cell"], row["dataset"], row["source"], magnitude(row.get("num_parameters"))),
+            *(percent(row.get("test/top1")), percent(row.get("test/top5"))),
+        )
         for row in rows
     )
-    heads = ("network", "dataset", "source", "top-1, %", "top-5, %")
+    heads = ("network", "dataset", "source", "parameters", "top-1, %", "top-5, %")
     if is_context:
         note = "Not ours, and on other tasks than ours: not comparable, only for a sense of scale."
         return Table("Published on other tasks, for context", note, heads, lines, num_names=3)

@@ -162,6 +162,11 @@ class Paths:
         return self.root / "reports/index.html"
 
     @property
+    def cost_figures(self) -> Path:
+        """Figures of accuracy against cost: views, since they show how long trainings took."""
+        return self.root / "reports/classifiers"
+
+    @property
     def captions_page(self) -> Path:
         return self.root / "reports/captions.html"
 

@@ -30,13 +30,15 @@ class Evaluation(Settings):
 class Published(Settings):
     """A published result; accuracies are fractions.
 
-    A result on a dataset that none of this project's classifiers learns is shown as context.
+    A result on a dataset that none of this project's classifiers learns is shown as context. `num_parameters` places it
+    in the figures of accuracy against size.
     """
 
     name: Annotated[str, Field(min_length=1)]
     dataset: CellName
     top1: Fraction
     top5: Fraction | None = None
+    num_parameters: PositiveInt | None = None
     source: Annotated[str, Field(min_length=1)]
 
 

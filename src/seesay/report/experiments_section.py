@@ -39,8 +39,10 @@ class Figures:
     samples: dict[str, Picture]
 
 
-def collect_figures(params: Params, paths: Paths, results: Results, *, max_bytes: int) -> Figures:
-    """Collect the figures in the workspace, up to `max_bytes` in all.
+def collect_figures(
+    params: Params, paths: Paths, results: Results, *, costs: Sequence[tuple[str, str]], max_bytes: int
+) -> Figures:
+    """Collect the figures in the workspace, up to `max_bytes` in all; `costs` are those of `draw_costs`.
 
     Comparisons, curves, captioners' scores and the examples of each dataset's best captioner are always included. The
     remaining bytes go, in this order, to the predictions of each dataset's best classifier, to samples of the data, to
@@ -49,7 +51,8 @@ def collect_figures(params: Params, paths: Paths, results: Results, *, max_bytes
     """
     folder = paths.figures("compare_classifiers")
     datasets = list(dict.fromkeys(classifier.dataset for classifier in params.classifiers.values()))
-    comparison = read_pictures(folder, [pair for name in datasets for pair in _comparisons(name)])
+    comparison = read_pictures(folder, [_ranking(name) for name in datasets])
+    comparison += read_pictures(paths.cost_figures, costs)
     comparison += read_pictures(folder, [("overfitting.svg", "Accuracy on train and val per epoch, side by side")])
     classifiers = [_classifier(cell, paths) for cell in params.classifiers]
     experiments = [*classifiers, *_autoencoders(params, paths), *_captioners(params, paths, results.captions)]
@@ -94,11 +97,8 @@ def _by_importance(params: Params, rows: Sequence[Row]) -> tuple[list[str], list
     return list(best.values()), sorted(rest, key=lambda cell: cell not in params.release.classifiers)
 
 
-def _comparisons(name: str) -> list[tuple[str, str]]:
-    return [
-        (f"ranking_{name}.svg", f"Classifiers of {name} by accuracy, with intervals and published results"),
-        (f"accuracy_cost_{name}.svg", f"Accuracy against cost on {name}"),
-    ]
+def _ranking(name: str) -> tuple[str, str]:
+    return (f"ranking_{name}.svg", f"Classifiers of {name} by accuracy, with intervals and published results")
 
 
 def _classifier(cell: str, paths: Paths) -> ExperimentFigures:

@@ -14,6 +14,7 @@ import jinja2
 
 from seesay.autoencoding.page import collect_autoencoder_figures
 from seesay.captioning.page import read_shared_cases
+from seesay.classification.figures.ranking import draw_costs
 from seesay.core.files import write_text
 from seesay.core.paths import Paths
 from seesay.params.project import Params, load_params
@@ -46,7 +47,9 @@ def render_views(results: Results, params: Params, paths: Paths, *, ledger: Iter
     runs = read_runs(params, paths, ledger)
     timings, provenance = collect_timings(runs), describe_provenance(runs)
     title, note = params.report.title, params.report.note
-    markdown = results_markdown(results, title=title, note=note, provenance=provenance, timings=timings)
+    costs = draw_costs(paths.cost_figures, results.classification, core_seconds=timings.core_seconds)
+    linked = [(f"{paths.cost_figures.name}/{name}", description) for name, description in costs]
+    markdown = results_markdown(results, title=title, note=note, provenance=provenance, timings=timings, figures=linked)
     tables, footnotes = results_tables(results, timings)
     page = _template("index.html").render(
         title=title,
@@ -54,7 +57,7 @@ def render_views(results: Results, params: Params, paths: Paths, *, ledger: Iter
         provenance=provenance,
         tables=tables,
         footnotes=footnotes,
-        figures=collect_figures(params, paths, results, max_bytes=MAX_PICTURE_BYTES),
+        figures=collect_figures(params, paths, results, costs=costs, max_bytes=MAX_PICTURE_BYTES),
         datasets=read_data_reports(params, paths),
         verdict=_verdict(paths),
         runs=runs,

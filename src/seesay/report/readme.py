@@ -60,8 +60,9 @@ def _between(text: str, path: Path, marker: str, content: str) -> str:
 
 
 def _one_level_deeper(results: str) -> str:
-    """The tables without their title, headings one level deeper, as part of a section of the document."""
+    """The results without their title, headings one level deeper and paths from docs/, as part of a document."""
     body = re.sub(r"\A# .*\n+", "", results)
+    body = re.sub(r"^(!\[[^\]]*\]\()", r"\1../reports/", body, flags=re.MULTILINE)
     return re.sub(r"^(#+) ", r"#\1 ", body, flags=re.MULTILINE).strip()
 
 

@@ -88,6 +88,7 @@ def _classification(params: Params, paths: Paths) -> list[Row]:
         extra |= {key: comparison[key] for key in ("mcnemar/next", "built_on") if key in comparison}
         learning = {key: trained[key] for key in ("best_epoch", "num_epochs")}
         names = {"cell": cell, "dataset": settings.dataset, "architecture": settings.architecture.name}
+        names |= {key: value for key, value in settings.architecture.arguments.items() if key == "network"}
         rows.append(
             {**names, **costs, **extra, **learning, **evaluated, "substitutes": list(comparison["substitutes"])}
         )
@@ -97,7 +98,8 @@ def _classification(params: Params, paths: Paths) -> list[Row]:
             numbers = {key: _number(value) for key, value in row.items() if key.startswith("test/")}
             rows.append({"cell": CHANCE, "dataset": row["dataset"], **numbers, "substitutes": []})
         elif "source" in row:
-            numbers = {key: _number(value) for key, value in row.items() if key.startswith("test/")}
+            known = {key: value for key, value in row.items() if key.startswith("test/") or key == "num_parameters"}
+            numbers = {key: _number(value) for key, value in known.items()}
             names = {key: row[key] for key in ("cell", "dataset", "source")}
             rows.append({**names, **numbers, "substitutes": []})
     datasets += [str(row["dataset"]) for row in rows]  # published results may be of other datasets
@@ -234,10 +236,16 @@ def results_tables(results: Results, timings: Timings) -> tuple[list[Table], lis
     return [table for table in tables if table.rows], notes.texts()
 
 
-def results_markdown(results: Results, *, title: str, note: str, provenance: str, timings: Timings) -> str:
-    """Return reports/results.md: the tables, their provenance, and footnotes on substituted files."""
+def results_markdown(
+    results: Results, *, title: str, note: str, provenance: str, timings: Timings, figures: Iterable[tuple[str, str]]
+) -> str:
+    """Return reports/results.md: figures, the tables, their provenance, and footnotes on substituted files.
+
+    `figures` are pairs of a path relative to reports/ and a description.
+    """
     tables, footnotes = results_tables(results, timings)
     parts = [f"# {title}", " ".join(part for part in (note, provenance) if part)]
+    parts += [f"![{description}]({path})" for path, description in figures]
     for table in tables:
         parts += [f"## {table.title}", table.note, table.markdown()]
     parts += footnotes

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -19,17 +21,49 @@ ROWS = [
     {"cell": "chance", "dataset": "d", "architecture": "", "flops": 0, "num_parameters": 0, "test/top1": 0.1},
     {"cell": "theirs", "dataset": "d", "architecture": "", "source": "a paper", "test/top1": 0.55},
 ]
+COSTLY = [
+    *ROWS,
+    {**ROWS[1], "cell": "c", "architecture": "pretrained", "network": "a_network", "test/top1": 0.7},
+    {**ROWS[3], "cell": "sized", "num_parameters": 10**7},
+    {**ROWS[3], "cell": "unrelated", "dataset": "imagenet", "num_parameters": 10**6},
+]
 
 
 @pytest.mark.parametrize("rows", [ROWS, ROWS[:1]])
-def test_rankings_and_costs_draw_what_is_there(tmp_path, rows):
+def test_rankings_draw_what_is_there(tmp_path, rows):
     draw_ranking(tmp_path / "ranking.svg", rows, dataset="d")
-    draw_costs(tmp_path / "costs.svg", rows, dataset="d")
-    ranking, costs = ((tmp_path / name).read_text() for name in ("ranking.svg", "costs.svg"))
-    assert "mathdefault" not in ranking + costs
+    ranking = (tmp_path / "ranking.svg").read_text()
+    assert "mathdefault" not in ranking
     assert ("<!-- theirs -->" in ranking) == (len(rows) > 1)
-    assert "<!-- theirs -->" not in costs, "nobody publishes what it cost"
-    assert "Against training" not in costs, "not known here"
+
+
+def drawn_costs(folder, rows, core_seconds):
+    """The figures that `draw_costs` says it has drawn, by name, with the text in them."""
+    figures = draw_costs(folder, rows, core_seconds=core_seconds)
+    assert {path.name for path in folder.glob("*.svg")} == {name for name, _ in figures}
+    texts = {name: (folder / name).read_text() for name, _ in figures}
+    assert "mathdefault" not in "".join(texts.values())
+    return {name: set(re.findall(r"<!-- (.*?) -->", text)) for name, text in texts.items()}
+
+
+def test_accuracy_is_drawn_against_minutes_and_against_size(tmp_path):
+    figures = drawn_costs(tmp_path / "costs", COSTLY, {"a": 60.0, "b": 600.0})
+    assert figures.keys() == {"minutes_d.svg", "parameters_d.svg", "published.svg"}
+    assert {"theirs", "sized"} <= figures["minutes_d.svg"]
+    assert "a_network" not in figures["minutes_d.svg"], "what it cost is not known"
+    assert {"a_network", "theirs", "sized"} <= figures["parameters_d.svg"]
+
+
+def test_results_on_other_tasks_have_axes_of_their_own(tmp_path):
+    figures = drawn_costs(tmp_path / "costs", COSTLY, {"a": 60.0})
+    assert {name for name, texts in figures.items() if "unrelated" in texts} == {"published.svg"}
+    assert "imagenet: a paper" in figures["published.svg"]
+    assert figures["published.svg"].isdisjoint({"theirs", "sized", "a_network"})
+
+
+def test_without_times_or_with_few_classifiers_there_is_less_to_draw(tmp_path):
+    assert drawn_costs(tmp_path / "untimed", COSTLY, {}).keys() == {"parameters_d.svg", "published.svg"}
+    assert drawn_costs(tmp_path / "untimed", ROWS, {}) == {}, "and the earlier figures are gone"
 
 
 def test_only_what_no_cheaper_one_equals_is_best_for_its_cost():
@@ -62,6 +96,22 @@ def test_names_of_close_points_hide_neither_each_other_nor_a_point():
     for number, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[number + 1 :])
         assert not any(box.contains(*axes.transData.transform(point[:2])) for point in points)
+
+
+def test_a_name_is_not_nearer_to_another_point_than_to_its_own():
+    figure = Figure(figsize=(5, 6), layout="constrained")
+    axes = figure.subplots()
+    points = [(1.0, 74.0, "a_long_name"), (1.0, 73.9, "another_name"), (1.0, 70.0, "a_third")]
+    axes.plot(*zip(*[point[:2] for point in points], strict=True), "o", linestyle="none")
+    axes.set(xlim=(0, 4), ylim=(15, 90))
+    labels = {label.get_text(): label.get_window_extent() for label in label_points(figure, axes, points)}
+    centres = {name: axes.transData.transform((x, y)) for x, y, name in points}
+    for name, box in labels.items():
+        away = {
+            other: np.hypot(max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1))
+            for other, (x, y) in centres.items()
+        }
+        assert away[name] <= min(away.values()) + 1.0, name
 
 
 def test_few_colours_keep_flat_ones_and_a_small_mark():

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 
-from seesay.classification.figures.ranking import draw_costs, draw_ranking
+from seesay.classification.figures.ranking import draw_ranking
 from seesay.core.errors import InputError
 from seesay.core.files import atomic_directory
 from seesay.core.paths import Paths
@@ -25,7 +25,6 @@ from seesay.seeding import numpy_generator
 if TYPE_CHECKING:
     from seesay.images.packed import PackedImages
 
-_MIN_CLASSIFIERS_FOR_COSTS = 3
 _OVERFITTING_COLUMNS = 3
 
 _MAX_CLASSES = 60
@@ -44,9 +43,8 @@ def draw_comparison(
 ) -> None:
     """Fill `folder`, all or nothing.
 
-    For each dataset there are `ranking_<dataset>.svg`, `samples_<dataset>.webp` and, with three classifiers or more,
-    `accuracy_cost_<dataset>.svg`. `overfitting.svg` is drawn if the overfitting study names experiments. Raises
-    `InputError` where it names one that is not in `classifiers`.
+    For each dataset there are `ranking_<dataset>.svg` and `samples_<dataset>.webp`. `overfitting.svg` is drawn if the
+    overfitting study names experiments. Raises `InputError` where it names one that is not in `classifiers`.
     """
     for cell in settings.overfitting_study:
         if cell not in classifiers:
@@ -55,8 +53,6 @@ def draw_comparison(
     with atomic_directory(folder) as new:
         for name, images in datasets.items():
             draw_ranking(new / f"ranking_{name}.svg", rows, dataset=name)
-            if sum(one.dataset == name for one in classifiers.values()) >= _MIN_CLASSIFIERS_FOR_COSTS:
-                draw_costs(new / f"accuracy_cost_{name}.svg", rows, dataset=name)
             samples = new / f"samples_{name}.webp"
             draw_samples(samples, images, per_class=settings.samples_per_class, seed=settings.samples_seed)
         if histories:

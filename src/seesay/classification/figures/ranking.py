@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,13 +14,16 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from seesay.core.files import atomic_directory
 from seesay.params.classification import PRETRAINED
 from seesay.plotting.numbers import magnitude
-from seesay.plotting.style import BLUE, GREEN, GREY, ORANGE, SKY, new_figure
+from seesay.plotting.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, new_figure
 from seesay.plotting.table import CHANCE, total_training_cost
 
 _FROM_SCRATCH = ("from scratch", BLUE, "o")
-_PRETRAINED = ("from ImageNet weights", GREEN, "^")
+_PRETRAINED = ("from ImageNet weights, whose own cost is not counted", GREEN, "^")
+_ELSEWHERE = ((ORANGE, "D"), (PURPLE, "s"), (SKY, "v"))
+_SIDE = 5.2  # inches
 
 
 def draw_ranking(path: Path, rows: Sequence[Mapping[str, Any]], *, dataset: str) -> None:
@@ -79,11 +84,8 @@ def draw_ranking(path: Path, rows: Sequence[Mapping[str, Any]], *, dataset: str)
         figure.legend(loc="outside lower center", ncols=3)
 
 
-_COSTS = (
-    ("flops", "Against computation", "FLOPs to classify an image"),
-    ("num_parameters", "Against size", "parameters"),
-    ("total_training_flops", "Against training", "FLOPs to train, teacher or members included"),
-)
+_MIN_CLASSIFIERS = 3
+_LINE_NAME = "best from scratch for its cost"
 
 # Offset (x, y) of a label from its point, in typographic points, and its alignment; in order of preference.
 _LABEL_POSITIONS = tuple(
@@ -92,39 +94,72 @@ _LABEL_POSITIONS = tuple(
     for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 )
 _POINT_RADIUS = 6.0
+_MISTAKABLE = 1e-3  # counts as that much overlap, in square pixels: a label nearer to another point than to its own
 
 
-def draw_costs(path: Path, rows: Sequence[Mapping[str, Any]], *, dataset: str) -> None:
-    """Draw a panel per known cost, with a point per classifier of `dataset`.
+class Group(NamedTuple):
+    """Rows drawn alike: their name in the legend, their colour and their marker, which may be hollow."""
 
-    A line joins the classifiers trained from scratch that are best for their cost.
+    name: str
+    colour: str
+    marker: str
+    is_hollow: bool
+    rows: Sequence[Mapping[str, Any]]
+
+
+Cost = Callable[[Mapping[str, Any]], float | None]
+
+
+def draw_costs(
+    folder: Path, rows: Sequence[Mapping[str, Any]], *, core_seconds: Mapping[str, float]
+) -> list[tuple[str, str]]:
+    """Fill `folder`, all or nothing, and return the name and the description of each figure.
+
+    For each dataset with three classifiers or more, `minutes_<dataset>.svg` shows test top-1 over the core-minutes of
+    training, and `parameters_<dataset>.svg` over size. A published result is a hollow mark where its cost is known and
+    a horizontal line elsewhere. `published.svg` shows published results on other tasks by size, on axes of their own.
+    `core_seconds` are of training one network without its teacher or members, by experiment.
     """
-    own = {row["cell"]: row["training_flops"] for row in rows if "training_flops" in row}
-    ours = {row["cell"]: dict(row) for row in rows if row["cell"] != CHANCE and "source" not in row}
-    for cell, row in ours.items():
-        cost = total_training_cost(cell, own, ours)
-        row["total_training_flops"] = cost or 0.0
-    rows_of_dataset = [row for row in ours.values() if row["dataset"] == dataset]
-    costs = [cost for cost in _COSTS if any(row.get(cost[0], 0) > 0 for row in rows_of_dataset)]
-    with new_figure(path, width=4.8 * max(1, len(costs)), height=6.4) as figure:
-        panels = figure.subplots(1, max(1, len(costs)), sharey=True, squeeze=False)[0]
-        figure.suptitle(f"{dataset}: accuracy against cost", x=0.01, ha="left", fontsize=11, fontweight="bold")
-        points_of_panels = []
-        for axes, (key, title, label) in zip(panels, costs, strict=False):
-            known = [row for row in rows_of_dataset if row.get(key, 0) > 0]
-            points = [(row[key], 100 * row["test/top1"], row["cell"]) for row in known]
-            _draw_panel(axes, points, [row["architecture"] == PRETRAINED for row in known])
-            axes.set(title=title, xlabel=f"{label} (log scale)")
-            points_of_panels.append((axes, points))
-        panels[0].set_ylabel("test top-1 accuracy, percent")
-        highest = max((100 * row["test/top1"] for row in rows_of_dataset), default=100.0)
-        lowest = min((100 * row["test/top1"] for row in rows_of_dataset), default=0.0)
-        room = 0.12 * (highest - lowest) + 2
-        panels[0].set_ylim(lowest - room, highest + room)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
-        for axes, points in points_of_panels:
-            label_points(figure, axes, points)
+    ours = {row["cell"]: row for row in rows if row["cell"] != CHANCE and "source" not in row}
+    datasets = Counter(row["dataset"] for row in ours.values())
+    published = [row for row in rows if "source" in row]
+    figures = []
+
+    def minutes(row: Mapping[str, Any]) -> float | None:
+        seconds = None if "source" in row else total_training_cost(row["cell"], core_seconds, ours)
+        return seconds / 60 if seconds else None
+
+    def size(row: Mapping[str, Any]) -> float | None:
+        return row.get("num_parameters")
+
+    with atomic_directory(folder) as new:
+        for dataset in (name for name, count in datasets.items() if count >= _MIN_CLASSIFIERS):
+            of_dataset = [row for row in ours.values() if row["dataset"] == dataset]
+            scratch, pretrained = (
+                Group(*kind, False, [row for row in of_dataset if (row["architecture"] == PRETRAINED) == is_pretrained])
+                for kind, is_pretrained in ((_FROM_SCRATCH, False), (_PRETRAINED, True))
+            )
+            others = Group("published by others", GREY, "D", True, [x for x in published if x["dataset"] == dataset])
+            for cost, name, against, label in (
+                (minutes, "minutes", "training", "core-minutes to train, teacher or members included"),
+                (size, "parameters", "size", "parameters"),
+            ):
+                if any(cost(row) for row in of_dataset):
+                    title = f"{dataset}: accuracy against {against}"
+                    _draw_costs(new / f"{name}_{dataset}.svg", (scratch, pretrained, others), cost, title, label)
+                    figures.append((f"{name}_{dataset}.svg", f"Test top-1 on {dataset} against {label}"))
+        elsewhere = [row for row in published if row["dataset"] not in datasets and size(row)]
+        if elsewhere:
+            groups = []
+            for number, dataset in enumerate(dict.fromkeys(row["dataset"] for row in elsewhere)):
+                chosen = [row for row in elsewhere if row["dataset"] == dataset]
+                sources = ", ".join(dict.fromkeys(row["source"] for row in chosen))
+                colour, marker = _ELSEWHERE[number % len(_ELSEWHERE)]
+                groups.append(Group(f"{dataset}: {sources}", colour, marker, True, chosen))
+            title = "Published on other tasks, not comparable with ours"
+            _draw_costs(new / "published.svg", groups, size, title, "parameters")
+            figures.append(("published.svg", f"{title}: top-1 against parameters"))
+    return figures
 
 
 def frontier(points: Sequence[tuple[float, float, str]]) -> list[tuple[float, float]]:
@@ -142,7 +177,7 @@ def label_points(
     """Label each (x, y, name) beside its point, inside the axes; labels at a distance get a thin line.
 
     Call it last: the figure's content and layout must not change afterwards. Each label takes the first free position
-    or, without one, the position with the smallest overlap.
+    that is not nearer to another point or, without one, the position with the smallest overlap.
     """
     figure.draw_without_rendering()  # computes the layout, which determines the points' positions
     scale = figure.dpi / 72
@@ -162,7 +197,11 @@ def label_points(
         best, smallest = _LABEL_POSITIONS[0], float("inf")
         for position in _LABEL_POSITIONS:
             _move(label, position)
-            overlap = _overlap(label.get_window_extent(), others, inside)
+            box = label.get_window_extent()
+            overlap = _overlap(box, others, inside)
+            distances = [_distance(box, *centre) for centre in centres]
+            if min(distances) < distances[number] - 0.5:
+                overlap += _MISTAKABLE
             if overlap < smallest:
                 best, smallest = position, overlap
             if overlap == 0:
@@ -177,25 +216,42 @@ def label_points(
     return labels
 
 
-def _draw_panel(axes: Axes, points: Sequence[tuple[float, float, str]], is_pretrained: Sequence[bool]) -> None:
-    axes.set_xscale("log")
-    best = frontier([point for point, pretrained in zip(points, is_pretrained, strict=True) if not pretrained])
-    if best:
-        name = "best from scratch for its cost"
-        axes.plot(*zip(*best, strict=True), color=GREY, linestyle="--", linewidth=1, label=name, zorder=1)
-    for kind, name, colour, marker in (
-        (False, "from scratch", BLUE, "o"),
-        (True, "from ImageNet weights, whose own cost is not counted", GREEN, "^"),
-    ):
-        chosen = [point[:2] for point, pretrained in zip(points, is_pretrained, strict=True) if pretrained == kind]
-        if chosen:
-            x, y = zip(*chosen, strict=True)
-            axes.plot(x, y, color=colour, marker=marker, markersize=7, linestyle="none", label=name)
-    axes.margins(x=0.3)
-    low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-    axes.xaxis.set_major_formatter(lambda value, _: magnitude(value))
-    axes.xaxis.set_minor_formatter(NullFormatter())  # matplotlib's own formats its labels as formulas
+def _draw_costs(path: Path, groups: Sequence[Group], cost: Cost, title: str, label: str) -> None:
+    """Draw top-1 over `cost`, which `label` names on the axis. Published results without one are horizontal lines."""
+    with new_figure(path, width=_SIDE, height=_SIDE + 0.8) as figure:
+        axes = figure.subplots()
+        axes.set_xscale("log")
+        points = []
+        for name, colour, marker, is_hollow, rows in groups:
+            known = [(value, 100 * row["test/top1"], _label(row)) for row in rows if (value := cost(row))]
+            if known:
+                x, y, _ = zip(*known, strict=True)
+                face = "white" if is_hollow else colour
+                axes.plot(x, y, marker, color=colour, markerfacecolor=face, markersize=7, label=name)
+            if known and name == _FROM_SCRATCH[0]:
+                best = frontier(known)
+                axes.plot(*zip(*best, strict=True), color=GREY, linestyle="--", linewidth=1, label=_LINE_NAME, zorder=1)
+            points += known
+        axes.margins(x=0.2, y=0.12)
+        axes.set_xlim(*axes.get_xlim())
+        low, high = axes.get_xlim()
+        unknown = [row for group in groups for row in group.rows if "source" in row and not cost(row)]
+        levels = [(high, 100 * row["test/top1"], _label(row)) for row in unknown]
+        for number, (_, top1, _name) in enumerate(levels):
+            name = "_" * bool(number) + "published by others, cost not known"
+            axes.axhline(top1, color=GREY, linestyle=":", linewidth=1.2, label=name, zorder=1)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+        axes.xaxis.set_major_formatter(lambda value, _: magnitude(value))
+        axes.xaxis.set_minor_formatter(NullFormatter())  # matplotlib's own formats its labels as formulas
+        axes.set(xlabel=f"{label} (log scale)", ylabel="top-1 accuracy, percent")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        figure.legend(loc="outside lower left", ncols=1)
+        label_points(figure, axes, points + levels)
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    """Return an experiment's name, and below it the published network that it starts from."""
+    return f"{row['cell']}\n{row['network']}" if row.get("network") else str(row["cell"])
 
 
 def _move(label: Annotation, position: tuple[float, float, str, str]) -> None:
@@ -208,6 +264,10 @@ def _overlap(box: Bbox, others: Sequence[Bbox], inside: Bbox) -> float:
     """Return the area, in square pixels, that `box` shares with others or has outside of `inside`."""
     shared = sum(_area(Bbox.intersection(box, other)) for other in others)
     return shared + box.width * box.height - _area(Bbox.intersection(box, inside))
+
+
+def _distance(box: Bbox, x: float, y: float) -> float:
+    return math.hypot(max(box.x0 - x, 0.0, x - box.x1), max(box.y0 - y, 0.0, y - box.y1))
 
 
 def _area(box: Bbox | None) -> float:
