@@ -10,10 +10,10 @@ import resource
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from seesay.captioning.data.records import CaptionImages, open_caption_images, read_caption_records
-from seesay.captioning.features import encoders as feature_encoders
-from seesay.captioning.features.encoders import FeatureEncoder, load_feature_encoder
+from seesay.captioning.features.encoders import FeatureEncoder, encoder_of_network, load_feature_encoder
 from seesay.captioning.features.extract import Images, extract_features, resize_and_crop
 from seesay.captioning.features.origin import fetched_origin
 from seesay.classification.networks.published import load_published, preprocessing_of, remove_head
@@ -83,9 +82,13 @@ class DefaultLayout(Compute):
 class DecodedByThread:
     """Images in row order, decoded in advance by a thread of the same process."""
 
-    def __init__(self, images: Images, *, image_size: int, resize_size: int, ahead: int) -> None:
+    def __init__(
+        self, images: Images, encoder: FeatureEncoder, *, image_size: int, resize_size: int, ahead: int
+    ) -> None:
         self._images = images
-        self._size = {"image_size": image_size, "resize_size": resize_size}
+        self._resized = partial(
+            resize_and_crop, image_size=image_size, resize_size=resize_size, interpolation=encoder.interpolation
+        )
         self._ahead = ahead
         self._pool = ThreadPoolExecutor(1)
         self._pending: deque[Future[Image.Image]] = deque()
@@ -101,7 +104,7 @@ class DecodedByThread:
         return self._pending.popleft().result()
 
     def _decode(self, row: int) -> Image.Image:
-        return Image.fromarray(resize_and_crop(self._images[row], **self._size))
+        return Image.fromarray(self._resized(self._images[row]))
 
 
 def plain_loop(network: str, weights: Path, settings: Features, compute: Compute) -> Variant:
@@ -138,11 +141,16 @@ def all_threads_on_one_batch(encoder: FeatureEncoder, settings: Features, comput
     def extract(images: Images) -> np.ndarray:
         torch.set_num_threads(compute.num_threads)
         batches = []
-        size = {"image_size": settings.image_size, "resize_size": settings.resize_size}
+        resized = partial(
+            resize_and_crop,
+            image_size=settings.image_size,
+            resize_size=settings.resize_size,
+            interpolation=encoder.interpolation,
+        )
         with torch.inference_mode():
             for start in range(0, len(images), settings.batch_size):
                 rows = range(start, min(start + settings.batch_size, len(images)))
-                pixels = torch.from_numpy(np.stack([resize_and_crop(images[row], **size) for row in rows]))
+                pixels = torch.from_numpy(np.stack([resized(images[row]) for row in rows]))
                 batches.append(encoder(pixels.permute(0, 3, 1, 2))["pooled"].numpy())
         return np.concatenate(batches)
 
@@ -155,7 +163,7 @@ def ours(encoder: FeatureEncoder, settings: Features, compute: Compute, *, by_th
 
     def extract(images: Images) -> np.ndarray:
         rows = RowsInMemory()
-        source = DecodedByThread(images, **size, ahead=3 * settings.batch_size) if by_thread else images
+        source = DecodedByThread(images, encoder, **size, ahead=3 * settings.batch_size) if by_thread else images
         extract_features(
             encoder,
             source,
@@ -170,17 +178,6 @@ def ours(encoder: FeatureEncoder, settings: Features, compute: Compute, *, by_th
     return extract
 
 
-@contextmanager
-def unfused() -> Iterator[None]:
-    """Keep the batch norms of encoders that are loaded in the block."""
-    fuse = feature_encoders.fuse_batch_norms
-    feature_encoders.fuse_batch_norms = lambda network, _image_size: network
-    try:
-        yield
-    finally:
-        feature_encoders.fuse_batch_norms = fuse
-
-
 def build_variants(network: str, weights: Path, settings: Features, compute: Compute) -> dict[str, Variant]:
     """Return ours, the plain loop, and variants of ours with one change each."""
 
@@ -190,8 +187,9 @@ def build_variants(network: str, weights: Path, settings: Features, compute: Com
     def changed(**changes: Any) -> Features:
         return settings.model_copy(update=changes)
 
-    with unfused():
-        with_norms = encoder()
+    with_norms = encoder_of_network(
+        load_published(network, weights), grid_size=settings.grid_size, trainable=True
+    )  # batch norms stay
     contiguous = encoder()
     contiguous.network = Contiguous(contiguous.network)
     default_layout = DefaultLayout(**vars(compute))
