@@ -86,7 +86,7 @@ def test_check_accepts_what_is_committed_and_builds_every_network() -> None:
         ("width: 32, latent_channels: 16", "width: 32, latent: 16", "autoencoders.conv.architecture.latent"),
         ("decoder_widths: [128, 64, 32]", "decoder_widths: [128, 64]", "residual.architecture: decoder_widths: got 2"),
         ("{patch_size: 8,", "{patch_size: 7,", "autoencoders.masked.masking.patch_size: got 7: expected a divisor of"),
-        ("share: 0.25", "share: 0.001", "autoencoders.masked.masking.share: got 0.001: hides 0 of 64 patches"),
+        ("share: 0.25", "share: 0.001", "autoencoders.masked.masking.share: got 0.001, which hides 0 of 64 patches"),
         ("momentum: 0.9,", "momentum: 0.0,", "nesterov needs a momentum above 0"),
         # The name comes first: what hangs on it does not fit either.
         ("{name: ensemble}", "{name: ensembl}", "architecture.name: got 'ensembl': expected one of alexnet, "),

@@ -67,6 +67,7 @@ def root(tmp_path: Path) -> Path:
 def test_the_command_writes_a_checked_file_with_the_classes_in_it(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (root / "dvc.yaml").touch()  # as in a repository
     monkeypatch.chdir(root)
     with pytest.raises(SystemExit) as ended:
         main(["export", "small", "--out", "there/small.onnx"])

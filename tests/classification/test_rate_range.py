@@ -153,6 +153,7 @@ def workspace(tmp_path: Path, noise: PackedImages) -> Path:
 
 
 def test_the_command_writes_a_table_and_a_figure_and_suggests_rates(workspace, monkeypatch, capsys):
+    (workspace / "dvc.yaml").touch()  # as in a repository
     monkeypatch.chdir(workspace)
     with pytest.raises(SystemExit) as ended:
         main(["learning-rates", "small", "--low", "1e-4", "--high", "0.1", "--steps", "20"])
@@ -168,7 +169,7 @@ def test_the_command_writes_a_table_and_a_figure_and_suggests_rates(workspace, m
     assert "params.yaml has 0.01" in said
     assert ".work/learning_rates/small.csv" in said
     made = {path.relative_to(workspace).parts[0] for path in workspace.rglob("*") if path.is_file()}
-    assert made == {"params.yaml", "data", ".work"}
+    assert made == {"params.yaml", "dvc.yaml", "data", ".work"}
 
 
 def test_a_fresh_network_is_tested_each_time(workspace):

@@ -203,7 +203,7 @@ def test_what_neither_mirror_nor_url_has_ends_in_one_error(file_server, mirror_f
 def test_a_mirrored_file_without_a_sum_is_refused(file_server, mirror_folder, tmp_path):
     folder = mirror_folder({"other.zip": b"1"})
     (folder / NAME).write_bytes(OTHER)
-    with pytest.raises(InputError, match=f"{NAME} is there, but SHA256SUMS does not list it"):
+    with pytest.raises(InputError, match=f"{NAME} exists, but SHA256SUMS does not list it"):
         fetch(source_at(file_server.url), tmp_path, folder)
 
 

@@ -271,5 +271,5 @@ class TestPrincipalComponents:
 def test_patches_that_do_not_fit_the_images_are_refused(make, settings):
     with pytest.raises(InputError, match=r"masking\.patch_size: got 5: expected a divisor of the image size, 16"):
         make(changed(settings, masking=Masking(patch_size=5, share=0.25, evaluation_seed=0)))
-    with pytest.raises(InputError, match=r"masking\.share: got 0\.01: hides 0 of 16 patches"):
+    with pytest.raises(InputError, match=r"masking\.share: got 0\.01, which hides 0 of 16 patches"):
         make(changed(settings, masking=Masking(patch_size=4, share=0.01, evaluation_seed=0)))
