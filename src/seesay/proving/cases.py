@@ -185,7 +185,11 @@ CLASSIFIERS = {
         cosine=_OF_PROBED,
         step={**_OF_FINETUNED, "distillation": None, "layer_decay": 0.5},
         one_cycle=_OF_PROBED,
-        constant={**_OF_FINETUNED, "layer_decay": 0.5, "architecture": {**FINETUNED, "freeze_batch_norms": False}},
+        constant={
+            **_OF_FINETUNED,
+            "layer_decay": 0.5,
+            "architecture": {**FINETUNED, "freeze_batch_norms": False, "frozen_layers": 2},
+        },
     ),
     "ensemble": Proof(
         {"classifiers": {"ensemble": _ENSEMBLE}},

@@ -113,11 +113,17 @@ def _arguments_model(constructor: type[nn.Module]) -> type[BaseModel]:
     return create_model(constructor.__name__, __config__=ConfigDict(strict=True, extra="forbid"), **fields)
 
 
-def count_flops(network: nn.Module, *, image_size: int) -> int:
-    """Count the floating-point operations of one image's forward pass, two per multiply-add, with PyTorch's counter."""
+def count_flops(network: nn.Module, *, image_size: int, backward: bool = False) -> int:
+    """Count the floating-point operations of one image's forward pass, two per multiply-add, with PyTorch's counter.
+
+    With `backward`, those of the backward pass to the parameters that are trained are added.
+    """
     was_training = network.training
     device = next(network.parameters()).device
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
+        outputs = network.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
+        if backward:
+            outputs.sum().backward()
+            network.zero_grad()
     network.train(was_training)
     return int(counter.get_total_flops())

@@ -7,6 +7,7 @@ import torchvision
 
 from seesay.classification.networks.pretrained import Pretrained, load_pretrained
 from seesay.core.errors import InputError
+from seesay.training.build import count_flops
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MEAN, STD = (0.4, 0.5, 0.3), (0.2, 0.3, 0.25)
@@ -58,6 +59,35 @@ def test_frozen_batch_norms_keep_their_statistics_and_learn_their_scales(frozen)
     classifier(torch.randn(4, 3, 32, 32) + 1.0).sum().backward()
     assert torch.equal(classifier.backbone.bn1.running_mean, before) == frozen
     assert classifier.backbone.bn1.weight.grad is not None
+
+
+def test_frozen_layers_keep_weights_and_statistics():
+    classifier = build(frozen_layers=3).train()  # the stem and two blocks
+    before = {name: value.clone() for name, value in classifier.backbone.state_dict().items()}
+    classifier(torch.randn(4, 3, 32, 32) + 1.0).sum().backward()
+    trained = {name for name, parameter in classifier.backbone.named_parameters() if parameter.grad is not None}
+    assert not any(name.startswith(("conv1", "bn1", "layer1")) for name in trained)
+    assert "layer2.0.conv1.weight" in trained
+    assert torch.equal(classifier.backbone.layer1[1].bn2.running_mean, before["layer1.1.bn2.running_mean"])
+    assert not torch.equal(classifier.backbone.layer2[0].bn2.running_mean, before["layer2.0.bn2.running_mean"])
+
+
+def test_freezing_costs_no_backward_pass():
+    costs = [
+        count_flops(build(train_backbone=trains, frozen_layers=frozen), image_size=32, backward=True)
+        for trains, frozen in ((True, 0), (True, 5), (False, 0))
+    ]
+    forward = count_flops(build(), image_size=32)
+    assert 2.8 * forward < costs[0] < 3 * forward  # the images need no gradient
+    assert costs[0] > costs[1] > costs[2] > forward
+    assert costs[2] == forward + 2 * 512 * 5  # the head's weights
+
+
+def test_freezing_too_many_layers_is_refused():
+    with pytest.raises(InputError, match="frozen_layers: got 9: expected less than 9, the layers of resnet18"):
+        build(frozen_layers=9)
+    with pytest.raises(InputError, match="frozen_layers: got 1: expected none: all are frozen"):
+        build(frozen_layers=1, train_backbone=False)
 
 
 def test_each_layer_learns_slower_than_the_next():

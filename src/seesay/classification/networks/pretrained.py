@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from seesay.classification.networks.published import (
     preprocessing_of,
     remove_head,
 )
+from seesay.core.errors import InputError
 
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm1d)
 
@@ -27,6 +29,8 @@ class Pretrained(nn.Module):
     Images are enlarged to `input_size` on their device and renormalised as the published weights expect (see
     `load_pretrained`). With `train_backbone` false only the head is trained (a linear probe). `freeze_batch_norms`
     keeps the norms' published statistics, which small batches of other images would degrade; their scales are trained.
+    The first `frozen_layers` layers, as timm groups them, keep weights and statistics: the first ones see the largest
+    maps and cost most to train, and change least.
     Takes (N, 3, image_size, image_size) normalised floats, returns (N, num_classes) logits.
     """
 
@@ -40,6 +44,7 @@ class Pretrained(nn.Module):
         dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
         train_backbone: bool,
         freeze_batch_norms: bool = False,
+        frozen_layers: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         super().__init__()
         self.train_backbone = train_backbone
@@ -53,6 +58,12 @@ class Pretrained(nn.Module):
         nn.init.normal_(self.head[1].weight, std=0.01)  # type: ignore[arg-type]
         nn.init.zeros_(self.head[1].bias)  # type: ignore[arg-type]
         self.backbone.requires_grad_(train_backbone)
+        layers = layers_of(self.backbone)
+        if frozen_layers and (not train_backbone or frozen_layers >= len(layers)):
+            expected = f"less than {len(layers)}, the layers of {network}" if train_backbone else "none: all are frozen"
+            raise InputError(f"frozen_layers: got {frozen_layers}: expected {expected}")
+        for name in chain.from_iterable(layers[:frozen_layers]):
+            self.backbone.get_parameter(name).requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.backbone(self.renormalise(images)))
@@ -62,9 +73,10 @@ class Pretrained(nn.Module):
         super().train(mode)
         if not self.train_backbone:
             self.backbone.eval()
-        elif self.freeze_batch_norms:
+        else:
             for module in self.backbone.modules():
-                if isinstance(module, _NORMS):
+                is_frozen = self.freeze_batch_norms or not all(one.requires_grad for one in module.parameters())
+                if isinstance(module, _NORMS) and is_frozen:
                     module.eval()
         return self
 

@@ -162,9 +162,11 @@ def learning_step(
 def _training_flops(classifier: nn.Module, teacher: nn.Module | None, *, image_size: int) -> int:
     """Return the floating-point operations that one image costs per epoch."""
     trainable = all(parameter.requires_grad for parameter in classifier.parameters())
-    forward = count_flops(classifier, image_size=image_size)
-    teacher_forward = 0 if teacher is None else count_flops(teacher, image_size=image_size)
-    return forward * (TRAINING_COST if trainable else 1) + teacher_forward  # a frozen backbone has no gradients
+    if trainable:
+        cost = TRAINING_COST * count_flops(classifier, image_size=image_size)
+    else:  # no gradients go through what is frozen
+        cost = count_flops(classifier, image_size=image_size, backward=True)
+    return cost + (0 if teacher is None else count_flops(teacher, image_size=image_size))
 
 
 def _evaluate(
