@@ -73,7 +73,7 @@ GREEDY = Greedy(method="greedy", max_length=5, batch_size=3)
 
 def splits_of(captions, features, *, seed=0, decoding=BEAM):
     return caption_splits(
-        NamesItsImage(), captions, VOCABULARY, features, decoding, seed=seed, compute=COMPUTE
+        NamesItsImage(), captions, VOCABULARY, [features], decoding, seed=seed, compute=COMPUTE
     ).predictions
 
 
@@ -98,7 +98,7 @@ def test_alternatives_are_what_was_found_best_first(captions, features):
 
 
 def test_the_speed_is_measured(captions, features):
-    said = caption_splits(NamesItsImage(), captions, VOCABULARY, features, BEAM, seed=0, compute=COMPUTE)
+    said = caption_splits(NamesItsImage(), captions, VOCABULARY, [features], BEAM, seed=0, compute=COMPUTE)
     assert said.images_per_second > 0
 
 
@@ -150,4 +150,4 @@ def test_one_test_image_cannot_be_shuffled(captions, features):
 def test_a_captioner_of_another_vocabulary_is_refused(captions, features):
     smaller = Vocabulary(VOCABULARY.tokens[:-1], 1, "1", "c" * 64)
     with pytest.raises(AssertionError, match="another vocabulary"):
-        caption_splits(NamesItsImage(), captions, smaller, features, BEAM, seed=0, compute=COMPUTE)
+        caption_splits(NamesItsImage(), captions, smaller, [features], BEAM, seed=0, compute=COMPUTE)

@@ -14,6 +14,7 @@ from seesay.captioning.data.records import CaptionRecords
 from seesay.captioning.data.tokenizer import tokenize
 from seesay.captioning.data.vocabulary import Vocabulary
 from seesay.captioning.decoding.decode import Decoded, decode
+from seesay.captioning.features.combined import CaptionerInputs
 from seesay.captioning.features.store import Features
 from seesay.captioning.metrics.baselines import nearest_neighbour_captions
 from seesay.captioning.networks.base import Captioner
@@ -38,7 +39,7 @@ def caption_splits(
     captioner: Captioner,
     captions: CaptionRecords,
     vocabulary: Vocabulary,
-    features: Features,
+    features: Sequence[Features],
     decoding: Decoding,
     *,
     seed: int,
@@ -46,6 +47,7 @@ def caption_splits(
 ) -> CaptionedSplits:
     """Caption each image, in the order of the records, for the sets "val", "test" and "test_shuffled".
 
+    `features` are what the captioner reads: one, or, for an ensemble, those that its experiment names, in that order.
     Those of "val" and "test" have `alternatives`: all captions that decoding returns, best first. In "test_shuffled"
     every test image is captioned from the features of another one; a captioner's score there comes from its knowledge
     of captions, not from the image. Raises `InputError` for a test split of one image.
@@ -95,10 +97,10 @@ def derangement(num_items: int, *, seed: int) -> Rows:
 
 
 def decode_rows(
-    captioner: Captioner, features: Features, rows: Rows, decoding: Decoding, *, seed: int, compute: Compute
+    captioner: Captioner, features: Sequence[Features], rows: Rows, decoding: Decoding, *, seed: int, compute: Compute
 ) -> list[list[Decoded]]:
     """Return the captions of each of these rows of `features`, in their order, best first."""
-    inputs = torch.from_numpy(np.asarray(features.array(captioner.looks_at)[rows])).to(compute.device)
+    inputs = torch.from_numpy(CaptionerInputs(captioner.inputs(), features).rows(rows)).to(compute.device)
     with compute.autocast():
         return decode(captioner, inputs, decoding, seed=seed)
 

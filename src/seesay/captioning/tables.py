@@ -102,10 +102,13 @@ def describe_features(features: Features, looks_at: str) -> str:
 
 
 def describe_training(learning: CaptionerTraining) -> str:
-    """Return `captions`, `captions, also flickr8k`, `SCST on soft_attention` or `captions, on lstm_coco2017`."""
+    """Return `captions`, `captions, also flickr8k`, `SCST on soft_attention`, `captions, on lstm_coco2017` or `mean of
+    lstm, gru`."""
+    if learning.is_ensemble:
+        return f"mean of {', '.join(learning.parents)}"
     description = "captions" if learning.self_critical is None else "SCST"
-    if learning.parent is not None:
-        description += f" on {learning.parent}" if learning.self_critical is not None else f", on {learning.parent}"
+    for parent in learning.parents:
+        description += f" on {parent}" if learning.self_critical is not None else f", on {parent}"
     return "".join([description, *(f", also {dataset}" for dataset in learning.datasets[1:])])
 
 
