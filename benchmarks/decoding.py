@@ -104,7 +104,7 @@ def ways_of(captioner: Captioner, decoding: Greedy | Beam, *, compute: Compute) 
         with compute.autocast():
             if isinstance(decoding, Greedy):
                 return [textbook_greedy(captioner, one, max_length=decoding.max_length) for one in features.split(1)]
-            settings = decoding.model_dump(exclude={"method", "batch_size"})
+            settings = decoding.model_dump(exclude={"method", "batch_size", "rerank"})
             return [textbook_beam(captioner, one, **settings) for one in features.split(1)]
 
     alone = decoding.model_copy(update={"batch_size": 1})

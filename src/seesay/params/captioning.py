@@ -29,6 +29,10 @@ class Greedy(Settings):
     batch_size: PositiveInt
 
 
+Rerank = Literal["consensus"]
+"""Another ranking of the captions of an image: by each one's mean CIDEr-D against the others."""
+
+
 class Beam(Settings):
     """Beam search.
 
@@ -40,6 +44,7 @@ class Beam(Settings):
     length_penalty: NonNegativeFloat
     max_length: PositiveInt
     batch_size: PositiveInt
+    rerank: Rerank | None = None
 
 
 class DiverseBeam(Settings):
@@ -55,6 +60,7 @@ class DiverseBeam(Settings):
     length_penalty: NonNegativeFloat
     max_length: PositiveInt
     batch_size: PositiveInt
+    rerank: Rerank | None = None
 
     @model_validator(mode="after")
     def _groups_are_equal(self) -> DiverseBeam:
@@ -76,6 +82,7 @@ class Nucleus(Settings):
     num_samples: PositiveInt
     max_length: PositiveInt
     batch_size: PositiveInt
+    rerank: Rerank | None = None
 
 
 Decoding = Annotated[Greedy | Beam | DiverseBeam | Nucleus, Field(discriminator="method")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from seesay.core.errors import InputError, did_you_mean
 from seesay.core.settings import PARAMS_FILE, CellName, NaturalInt, Settings, read_yaml, validate
 from seesay.params.autoencoding import Autoencoder
-from seesay.params.captioning import Captioner, CaptionerTraining, FinetunedEncoder
+from seesay.params.captioning import Captioner, CaptionerTraining, FinetunedEncoder, Greedy
 from seesay.params.classification import Classifier
 from seesay.params.datasets import (
     CaptionDataset,
@@ -94,6 +94,11 @@ def misfits(params: Params) -> Misfits:
     for kind in ("classifiers", "captioners", "autoencoders"):
         for cell in getattr(params.release, kind):
             yield from _one_of(f"release.{kind}", cell, kind, getattr(params, kind))
+    for cell in params.release.captioners:
+        decoding = params.captioners[cell].decoding
+        if not isinstance(decoding, Greedy) and decoding.rerank is not None:
+            expected = "none in a released captioner: a package has no training captions to count words in"
+            yield f"captioners.{cell}.decoding.rerank", decoding.rerank, expected
 
 
 def _one_of(key: str, value: str, section: str, cells: Mapping[str, object]) -> Misfits:

@@ -92,7 +92,7 @@ def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any], c
             }
             if isinstance(experiment, Captioner):
                 # Without the batch size, which changes no caption.
-                entry["decoding"] = experiment.decoding.model_dump(exclude={"batch_size"})
+                entry["decoding"] = experiment.decoding.model_dump(exclude={"batch_size"}, exclude_none=True)
             entries.append(entry)
     return entries
 
