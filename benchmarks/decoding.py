@@ -106,7 +106,7 @@ def ways_of(captioner: Captioner, decoding: Greedy | Beam, *, compute: Compute) 
                 return [
                     textbook_greedy(captioner, one, max_length=decoding.max_length) for one in torch.split(features, 1)
                 ]
-            settings = decoding.model_dump(exclude={"method", "batch_size"})
+            settings = decoding.model_dump(exclude={"method", "batch_size", "rerank"})
             return [textbook_beam(captioner, one, **settings) for one in torch.split(features, 1)]
 
     alone = decoding.model_copy(update={"batch_size": 1})

@@ -26,17 +26,20 @@ def main(cell: str, root: Path = Path()) -> None:
     checkpoint = load_checkpoint(paths.captioner(cell), kind="captioner")
     captions = read_caption_records(paths.captions(checkpoint.dataset))
     vocabulary = read_vocabulary(paths.vocabulary(checkpoint.settings["vocabulary"]))
-    features_path = paths.features(checkpoint.settings["features"][0])
-    features = read_features(features_path, captions)
     captioner = restore_captioner(checkpoint)
+    names = checkpoint.settings["features"][: 1 + max(position for position, _ in captioner.inputs())]
+    features = {name: read_features(paths.features(name), captions) for name in names}
     checkpoint.require_vocabulary(vocabulary.digest)
     with record_stage(root, "caption_images", cell, params=decoding, seed=seed, compute=compute) as log:
         log.dataset(checkpoint.dataset, digest=captions.digest, context="evaluation", source=captions.source)
-        features_digest = file_digest(features_path / "index.json")
-        log.dataset(features_path.name, digest=features_digest, context="features", source=features.index.weights)
-        captioned = caption_splits(captioner, captions, vocabulary, features, decoding, seed=seed, compute=compute)
+        for name, of_name in features.items():
+            digest = file_digest(paths.features(name) / "index.json")
+            log.dataset(name, digest=digest, context="features", source=of_name.index.weights)
+        captioned = caption_splits(
+            captioner, captions, vocabulary, list(features.values()), decoding, seed=seed, compute=compute
+        )
         log.measurement({"images_per_second": captioned.images_per_second})  # a time: not in the metrics file
-        nearest, num_neighbours = caption_by_neighbours(captions, features)
+        nearest, num_neighbours = caption_by_neighbours(captions, features[names[0]])
         predictions = {**captioned.predictions, "nearest_neighbour": nearest}
         write_caption_predictions(paths.caption_predictions(cell), predictions)
         sizes = {f"{name}/num_captions": len(results) for name, results in predictions.items()}

@@ -29,16 +29,23 @@ def main(cell: str, root: Path = Path()) -> None:
     captions = read_caption_records(paths.captions(checkpoint.dataset))
     vocabulary = read_vocabulary(paths.vocabulary(checkpoint.settings["vocabulary"]))
     checkpoint.require_vocabulary(vocabulary.digest)
-    features_path = paths.features(checkpoint.settings["features"][0])
-    features = read_features(features_path, captions)
     captioner = restore_captioner(checkpoint)
+    names = checkpoint.settings["features"][: 1 + max(position for position, _ in captioner.inputs())]
+    features = {name: read_features(paths.features(name), captions) for name in names}
     test = read_caption_predictions(paths.caption_predictions(cell), captions)["test"]
     with record_stage(root, STAGE, cell, params=settings, compute=compute) as log:
         log.dataset(checkpoint.dataset, digest=captions.digest, context="explanation", source=captions.source)
-        features_digest = file_digest(features_path / "index.json")
-        log.dataset(features_path.name, digest=features_digest, context="features", source=features.index.weights)
+        for name, of_name in features.items():
+            digest = file_digest(paths.features(name) / "index.json")
+            log.dataset(name, digest=digest, context="features", source=of_name.index.weights)
         attention = explain_captions(
-            captioner, features, captions, vocabulary, test, batch_size=settings.batch_size, compute=compute
+            captioner,
+            list(features.values()),
+            captions,
+            vocabulary,
+            test,
+            batch_size=settings.batch_size,
+            compute=compute,
         )
         write_attention(paths.attention(cell), attention)
         images = open_caption_images(captions, paths)

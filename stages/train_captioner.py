@@ -1,4 +1,4 @@
-"""Train one captioner on cached features, on the captions of one or two datasets, or by reward."""
+"""Train one captioner on cached features, on captions or by reward; or build an ensemble of trained captioners."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from seesay.captioning.data.batches import references_of
 from seesay.captioning.data.records import read_caption_records
 from seesay.captioning.data.vocabulary import read_vocabulary
 from seesay.captioning.features.store import read_features
-from seesay.captioning.training.experiments import start_captioner
+from seesay.captioning.training.experiments import build_ensemble, start_captioner
 from seesay.captioning.training.fit import TrainingDataset, fit_captioner
 from seesay.captioning.training.reward import SampleReward, ValidationScore
 from seesay.compute import configure
@@ -26,34 +26,52 @@ def main(cell: str, root: Path = Path()) -> None:
     seed = read_section(root, "seed", int)
     paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
     training_data = {}
-    for dataset, name in zip(settings.datasets, settings.features, strict=True):
+    for name, dataset in settings.dataset_of_features.items():
         captions = read_caption_records(paths.captions(dataset))
         training_data[name] = TrainingDataset(captions, read_features(paths.features(name), captions))
     vocabulary = read_vocabulary(paths.vocabulary(settings.vocabulary))
-    size = training_data[settings.features[0]].features.num_dimensions
-    captioner = start_captioner(cell, settings, vocabulary, paths, feature_size=size, seed=seed)
+    if not settings.is_ensemble:
+        size = training_data[settings.features[0]].features.num_dimensions
+        captioner = start_captioner(cell, settings, vocabulary, paths, feature_size=size, seed=seed)
     with record_stage(root, "train_captioner", cell, params=settings, seed=seed, compute=compute) as log:
         for name, (captions, features) in training_data.items():
             log.dataset(captions.name, digest=captions.digest, context="training", source=captions.source)
             digest = file_digest(paths.features(name) / "index.json")
             log.dataset(name, digest=digest, context="features", source=features.index.weights)
-        if (parent := settings.parent) is not None:
+        for parent in settings.parents:
             digest = file_digest(paths.captioner(parent))
             log.dataset(parent, digest=digest, context="initial weights", source=SourceNote(parent, ()))
         datasets = [captions for captions, _ in training_data.values()]
-        by_reward = settings.self_critical is not None
-        best, core_seconds = fit_captioner(
-            captioner,
-            list(training_data.values()),
-            vocabulary,
-            settings,
-            score=ValidationScore(references_of(datasets[:1], "val"), vocabulary),
-            reward=SampleReward(references_of(datasets, "train"), vocabulary) if by_reward else None,
-            seed=seed,
-            compute=compute,
-            log=log,
-            resume=log.scratch,
-        )
+        score = ValidationScore(references_of(datasets[:1], "val"), vocabulary)
+        if settings.is_ensemble:
+            features_of_members = [features for _, features in training_data.values()]
+            best, core_seconds = (
+                build_ensemble(
+                    settings,
+                    datasets[0],
+                    features_of_members,
+                    vocabulary,
+                    paths,
+                    score=score,
+                    compute=compute,
+                    log=log,
+                ),
+                0.0,
+            )
+        else:
+            by_reward = settings.self_critical is not None
+            best, core_seconds = fit_captioner(
+                captioner,
+                list(training_data.values()),
+                vocabulary,
+                settings,
+                score=score,
+                reward=SampleReward(references_of(datasets, "train"), vocabulary) if by_reward else None,
+                seed=seed,
+                compute=compute,
+                log=log,
+                resume=log.scratch,
+            )
         save_checkpoint(paths.captioner(cell), best)
         log.summary(best.metrics)
         log.measurement({"core_seconds": core_seconds})  # a time: not in the metrics file

@@ -67,7 +67,7 @@ def _unknown_architectures(content: Mapping[str, Any]) -> Iterator[str]:
     for section, key, known in (
         ("classifiers", "architecture.name", {*CLASSIFIERS, ENSEMBLE}),
         ("autoencoders", "architecture.name", {*AUTOENCODERS}),
-        ("captioners", "learning.architecture.name", {*CAPTIONERS}),
+        ("captioners", "learning.architecture.name", {*CAPTIONERS, ENSEMBLE}),
     ):
         entries: Any = content.get(section)
         for entry, value in entries.items() if isinstance(entries, Mapping) else ():
@@ -112,6 +112,8 @@ def check_architectures(params: Params) -> None:
                 except InputError as error:
                     raise InputError(f"{PARAMS_FILE}: autoencoders.{name}.{error}") from None
         for name, captioner in params.captioners.items():
+            if captioner.learning.is_ensemble:
+                continue
             learning, key = captioner.learning, f"captioners.{name}.learning"
             built = build_captioner(
                 learning.architecture, vocabulary_size=10, feature_size=10, seed=0, key=f"{key}.architecture"

@@ -41,7 +41,7 @@ LEARNING = {
     "datasets": ["dots"],
     "vocabulary": "dots",
     "features": ["first"],
-    "start": "scratch",
+    "start": ["scratch"],
     "max_caption_length": 6,
     "best_by": "cider_d",
     "training": TRAINING,

@@ -45,6 +45,6 @@ def test_what_a_captioner_has_learned_from_is_said_in_its_phases(built_once):
     assert describe_training(learning) == "captions"
     both = learning.model_copy(update={"datasets": ("flickr8k", "coco2017")})
     assert describe_training(both) == "captions, also coco2017"
-    on = learning.model_copy(update={"start": "captioners/lstm"})
+    on = learning.model_copy(update={"start": ("captioners/lstm",)})
     assert describe_training(on) == "captions, on lstm"
     assert describe_training(on.model_copy(update={"self_critical": {"num_samples": 5}})) == "SCST on lstm"

@@ -6,8 +6,10 @@ import torch
 
 from seesay.captioning.data.records import CaptionRecord, collect_records
 from seesay.captioning.data.vocabulary import EOS, Vocabulary
+from seesay.captioning.decoding.hypotheses import Decoded
+from seesay.captioning.metrics.cider import CiderReferences
 from seesay.captioning.networks.base import Captioner
-from seesay.captioning.predict import caption_by_neighbours, caption_splits, derangement
+from seesay.captioning.predict import caption_by_neighbours, caption_splits, derangement, rerank_by_consensus
 from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.params.captioning import Beam, Greedy
@@ -73,7 +75,7 @@ GREEDY = Greedy(method="greedy", max_length=5, batch_size=3)
 
 def splits_of(captions, features, *, seed=0, decoding=BEAM):
     return caption_splits(
-        NamesItsImage(), captions, VOCABULARY, features, decoding, seed=seed, compute=COMPUTE
+        NamesItsImage(), captions, VOCABULARY, [features], decoding, seed=seed, compute=COMPUTE
     ).predictions
 
 
@@ -98,7 +100,7 @@ def test_alternatives_are_what_was_found_best_first(captions, features):
 
 
 def test_the_speed_is_measured(captions, features):
-    said = caption_splits(NamesItsImage(), captions, VOCABULARY, features, BEAM, seed=0, compute=COMPUTE)
+    said = caption_splits(NamesItsImage(), captions, VOCABULARY, [features], BEAM, seed=0, compute=COMPUTE)
     assert said.images_per_second > 0
 
 
@@ -150,4 +152,25 @@ def test_one_test_image_cannot_be_shuffled(captions, features):
 def test_a_captioner_of_another_vocabulary_is_refused(captions, features):
     smaller = Vocabulary(VOCABULARY.tokens[:-1], 1, "1", "c" * 64)
     with pytest.raises(AssertionError, match="another vocabulary"):
-        caption_splits(NamesItsImage(), captions, smaller, features, BEAM, seed=0, compute=COMPUTE)
+        caption_splits(NamesItsImage(), captions, smaller, [features], BEAM, seed=0, compute=COMPUTE)
+
+
+def test_the_caption_most_like_the_others_comes_first():
+    """By log-probability the first is best; the other two share words that are rare in train, so they agree."""
+    vocabulary = Vocabulary(("<pad>", "<bos>", "<eos>", "<unk>", "a", "dog", "runs", "cat"), 1, "ptb-1", "")
+    references = CiderReferences([[["a", "dog"]], [["a", "cat"]], [["a", "bird", "runs"]]])
+    cat, dog, dogs = (Decoded(ids, -float(rank), -float(rank)) for rank, ids in enumerate(((4, 7), (4, 5), (4, 5, 6))))
+    ((first, second, third), alone) = rerank_by_consensus([[cat, dog, dogs], [cat]], vocabulary, references)
+    assert [first.token_ids, second.token_ids, third.token_ids] == [dog.token_ids, dogs.token_ids, cat.token_ids]
+    assert first.score > second.score > third.score == 0.0
+    assert first.log_probability == dog.log_probability
+    assert [one.token_ids for one in alone] == [cat.token_ids]
+
+
+def test_reranking_is_an_option_of_decoding(captions, features):
+    plain = splits_of(captions, features)
+    reranked = splits_of(captions, features, decoding=BEAM.model_copy(update={"rerank": "consensus"}))
+    for found, expected in zip(reranked["test"], plain["test"], strict=True):
+        assert sorted(each["caption"] for each in found["alternatives"]) == sorted(
+            each["caption"] for each in expected["alternatives"]
+        )

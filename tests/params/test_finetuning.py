@@ -88,7 +88,7 @@ def test_no_encoder_is_made_of_itself(content: dict[str, Any], tmp_path: Path) -
     content["captioners"]["before"] = {**updown, "learning": {**updown["learning"], "features": ["tuned"]}}
     content["captioners"]["updown_flickr8k"] = {
         **updown,
-        "learning": {**updown["learning"], "start": "captioners/before"},
+        "learning": {**updown["learning"], "start": ["captioners/before"]},
     }
     with pytest.raises(InputError, match=rf"{CELL}.captioner: .* without fine-tuned features; captioners.before has"):
         load(content, tmp_path)

@@ -214,31 +214,31 @@ def own_source(*splits: str) -> dict[str, Any]:
             "each dataset has principal components of its own",
         ),
         (
-            {f"{LEARNING}.start": "captioners/nope"},
+            {f"{LEARNING}.start": ["captioners/nope"]},
             f"{LEARNING}.start",
             "got 'captioners/nope': expected an entry of captioners: captioners/",
         ),
-        ({f"{LEARNING}.start": "classifiers/mlp"}, f"{LEARNING}.start", "expected scratch or captioners/<name>"),
+        ({f"{LEARNING}.start": ["classifiers/mlp"]}, f"{LEARNING}.start.0", "expected scratch or captioners/<name>"),
         (
-            {f"{LEARNING}.start": "captioners/lstm_coco2017"},
+            {f"{LEARNING}.start": ["captioners/lstm_coco2017"]},
             f"{LEARNING}.start",
             "an acyclic chain of captioners; got lstm_coco2017 from lstm_coco2017",
         ),
         (
             {
-                f"{LEARNING}.start": "captioners/lstm_flickr8k",
-                "captioners.lstm_flickr8k.learning.start": "captioners/lstm_coco2017",
+                f"{LEARNING}.start": ["captioners/lstm_flickr8k"],
+                "captioners.lstm_flickr8k.learning.start": ["captioners/lstm_coco2017"],
             },
             f"{LEARNING}.start",
             "got lstm_coco2017 from lstm_flickr8k from lstm_coco2017",
         ),
         (
-            {f"{LEARNING}.start": "captioners/lstm_flickr8k"},
+            {f"{LEARNING}.start": ["captioners/lstm_flickr8k"]},
             f"{LEARNING}.vocabulary",
             "got 'coco2017': expected flickr8k, as captioners.lstm_flickr8k, which it starts from",
         ),
         (
-            {f"{LEARNING}.start": "captioners/lstm_flickr8k", f"{LEARNING}.vocabulary": "flickr8k"},
+            {f"{LEARNING}.start": ["captioners/lstm_flickr8k"], f"{LEARNING}.vocabulary": "flickr8k"},
             f"{LEARNING}.architecture",
             "as captioners.lstm_flickr8k, which it starts from",
         ),
@@ -341,11 +341,11 @@ def test_a_captioner_may_learn_from_two_datasets_and_start_from_another(
     put(content, f"{LEARNING}.vocabulary", "coco2017_flickr8k")
     captioners = content["captioners"]
     captioners["second"] = copy.deepcopy(captioners["lstm_coco2017"])
-    captioners["second"]["learning"]["start"] = "captioners/lstm_coco2017"
+    captioners["second"]["learning"]["start"] = ["captioners/lstm_coco2017"]
     with (tmp_path / "params.yaml").open("w") as file:
         YAML(typ="safe", pure=True).dump(content, file)
     learning = load_params(tmp_path).captioners["second"].learning
-    assert (learning.parent, learning.datasets) == ("lstm_coco2017", ("coco2017", "flickr8k"))
+    assert (learning.parents, learning.datasets) == (("lstm_coco2017",), ("coco2017", "flickr8k"))
 
 
 def test_a_source_of_ones_own_goes_with_a_val_fraction_or_a_karpathy_split(

@@ -265,7 +265,7 @@ def captioner_of(decoding: dict[str, Any]) -> Captioner:
         "datasets": ["words"],
         "vocabulary": "words",
         "features": ["words_small"],
-        "start": "scratch",
+        "start": ["scratch"],
         "best_by": "loss",
         "architecture": {"name": "lstm"},
         "max_caption_length": 9,

@@ -102,8 +102,8 @@ def compare_captioners(cells: Mapping[str, captioning.Captioner], paths: Paths, 
             captioner = restore_captioner(load_checkpoint(paths.captioner(name), kind="captioner"))
             facts: dict[str, Any] = {"architecture": learning.architecture.name, "looks_at": captioner.looks_at}
             facts["num_parameters"] = sum(parameter.numel() for parameter in captioner.parameters())
-            if learning.parent is not None:
-                facts["built_on"] = learning.parent
+            if learning.parents:
+                facts["built_on"] = ", ".join(learning.parents)
             captioner_rows.append(captioner_row(name, dataset, metrics[name], **facts))
         resamples, seed = settings.bootstrap_resamples, settings.bootstrap_seed
         tests = compare_ranked(captioner_rows, scored, resamples=resamples, seed=seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from seesay.arrays import read_array, write_array
 from seesay.captioning.data.records import CaptionRecords
 from seesay.captioning.data.vocabulary import BOS, PAD, UNK, Vocabulary
+from seesay.captioning.features.combined import CaptionerInputs
 from seesay.captioning.features.store import Features
 from seesay.captioning.networks.base import Captioner
 from seesay.compute import Compute
@@ -39,7 +40,7 @@ class CaptionAttention:
 
 def explain_captions(
     captioner: Captioner,
-    features: Features,
+    features: Sequence[Features],
     captions: CaptionRecords,
     vocabulary: Vocabulary,
     predictions: Sequence[Mapping[str, Any]],
@@ -52,7 +53,7 @@ def explain_captions(
     `predictions` are `{"image_id", "caption"}` in the records' order. A captioner on pooled features has no attention.
     Raises `InputError` for a word that the vocabulary lacks: then another captioner made the captions.
     """
-    transform = features.index.transform
+    transform = features[0].index.transform
     crop_share = transform["image_size"] / transform["resize_size"]
     if captioner.looks_at != "grid":
         return CaptionAttention(captioner.looks_at, crop_share, {}, {})
@@ -67,7 +68,7 @@ def explain_captions(
             )
     weights = compute_attention(
         captioner,
-        features.array("grid"),
+        CaptionerInputs(captioner.inputs(), features).rows,
         captions.rows("test"),
         list(ids.values()),
         batch_size=batch_size,
@@ -79,7 +80,7 @@ def explain_captions(
 @torch.inference_mode()
 def compute_attention(
     captioner: Captioner,
-    grid: np.ndarray,
+    inputs_of: Callable[[np.ndarray], np.ndarray],
     rows: Sequence[int],
     captions: Sequence[Sequence[int]],
     *,
@@ -88,15 +89,14 @@ def compute_attention(
 ) -> list[np.ndarray]:
     """Return the attention weights, float32 (T, L), of each caption of T words, by teacher forcing.
 
-    Row t has the weights at word t. `captions` are the word ids of the images at `rows` of `grid` (N, L, D), without
-    <bos> and <eos>; an empty caption has an array without rows. Raises `InputError` where weights are negative, not
-    finite or do not sum to one.
+    Row t has the weights at word t. `inputs_of` returns the captioner's inputs (N, ...) by row; `captions` are the word
+    ids of the images at `rows`, without <bos> and <eos>. An empty caption has an array without rows. Raises
+    `InputError` where weights are negative, not finite or do not sum to one.
     """
     assert captioner.looks_at == "grid", "only captioners on grid features have attention"
     assert len(rows) == len(captions), (len(rows), len(captions))
     captioner.to(compute.device).eval()
-    num_positions = grid.shape[1]
-    attention = [np.zeros((0, num_positions), np.float32)] * len(captions)
+    attention = [np.zeros((0, 0), np.float32)] * len(captions)
     not_empty = [number for number, caption in enumerate(captions) if caption]
     not_empty.sort(key=lambda number: len(captions[number]))  # little padding in a batch
     for start in range(0, len(not_empty), batch_size):
@@ -106,13 +106,15 @@ def compute_attention(
         for row, number in enumerate(numbers):
             inputs = [BOS, *captions[number][:-1]]  # the token before each word
             tokens[row, : len(inputs)] = torch.tensor(inputs)
-        batch = np.stack([grid[rows[number]] for number in numbers]).astype(np.float32)
+        batch = inputs_of(np.array([rows[number] for number in numbers])).astype(np.float32)
         weights = captioner.attention(torch.from_numpy(batch).to(compute.device), tokens.to(compute.device))
         array = weights.float().cpu().numpy()
-        assert array.shape == (len(numbers), longest, num_positions), array.shape
+        assert array.ndim == 3, array.shape
+        assert array.shape[:2] == (len(numbers), longest), array.shape
         for row, number in enumerate(numbers):
             attention[number] = _checked(array[row, : len(captions[number])], rows[number])
-    return attention
+    num_positions = max(weights.shape[1] for weights in attention)  # an empty caption has no row, of as many
+    return [weights if len(weights) else np.zeros((0, num_positions), np.float32) for weights in attention]
 
 
 def entropy_bits(weights: np.ndarray) -> np.ndarray:

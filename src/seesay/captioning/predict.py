@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from seesay.captioning.data.batches import references_of
 from seesay.captioning.data.records import CaptionRecords
 from seesay.captioning.data.tokenizer import tokenize
 from seesay.captioning.data.vocabulary import Vocabulary
 from seesay.captioning.decoding.decode import Decoded, decode
+from seesay.captioning.features.combined import CaptionerInputs
 from seesay.captioning.features.store import Features
 from seesay.captioning.metrics.baselines import nearest_neighbour_captions
+from seesay.captioning.metrics.cider import CiderReferences
 from seesay.captioning.networks.base import Captioner
 from seesay.captioning.predictions import Alternative, Prediction
 from seesay.compute import Compute
 from seesay.core.errors import InputError
-from seesay.params.captioning import Decoding
+from seesay.params.captioning import Decoding, Greedy
 from seesay.seeding import numpy_generator
 
 Rows = NDArray[np.int64]
@@ -38,7 +41,7 @@ def caption_splits(
     captioner: Captioner,
     captions: CaptionRecords,
     vocabulary: Vocabulary,
-    features: Features,
+    features: Sequence[Features],
     decoding: Decoding,
     *,
     seed: int,
@@ -46,6 +49,7 @@ def caption_splits(
 ) -> CaptionedSplits:
     """Caption each image, in the order of the records, for the sets "val", "test" and "test_shuffled".
 
+    `features` are what the captioner reads: one, or, for an ensemble, those that its experiment names, in that order.
     Those of "val" and "test" have `alternatives`: all captions that decoding returns, best first. In "test_shuffled"
     every test image is captioned from the features of another one; a captioner's score there comes from its knowledge
     of captions, not from the image. Raises `InputError` for a test split of one image.
@@ -58,10 +62,15 @@ def caption_splits(
             f"{captions.name}: got {len(test)} test image: expected at least two, whose features can be shuffled"
         )
     sets = {"val": (val, val), "test": (test, test), "test_shuffled": (test, test[derangement(len(test), seed=seed)])}
+    references = None
+    if not isinstance(decoding, Greedy) and decoding.rerank is not None:
+        references = CiderReferences(references_of([captions], "train"))
     predictions: dict[str, list[Prediction]] = {}
     started = time.perf_counter()
     for name, (captioned_rows, feature_rows) in sets.items():
         decoded = decode_rows(captioner, features, feature_rows, decoding, seed=seed, compute=compute)
+        if references is not None:
+            decoded = rerank_by_consensus(decoded, vocabulary, references)
         predictions[name] = [
             _prediction(
                 captions.records[row].image_id, candidates, vocabulary, with_alternatives=name in ("val", "test")
@@ -97,12 +106,30 @@ def derangement(num_items: int, *, seed: int) -> Rows:
 
 
 def decode_rows(
-    captioner: Captioner, features: Features, rows: Rows, decoding: Decoding, *, seed: int, compute: Compute
+    captioner: Captioner, features: Sequence[Features], rows: Rows, decoding: Decoding, *, seed: int, compute: Compute
 ) -> list[list[Decoded]]:
     """Return the captions of each of these rows of `features`, in their order, best first."""
-    inputs = torch.from_numpy(np.asarray(features.array(captioner.looks_at)[rows])).to(compute.device)
+    inputs = torch.from_numpy(CaptionerInputs(captioner.inputs(), features).rows(rows)).to(compute.device)
     with compute.autocast():
         return decode(captioner, inputs, decoding, seed=seed)
+
+
+def rerank_by_consensus(
+    decoded: Sequence[Sequence[Decoded]], vocabulary: Vocabulary, references: CiderReferences
+) -> list[list[Decoded]]:
+    """Return the captions of each image by their mean CIDEr-D against the image's other captions, which is the new
+    score.
+
+    The caption most like the others comes first (Devlin et al., 2015, "Exploring Nearest Neighbor Approaches for Image
+    Captioning"). Of equal captions the one that decoding ranked higher is first. Document frequencies are those of
+    `references`.
+    """
+    texts = [[vocabulary.decode(one.token_ids) for one in of_image] for of_image in decoded]
+    ranked = []
+    for of_image, scores in zip(decoded, references.agreement(texts), strict=True):
+        scored = [replace(one, score=float(score)) for one, score in zip(of_image, scores, strict=True)]
+        ranked.append(sorted(scored, key=lambda one: -one.score))
+    return ranked
 
 
 def _rows(captions: CaptionRecords, split: str) -> Rows:

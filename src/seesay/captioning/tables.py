@@ -69,16 +69,17 @@ def baseline_rows(rows: Sequence[Row]) -> list[tuple[str, Row]]:
 
 
 def describe_decoding(decoding: Decoding) -> str:
-    """Return `greedy`, `beam 5`, `diverse beam 6 (3 groups)`, `nucleus 0.9 (best of 5)`."""
+    """Return `greedy`, `beam 5`, `diverse beam 6 (3 groups)`, `nucleus 0.9 (best of 5)`, `beam 5, by consensus`."""
     match decoding:
         case Beam():
-            return f"beam {decoding.beam_size}"
+            description = f"beam {decoding.beam_size}"
         case DiverseBeam():
-            return f"diverse beam {decoding.beam_size} ({decoding.num_groups} groups)"
+            description = f"diverse beam {decoding.beam_size} ({decoding.num_groups} groups)"
         case Nucleus():
-            return f"nucleus {decoding.top_p:g} (best of {decoding.num_samples})"
+            description = f"nucleus {decoding.top_p:g} (best of {decoding.num_samples})"
         case _:
             return decoding.method
+    return description if decoding.rerank is None else f"{description}, by {decoding.rerank}"
 
 
 def describe_encoder(features: Features) -> str:
@@ -102,10 +103,13 @@ def describe_features(features: Features, looks_at: str) -> str:
 
 
 def describe_training(learning: CaptionerTraining) -> str:
-    """Return `captions`, `captions, also flickr8k`, `SCST on soft_attention` or `captions, on lstm_coco2017`."""
+    """Return `captions`, `captions, also flickr8k`, `SCST on soft_attention`, `captions, on lstm_coco2017` or `mean of
+    lstm, gru`."""
+    if learning.is_ensemble:
+        return f"mean of {', '.join(learning.parents)}"
     description = "captions" if learning.self_critical is None else "SCST"
-    if learning.parent is not None:
-        description += f" on {learning.parent}" if learning.self_critical is not None else f", on {learning.parent}"
+    for parent in learning.parents:
+        description += f" on {parent}" if learning.self_critical is not None else f", on {parent}"
     return "".join([description, *(f", also {dataset}" for dataset in learning.datasets[1:])])
 
 

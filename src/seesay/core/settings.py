@@ -62,7 +62,10 @@ def _as_names(value: object) -> object:
     return _as_tuple(value)
 
 
-OneOrTwo = Annotated[tuple[CellName, ...], BeforeValidator(_as_names), Field(min_length=1, max_length=2)]
+AsNames = BeforeValidator(_as_names)
+"""`AsTuple` for a list of names: a single name without brackets gets an error that shows how to write it."""
+
+OneOrTwo = Annotated[tuple[CellName, ...], AsNames, Field(min_length=1, max_length=2)]
 """The names of one or two entries."""
 
 

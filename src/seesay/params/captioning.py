@@ -6,8 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from seesay.core.settings import CellName, NaturalInt, NonNegativeFloat, OneOrTwo, PositiveFloat, PositiveInt, Settings
-from seesay.params.classification import Architecture
+from seesay.core.settings import (
+    AsNames,
+    CellName,
+    NaturalInt,
+    NonNegativeFloat,
+    OneOrTwo,
+    PositiveFloat,
+    PositiveInt,
+    Settings,
+)
+from seesay.params.classification import ENSEMBLE, Architecture
 from seesay.params.references import CAPTIONERS, SCRATCH, CaptionerStart, TrainableEncoder, name_in
 from seesay.params.training import Training
 
@@ -18,6 +27,10 @@ class Greedy(Settings):
     method: Literal["greedy"]
     max_length: PositiveInt
     batch_size: PositiveInt
+
+
+Rerank = Literal["consensus"]
+"""Another ranking of the captions of an image: by each one's mean CIDEr-D against the others."""
 
 
 class Beam(Settings):
@@ -31,6 +44,7 @@ class Beam(Settings):
     length_penalty: NonNegativeFloat
     max_length: PositiveInt
     batch_size: PositiveInt
+    rerank: Rerank | None = None
 
 
 class DiverseBeam(Settings):
@@ -46,6 +60,7 @@ class DiverseBeam(Settings):
     length_penalty: NonNegativeFloat
     max_length: PositiveInt
     batch_size: PositiveInt
+    rerank: Rerank | None = None
 
     @model_validator(mode="after")
     def _groups_are_equal(self) -> DiverseBeam:
@@ -67,6 +82,7 @@ class Nucleus(Settings):
     num_samples: PositiveInt
     max_length: PositiveInt
     batch_size: PositiveInt
+    rerank: Rerank | None = None
 
 
 Decoding = Annotated[Greedy | Beam | DiverseBeam | Nucleus, Field(discriminator="method")]
@@ -97,9 +113,13 @@ class CaptionerTraining(Settings):
     """Settings for training a captioner. Changing any of them trains it again.
 
     The captioner learns from one or two `datasets`, and is validated and tested on the first. `features` has an entry
-    for each dataset, in the same order. `start` is `scratch`, or `captioners/<name>` to start from that captioner's
+    for each dataset, in the same order. `start` is `[scratch]`, or `[captioners/<name>]` to start from that captioner's
     weights. `best_by` selects the best epoch: the one with the lowest val loss, or with the highest CIDEr-D of greedily
     decoded val captions.
+
+    An `ensemble` starts from two captioners of its dataset and vocabulary, or from ensembles of them, and averages the
+    probabilities of all their networks at each word. It is not trained; every other architecture needs `training`. Its
+    `features` are those of its members, one or two.
 
     With `self_critical`, the captioner learns from a reward, and from images instead of captions. Then
     `training.batch_size` counts images, and `label_smoothing` is not used.
@@ -108,29 +128,55 @@ class CaptionerTraining(Settings):
     datasets: OneOrTwo
     vocabulary: CellName
     features: OneOrTwo
-    start: CaptionerStart
+    start: Annotated[tuple[CaptionerStart, ...], AsNames, Field(min_length=1, max_length=2)]
     architecture: Architecture
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     max_caption_length: Annotated[int, Field(ge=3)]
     best_by: Literal["loss", "cider_d"]
-    training: Training
+    training: Training | None = None
     scheduled_sampling: ScheduledSampling | None = None
     self_critical: SelfCritical | None = None
 
     @property
-    def parent(self) -> str | None:
-        """The captioner whose weights this one starts from; None with `scratch`."""
-        return name_in(CAPTIONERS, self.start)
+    def is_ensemble(self) -> bool:
+        return self.architecture.name == ENSEMBLE
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The captioners that this one starts from or averages; none with `scratch`."""
+        return tuple(name for one in self.start if (name := name_in(CAPTIONERS, one)) is not None)
+
+    @property
+    def dataset_of_features(self) -> dict[str, str]:
+        """The dataset of each of `features`: that at the same position, or the only one of an ensemble."""
+        datasets = self.datasets * len(self.features) if self.is_ensemble else self.datasets
+        return dict(zip(self.features, datasets, strict=True))
+
+    @model_validator(mode="after")
+    def _ensembles_have_members(self) -> CaptionerTraining:
+        shown = ", ".join(self.start)
+        if self.is_ensemble and (len(self.parents) < 2 or len(set(self.parents)) < 2):
+            raise ValueError(f"start: got {shown}: expected two different captioners for architecture {ENSEMBLE}")
+        if not self.is_ensemble and len(self.start) > 1:
+            raise ValueError(f"start: got {shown}: expected one for architecture {self.architecture.name}")
+        if (self.training is None) != self.is_ensemble:
+            raise ValueError(f"training: expected with every architecture but {ENSEMBLE}, which is not trained")
+        for key in ("label_smoothing", "scheduled_sampling", "self_critical"):
+            if self.is_ensemble and getattr(self, key):
+                raise ValueError(f"{key}: expected none for architecture {ENSEMBLE}, which is not trained")
+        return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> CaptionerTraining:
-        if len(self.features) != len(self.datasets):
+        if self.is_ensemble and len(self.datasets) > 1:
+            raise ValueError(f"datasets: got {', '.join(self.datasets)}: expected one for architecture {ENSEMBLE}")
+        if len(self.features) != len(self.datasets) and not self.is_ensemble:
             expected = f"one for each of datasets, {', '.join(self.datasets)}"
             raise ValueError(f"features: got {', '.join(self.features)}: expected {expected}")
         if len(set(self.datasets)) < len(self.datasets):
             raise ValueError(f"datasets: got {', '.join(self.datasets)}: expected two different ones")
         if self.self_critical is not None:
-            if self.start == SCRATCH:
+            if not self.parents:
                 raise ValueError(
                     f"start: got {SCRATCH}: expected captioners/<name> with self_critical: one that has learned from "
                     "captions"

@@ -8,7 +8,7 @@ from pathlib import Path
 from seesay.core.errors import InputError, did_you_mean
 from seesay.core.settings import PARAMS_FILE, CellName, NaturalInt, Settings, read_yaml, validate
 from seesay.params.autoencoding import Autoencoder
-from seesay.params.captioning import Captioner, CaptionerTraining, FinetunedEncoder
+from seesay.params.captioning import Captioner, CaptionerTraining, FinetunedEncoder, Greedy
 from seesay.params.classification import Classifier
 from seesay.params.datasets import (
     CaptionDataset,
@@ -94,6 +94,11 @@ def misfits(params: Params) -> Misfits:
     for kind in ("classifiers", "captioners", "autoencoders"):
         for cell in getattr(params.release, kind):
             yield from _one_of(f"release.{kind}", cell, kind, getattr(params, kind))
+    for cell in params.release.captioners:
+        decoding = params.captioners[cell].decoding
+        if not isinstance(decoding, Greedy) and decoding.rerank is not None:
+            expected = "none in a released captioner: a package has no training captions to count words in"
+            yield f"captioners.{cell}.decoding.rerank", decoding.rerank, expected
 
 
 def _one_of(key: str, value: str, section: str, cells: Mapping[str, object]) -> Misfits:
@@ -132,7 +137,7 @@ def _misfits_of_classifier(name: str, classifier: Classifier, params: Params) ->
     theirs = params.classifiers[parent].dataset
     if theirs != classifier.dataset:
         yield key, classifier.start, f"a classifier of {classifier.dataset}; this one is of {theirs}"
-    parents = {cell: one.parent for cell, one in params.classifiers.items()}
+    parents = {cell: () if one.parent is None else (one.parent,) for cell, one in params.classifiers.items()}
     yield from _endless_line(name, "classifiers", key, parents)
 
 
@@ -152,15 +157,18 @@ def _misfits_of_autoencoder(name: str, autoencoder: Autoencoder, params: Params)
         yield f"{key}.architecture.backbone", str(backbone), f"classifiers.{parent}.architecture: {theirs}"
 
 
-def _endless_line(name: str, section: str, key: str, parents: Mapping[str, str | None]) -> Misfits:
+def _endless_line(name: str, section: str, key: str, parents: Mapping[str, Sequence[str]]) -> Misfits:
     """Check that following `start` from `name` does not lead back to `name`."""
-    line, parent = [name], parents[name]
-    while parent is not None and parent in parents and parent not in line:
-        line.append(parent)
-        parent = parents[parent]
-    if parent == name:
-        expected = f"an acyclic chain of {section}; got {' from '.join([*line, parent])}"
-        yield key, f"{section}/{parents[name]}", expected
+    lines, seen = [[name]], {name}
+    for line in lines:
+        for parent in parents.get(line[-1], ()):
+            if parent == name:
+                expected = f"an acyclic chain of {section}; got {' from '.join([*line, parent])}"
+                yield key, ", ".join(f"{section}/{one}" for one in parents[name]), expected
+                return
+            if parent not in seen:
+                seen.add(parent)
+                lines.append([*line, parent])
 
 
 def _misfits_of_captions(name: str, captions: CaptionDataset, params: Params) -> Misfits:
@@ -197,23 +205,33 @@ def _misfits_of_captioner(name: str, learning: CaptionerTraining, params: Params
     for dataset in learning.datasets:
         yield from _one_of(f"{key}.datasets", dataset, "caption_datasets", params.caption_datasets)
     yield from _one_of(f"{key}.vocabulary", learning.vocabulary, "vocabularies", params.vocabularies)
-    for dataset, features in zip(learning.datasets, learning.features, strict=True):
+    for features, dataset in learning.dataset_of_features.items():
         yield from _one_of(f"{key}.features", features, "features", params.features)
         seen = params.features[features].dataset
         if seen != dataset:
             yield f"{key}.features", features, f"features of dataset {dataset}; these are of {seen}"
-    yield from _features_unlike(f"{key}.features", learning.features, params)
-    yield from _referred(f"{key}.start", learning.start, params)
-    parent = learning.parent
-    if parent is None:
-        return
-    parents = {cell: captioner.learning.parent for cell, captioner in params.captioners.items()}
+    if not learning.is_ensemble:
+        yield from _features_unlike(f"{key}.features", learning.features, params)
+    for start in learning.start:
+        yield from _referred(f"{key}.start", start, params)
+    parents = {cell: one.learning.parents for cell, one in params.captioners.items()}
     yield from _endless_line(name, "captioners", f"{key}.start", parents)
+    for parent in learning.parents:
+        yield from _unlike_parent(key, learning, parent, params)
+
+
+def _unlike_parent(key: str, learning: CaptionerTraining, parent: str, params: Params) -> Misfits:
     before = params.captioners[parent].learning
     why = f"as captioners.{parent}, which it starts from"
     if before.vocabulary != learning.vocabulary:
         yield f"{key}.vocabulary", learning.vocabulary, f"{before.vocabulary}, {why}"
-    if before.architecture != learning.architecture:
+    if learning.is_ensemble:
+        if before.datasets[0] != learning.datasets[0]:
+            yield f"{key}.datasets", learning.datasets[0], f"{before.datasets[0]}, {why}"
+        for features in before.features if before.is_ensemble else before.features[:1]:
+            if features not in learning.features:
+                yield f"{key}.features", ", ".join(learning.features), f"{features} among them, {why}"
+    elif before.architecture != learning.architecture:
         expected = f"{before.architecture.model_dump()}, {why}"
         yield f"{key}.architecture", str(learning.architecture.model_dump()), expected
 
@@ -245,14 +263,14 @@ def _misfits_of_finetuned(name: str, finetuned: FinetunedEncoder, params: Params
             yield f"{key}.{part}", getattr(finetuned, part), f"{wanted}, as captioners.{captioner} says"
     if features.num_components is not None:
         yield f"{key}.features", finetuned.features, "features without num_components, to train their encoder"
-    parent: str | None = captioner
-    while parent is not None:  # so that no encoder depends on itself
+    ancestors = [captioner]
+    for parent in ancestors:  # so that no encoder depends on itself
         before = params.captioners[parent].learning
         for seen in before.features:
             if name_in(FINETUNED, params.features[seen].encoder) is not None:
                 expected = f"a captioner without fine-tuned features; captioners.{parent} has {seen}"
                 yield f"{key}.captioner", captioner, expected
-        parent = before.parent
+        ancestors += [one for one in before.parents if one not in ancestors]
     if features.encoder != finetuned.encoder:
         yield f"{key}.encoder", finetuned.encoder, f"{features.encoder}, as features.{learning.features[0]} says"
     weights = name_in(WEIGHTS, features.encoder)

@@ -91,16 +91,17 @@ class Footnotes:
 def total_training_cost(cell: str, own: Mapping[str, float], rows: Mapping[str, Mapping[str, Any]]) -> float | None:
     """Return the training cost of one network of `cell` plus its teacher's or members'; None where one is not known.
 
-    `own` holds the cost of training one network, by experiment. `rows` hold what an experiment is `built_on`, its
-    `architecture` and its number of networks (`seeds/num`). An ensemble needs all networks of the experiment it is
-    built on, a student only one.
+    `own` holds the cost of training one network, by experiment. `rows` hold what an experiment is `built_on` (one name,
+    or several with commas), its `architecture` and its number of networks (`seeds/num`). An ensemble needs all networks
+    of the experiments it is built on, a student only one.
     """
     row, cost = rows[cell], own.get(cell)
-    parent = row.get("built_on")
-    if cost is None or parent is None:
+    if cost is None or row.get("built_on") is None:
         return cost
-    parent_cost = total_training_cost(parent, own, rows) if parent in rows else None
-    if parent_cost is None:
-        return None
-    num_networks = rows[parent].get("seeds/num") or 1.0
-    return cost + parent_cost * (num_networks if row.get("architecture") == ENSEMBLE else 1.0)
+    for parent in str(row["built_on"]).split(", "):
+        parent_cost = total_training_cost(parent, own, rows) if parent in rows else None
+        if parent_cost is None:
+            return None
+        num_networks = rows[parent].get("seeds/num") or 1.0
+        cost += parent_cost * (num_networks if row.get("architecture") == ENSEMBLE else 1.0)
+    return cost

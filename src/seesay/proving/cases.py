@@ -341,7 +341,7 @@ _LESSONS: Section = {
     "datasets": ["dots"],
     "vocabulary": "both",
     "features": ["dots"],
-    "start": "scratch",
+    "start": ["scratch"],
     "max_caption_length": 6,
     "best_by": "loss",
 }
@@ -359,7 +359,7 @@ _CAPTIONER_CASES: dict[str, Section] = {
     "step": {"training": _training({**PLAIN_SGD, "learning_rate": 0.5}, STEP)},
     "reward": {
         "features": ["dots_views"],
-        "start": "captioners/human",
+        "start": ["captioners/human"],
         "best_by": "cider_d",
         "self_critical": {"num_samples": 3},
         "training": {**IMPATIENT, "batch_size": 4, "optimizer": {**ADAMW, "learning_rate": 0.02}},
@@ -383,6 +383,18 @@ _POOLED = ({**_WORDS, "image_enters": "initial_state"}, {**_WORDS, **_SQUARE, "i
 _GRID = ({**_WORDS, "attention_size": 5}, {**_WORDS, **_SQUARE, "attention_size": 5})
 _LAYERED: Section = {"hidden_size": 8, "num_layers": 2, "num_heads": 2, "dropout": 0.2, "embedding_dropout": 0.2}
 
+
+def _ensemble(*architectures: Section) -> Proof:
+    """An ensemble of two captioners that read different kinds of features, and one of it and a third."""
+    learning = {**_LESSONS, "best_by": "cider_d", "training": _training({**ADAMW, "learning_rate": 0.02}, CONSTANT)}
+    cells = {str(one["name"]): {"learning": {**learning, "architecture": one}} for one in architectures}
+    first, second, third = (f"captioners/{name}" for name in cells)
+    of_two = {**_LESSONS, "best_by": "cider_d", "architecture": {"name": "ensemble"}, "start": [first, second]}
+    cells["of_two"] = {"learning": of_two}
+    cells["of_three"] = {"learning": {**of_two, "start": ["captioners/of_two", third], "best_by": "loss"}}
+    return Proof({"captioners": cells}, tuple(("train_captioner", cell) for cell in cells))
+
+
 CAPTIONERS = {
     "lstm": _captioner({"name": "lstm"}, _POOLED),
     "gru": _captioner({"name": "gru"}, _POOLED),
@@ -390,6 +402,9 @@ CAPTIONERS = {
     "att2in": _captioner({"name": "att2in"}, _GRID),
     "updown": _captioner({"name": "updown"}, _GRID),
     "transformer": _captioner({"name": "transformer"}, (_LAYERED, {**_LAYERED, "num_layers": 3, "num_heads": 4})),
+    "ensemble": _ensemble(
+        {"name": "lstm", **_POOLED[0]}, {"name": "transformer", **_LAYERED}, {"name": "soft_attention", **_GRID[0]}
+    ),
 }
 
 # ---------------------------------------------------------------- encoders

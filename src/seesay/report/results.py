@@ -168,7 +168,7 @@ def _captioner_substitutes(learning: CaptionerTraining, params: Params, paths: P
     Where its encoder is one of our classifiers, this includes the files that the classifier was trained on.
     """
     files: list[str] = []
-    for dataset, features in zip(learning.datasets, learning.features, strict=True):
+    for features, dataset in learning.dataset_of_features.items():
         files += substituted_files(_report("prepare_captions", dataset, paths))
         files += substituted_files(_report("extract_features", features, paths))
         classifier = name_in(CLASSIFIERS, params.features[features].encoder)

@@ -92,7 +92,7 @@ def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any], c
             }
             if isinstance(experiment, Captioner):
                 # Without the batch size, which changes no caption.
-                entry["decoding"] = experiment.decoding.model_dump(exclude={"batch_size"})
+                entry["decoding"] = experiment.decoding.model_dump(exclude={"batch_size"}, exclude_none=True)
             entries.append(entry)
     return entries
 
@@ -104,7 +104,7 @@ def _substitutes(paths: Paths, experiment: Classifier | Autoencoder | Captioner)
     """
     if isinstance(experiment, Captioner):
         learning, reports = experiment.learning, []
-        for name, features in zip(learning.datasets, learning.features, strict=True):
+        for features, name in learning.dataset_of_features.items():
             features_report = paths.data_report("extract_features", features)
             reports += [paths.data_report("prepare_captions", name), features_report]
             trained_on = read_json(features_report).get("trained_on")
@@ -215,7 +215,7 @@ def _signature(entry: dict[str, Any], root: Path) -> ModelSignature:
     probabilities = Schema([TensorSpec(np.dtype(np.float32), (-1, -1))])
     captions = Schema([ColSpec(DataType.string)])
     features = probabilities  # pooled features have the same type
-    if entry["kind"] == "captioner" and _looks_at_grid(root / entry["weights"]):
+    if entry["kind"] == "captioner" and _takes_a_grid(root / entry["weights"]):
         features = Schema([TensorSpec(np.dtype(np.float32), (-1, -1, -1))])
     inputs, outputs = {
         "classifier": (images, probabilities),
@@ -225,12 +225,12 @@ def _signature(entry: dict[str, Any], root: Path) -> ModelSignature:
     return ModelSignature(inputs=inputs, outputs=outputs)
 
 
-def _looks_at_grid(weights: Path) -> bool:
-    from seesay.captioning.networks.registry import CAPTIONERS
+def _takes_a_grid(weights: Path) -> bool:
+    from seesay.captioning.networks.registry import restore_captioner
     from seesay.training.checkpoint import load_checkpoint
 
-    architecture = load_checkpoint(weights, kind="captioner").architecture
-    return CAPTIONERS[architecture["name"]].looks_at == "grid"
+    inputs = restore_captioner(load_checkpoint(weights, kind="captioner")).inputs()
+    return len(inputs) == 1 and inputs[0][1] == "grid"  # several are flat and side by side
 
 
 def _training_record(root: Path, entry: dict[str, Any]) -> RunRecord:

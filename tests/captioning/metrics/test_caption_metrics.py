@@ -258,3 +258,31 @@ def test_sums_over_any_images_give_their_bleu(pairs: list) -> None:  # type: ign
     some = slice(0, None, 2)
     statistics = bleu_statistics(predictions, references)[some].sum(axis=0)
     np.testing.assert_allclose(bleu_scores(statistics[None])[0], corpus_bleu(predictions[some], references[some]))
+
+
+def test_agreement_is_the_mean_score_against_the_other_candidates():
+    """Worked out by hand. Three images in train, so log 3 = 1.0986 for an n-gram of one image and of none.
+
+    "a" is in two images: log(3 / 2) = 0.4055. Candidates: "a dog", "a dog", "a cat runs" without an n-gram in common
+    but "a". The first two are alike: both orders that they have give a cosine of 1, the other two 0: 10 x 2 / 4 = 5.
+    "a dog" against "a cat runs": unigrams 0.4055 ** 2 / (norm of (0.4055, 1.0986) x norm of (0.4055, 1.0986, 1.0986)).
+    """
+    references = CiderReferences([[["a", "dog"]], [["a", "bird"]], [["the", "cat"]]])
+    first, second, third = references.agreement([[["a", "dog"], ["a", "dog"], ["a", "cat", "runs"]]])[0]
+    a, rare = math.log(3 / 2), math.log(3)
+    cosine = a**2 / (math.hypot(a, rare) * math.hypot(a, rare, rare))
+    unlike = 10 * cosine / 4 * math.exp(-1 / 72)  # one bigram more
+    assert first == second == pytest.approx((5.0 + unlike) / 2)
+    assert third == pytest.approx(unlike)
+
+
+def test_agreement_of_two_captions_is_the_score_of_one_against_the_other():
+    """Document frequencies are those of the two: a list each, so that they are references of two images too."""
+    captions = [["a", "dog", "runs", "on", "grass"], ["a", "dog", "on", "a", "lawn"]]
+    others = [["two", "birds", "fly", "over", "grass"], ["a", "red", "car"]]
+    references = CiderReferences([[captions[1]], [others[1]]])
+    expected = references.score([captions[0], others[0]])
+    found = references.agreement([[captions[0], captions[1]], [others[0], others[1]], [["alone"]], []])
+    assert [found[0][0], found[1][0]] == pytest.approx(expected.tolist())
+    assert [len(one) for one in found] == [2, 2, 1, 0]
+    assert found[2][0] == 0.0

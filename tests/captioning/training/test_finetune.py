@@ -128,13 +128,13 @@ def test_an_encoder_with_all_blocks_frozen_is_refused(eight, finetune):
 
 def test_the_captioner_is_taught_human_captions_by_its_own_settings(eight):
     learned = eight.settings(
-        label_smoothing=0.1, start="captioners/parent", best_by="cider_d", self_critical={"num_samples": 2}
+        label_smoothing=0.1, start=["captioners/parent"], best_by="cider_d", self_critical={"num_samples": 2}
     )
     captioner = eight.train(eight.settings(epochs=1))
     trained = Checkpoint(**{**vars(captioner), "settings": learned.model_dump(mode="json")})
     taught = finetuning_settings(trained, cell(eight, epochs=7))
     assert (taught.label_smoothing, taught.best_by, taught.training.epochs) == (0.1, "cider_d", 7)
-    assert (taught.self_critical, taught.start) == (None, "captioners/lstm")
+    assert (taught.self_critical, taught.start) == (None, ("captioners/lstm",))
 
 
 @pytest.mark.parametrize(("name", "num_blocks"), [("mobilenetv2_100", 18), ("resnet18", 9), ("test_vit", 7)])

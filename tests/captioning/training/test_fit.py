@@ -236,7 +236,7 @@ def built_on(eight, tmp_path, **changes):
     parent = eight.train(eight.settings(epochs=2))
     save_checkpoint(Paths(tmp_path).captioner("parent"), parent)
     vocabulary, size = changes.pop("vocabulary", eight.vocabulary), changes.pop("feature_size", 16)
-    settings = eight.settings(start="captioners/parent", epochs=1, **changes)
+    settings = eight.settings(start=["captioners/parent"], epochs=1, **changes)
     started = start_captioner("child", settings, vocabulary, Paths(tmp_path), feature_size=size, seed=1)
     return parent, settings, started
 
@@ -264,6 +264,6 @@ def test_a_captioner_is_not_built_on_one_of_other_sizes(eight, tmp_path):
 
 
 def test_a_captioner_whose_parent_is_missing_says_so(eight, tmp_path):
-    settings = eight.settings(start="captioners/parent")
+    settings = eight.settings(start=["captioners/parent"])
     with pytest.raises(InputError, match=r"models/captioners/parent/captioner.pt: no such file"):
         start_captioner("child", settings, eight.vocabulary, Paths(tmp_path), feature_size=16, seed=0)

@@ -125,7 +125,7 @@ def batch_with(eight, tokens):
 
 
 def by_reward(eight, **changes):
-    settings = {"start": "captioners/parent", "best_by": "cider_d", "self_critical": {"num_samples": 4}, **changes}
+    settings = {"start": ["captioners/parent"], "best_by": "cider_d", "self_critical": {"num_samples": 4}, **changes}
     return eight.settings(**settings)
 
 
@@ -160,4 +160,4 @@ def test_a_killed_training_by_reward_ends_in_the_same_bytes(eight, tmp_path):
 def test_learning_by_reward_from_untrained_weights_is_refused(eight):
     """It needs a captioner that has learned from captions."""
     with pytest.raises(InputError, match="start: got scratch: expected captioners/<name> with self_critical"):
-        by_reward(eight, start="scratch")
+        by_reward(eight, start=["scratch"])

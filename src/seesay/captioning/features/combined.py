@@ -63,6 +63,30 @@ class CombinedFeatures:
         return self.gather(examples[0, ::step], examples[1, ::step]).flatten(0, -2)
 
 
+class CaptionerInputs:
+    """What a trained captioner reads of the images of its dataset, by row: its `inputs` in `features`.
+
+    `features` are those that its experiment names, in that order.
+    """
+
+    def __init__(self, inputs: Sequence[tuple[int, Literal["pooled", "grid"]]], features: Sequence[Features]) -> None:
+        """Raise `InputError` if a grid is read of features without one."""
+        self._arrays = [features[position].array(kind) for position, kind in inputs]
+
+    def rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return float16 (N, ...): one input as it is, several flat and side by side (N, F)."""
+        parts = [np.asarray(array[rows]) for array in self._arrays]
+        return parts[0] if len(parts) == 1 else np.concatenate([part.reshape(len(rows), -1) for part in parts], axis=1)
+
+    def gather(self, datasets: np.ndarray, rows: np.ndarray) -> Tensor:
+        """Return `rows`, float32 on the CPU; there is one dataset."""
+        return torch.from_numpy(self.rows(rows)).float()
+
+    def sample_views(self, datasets: np.ndarray, rows: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
+        """Return `rows`: these inputs are not for training."""
+        return rows
+
+
 def require_compatible(names: Sequence[str], features: Sequence[Features]) -> None:
     """Raise `InputError`, naming two sets of features, if one captioner cannot use both."""
     first = _requirements(features[0])

@@ -76,6 +76,33 @@ class CiderReferences:
         shared = np.minimum(weights[self.counts.ngram[entry]], reference_weight) * reference_weight
         return self._scores(self._overlap(entry, shared), norm, _lengths(counts))
 
+    def agreement(self, candidates: Sequence[Sequence[list[str]]]) -> list[np.ndarray]:
+        """Return each caption's mean CIDEr-D against the others of its list, float64 (captions,) for each list.
+
+        The captions of a list are candidates for one image, of any images. Document frequencies are those of the
+        references here. A caption without others has 0.
+        """
+        counts = count_ngrams([caption for of_image in candidates for caption in of_image])
+        _, weight, norm = self._weigh(counts)
+        lengths = _lengths(counts).astype(np.float64)
+        ends = np.cumsum([len(of_image) for of_image in candidates], dtype=np.int64)
+        scores = []
+        for of_image, end in zip(candidates, ends.tolist(), strict=True):
+            rows = slice(end - len(of_image), end)
+            entry = slice(*np.searchsorted(counts.row, (rows.start, rows.stop)).tolist())
+            ngrams, column = np.unique(counts.ngram[entry], return_inverse=True)
+            weights = np.zeros((MAX_ORDER, len(of_image), len(ngrams)))
+            weights[counts.order[entry], counts.row[entry] - rows.start, column] = weight[entry]
+            # (order, caption, other caption), as `score` has it for a caption and a reference
+            overlap = (np.minimum(weights[:, :, None], weights[:, None]) * weights[:, None]).sum(axis=3)
+            product = norm[rows].T[:, :, None] * norm[rows].T[:, None]
+            cosine = np.divide(overlap, product, out=overlap.copy(), where=product != 0).mean(axis=0)
+            difference = lengths[rows, None] - lengths[None, rows]
+            values = cosine * np.exp(-(difference**2) / (2 * SIGMA**2)) * SCALE
+            np.fill_diagonal(values, 0.0)
+            scores.append(np.asarray(values.sum(axis=1) / max(1, len(of_image) - 1)))
+        return scores
+
     def rank_constants(self, candidates: Sequence[Sequence[str]], *, limit: int) -> list[int]:
         """Return the positions of the `limit` candidates most similar to all references together, best first.
 

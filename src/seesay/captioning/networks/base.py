@@ -35,6 +35,13 @@ class Captioner(nn.Module):
     scale: FeatureScale
     vocabulary_size: int
 
+    def inputs(self) -> list[tuple[int, Literal["pooled", "grid"]]]:
+        """Return what it reads of an image: positions in its experiment's `features`, and the kind of each.
+
+        An ensemble's members may read different ones: it takes them flat and side by side, (N, F).
+        """
+        return [(0, self.looks_at)]
+
     def forward(self, features: Tensor, tokens: Tensor) -> Tensor:
         """Return the logits (N, T, V) of the token after each of `tokens` (N, T); none depends on later tokens."""
         return self.logits(self.hidden(features, tokens))

@@ -71,7 +71,7 @@ def finetuning_settings(trained: Checkpoint, settings: FinetunedEncoder) -> Capt
     changed: dict[str, Any] = {
         "datasets": trained.settings["datasets"][:1],
         "features": trained.settings["features"][:1],
-        "start": f"{CAPTIONERS}/{settings.captioner}",
+        "start": [f"{CAPTIONERS}/{settings.captioner}"],
         "scheduled_sampling": None,
         "self_critical": None,
         "training": settings.training.model_dump(mode="json"),

@@ -27,11 +27,10 @@ from seesay.captioning.features.store import Features
 from seesay.captioning.networks.base import Captioner
 from seesay.captioning.training.scheduled_sampling import replace_inputs, share_at
 from seesay.captioning.training.self_critical import Reward, self_critical_step
-from seesay.captioning.training.validation import Score, greedy_captions, mean_token_loss, token_losses
+from seesay.captioning.training.validation import Score, token_losses, validation_metrics
 from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.params.captioning import CaptionerTraining
-from seesay.params.references import SCRATCH
 from seesay.seeding import numpy_generator, torch_generator
 from seesay.training.checkpoint import Checkpoint, describe_architecture
 from seesay.training.checks import check_next_tokens
@@ -89,7 +88,7 @@ def fit_captioner(
     require_compatible(settings.features, [dataset.features for dataset in training_data])
     rows = CombinedFeatures([dataset.features for dataset in training_data], captioner.looks_at)
     datasets = [dataset.captions for dataset in training_data]
-    if settings.start == SCRATCH:
+    if not settings.parents:
         train_images = images_of(datasets, "train")
         captioner.scale.measure(rows.sample_vectors(train_images.datasets, train_images.rows))
     best = fit_weights(
@@ -140,6 +139,7 @@ def fit_weights(
 
     `rows` are the captioner's inputs by image of the datasets. `rate_scales`: see `build_optimizer`.
     """
+    assert settings.training is not None, "an ensemble is not trained"
     max_length = settings.max_caption_length
     val = encode_captions(datasets[:1], "val", vocabulary, max_caption_length=max_length)
     val_images = images_of(datasets[:1], "val")
@@ -151,13 +151,11 @@ def fit_weights(
         )
 
     def evaluate(model: nn.Module) -> dict[str, float]:
+        scored = score if best_by.metric == "val/cider_d" else None
         with compute.autocast():
-            loss = mean_token_loss(model, val, rows, device=compute.device)
-            metrics = {"val/loss": loss, "val/perplexity": math.exp(min(loss, 700.0))}  # exp(710) overflows
-            if best_by.metric == "val/cider_d":
-                captions = greedy_captions(model, val_images, rows, max_length=max_length, device=compute.device)
-                metrics["val/cider_d"] = score(captions)
-        return metrics
+            return validation_metrics(
+                model, val, val_images, rows, max_length=max_length, score=scored, device=compute.device
+            )
 
     if settings.self_critical is None:
         objective = _cross_entropy(datasets, rows, vocabulary, settings, seed=seed, device=compute.device)
@@ -171,7 +169,7 @@ def fit_weights(
         num_batches=objective.num_batches,
         compute_step=objective.compute_step,
         evaluate=evaluate,
-        expected_first_loss=math.log(len(vocabulary)) if settings.start == SCRATCH else None,
+        expected_first_loss=math.log(len(vocabulary)) if not settings.parents else None,
         seed=seed,
         compute=compute,
         log=log,
@@ -192,10 +190,11 @@ def _cross_entropy(
 ) -> Objective:
     """Cross-entropy of human captions, with scheduled sampling where the settings have it."""
     train = encode_captions(datasets, "train", vocabulary, max_caption_length=settings.max_caption_length)
-    batch_size = settings.training.batch_size
+    assert settings.training is not None
+    batch_size, num_epochs = settings.training.batch_size, settings.training.epochs
 
     def batches(epoch: int) -> Iterator[TrainingBatch]:
-        share = share_at(epoch, settings.training.epochs, settings.scheduled_sampling)
+        share = share_at(epoch, num_epochs, settings.scheduled_sampling)
         generator = torch_generator(seed, "scheduled_sampling", epoch, device=device)
         shuffled = shuffled_batches(train, rows, batch_size=batch_size, seed=seed, epoch=epoch, device=device)
         for number, batch in enumerate(shuffled):
@@ -225,6 +224,7 @@ def _self_critical(
 ) -> Objective:
     """Reward of captions that the captioner samples for the training images."""
     assert settings.self_critical is not None
+    assert settings.training is not None
     images, batch_size = images_of(datasets, "train"), settings.training.batch_size
     num_samples, max_length = settings.self_critical.num_samples, settings.max_caption_length
 

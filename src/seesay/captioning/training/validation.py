@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -27,6 +28,24 @@ Score = Callable[[list[list[int]]], float]
 words."""
 
 BATCH_SIZE = 128
+
+
+def validation_metrics(
+    captioner: nn.Module,
+    encoded: EncodedCaptions,
+    images: Examples,
+    rows: ImageInputs,
+    *,
+    max_length: int,
+    score: Score | None,
+    device: torch.device,
+) -> dict[str, float]:
+    """Return val/loss and val/perplexity of `encoded` and, with `score`, val/cider_d of greedy captions of `images`."""
+    loss = mean_token_loss(captioner, encoded, rows, device=device)
+    metrics = {"val/loss": loss, "val/perplexity": math.exp(min(loss, 700.0))}  # exp(710) overflows
+    if score is not None:
+        metrics["val/cider_d"] = score(greedy_captions(captioner, images, rows, max_length=max_length, device=device))
+    return metrics
 
 
 def mean_token_loss(
