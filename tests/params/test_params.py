@@ -65,6 +65,10 @@ def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, sou
         ("classifiers.mlp.training.epochs", 0, "got 0: input should be greater than or equal to 1"),
         ("classifiers.mlp.training.batch_size", 1.5, "got 1.5: input should be a valid integer"),
         ("classifiers.mlp.augmentation.flip", "yes", "got 'yes': input should be a valid boolean"),
+        ("classifiers.mlp.augmentation.flip", "alternate", "input should be 'alternating'; did you mean alternating?"),
+        ("classifiers.mlp.training.optimizer.norm_bias_rate", 0, "got 0: input should be greater than 0"),
+        ("classifiers.mlp.training.optimizer.lookahead", {"pull": 2.0, "every_steps": 5}, "less than or equal to 1"),
+        ("classifiers.mlp.training.optimizer.name", "mono", "got 'mono': expected one of 'sgd', 'adamw', 'muon'"),
         ("classifiers.mlp.training.optimizer.name", "adam", "got 'adam': expected one of 'sgd', 'adamw'"),
         ("classifiers.mlp.training.optimizer.momentum", 0.9, "unknown key; allowed here: beta1, beta2"),
         (
@@ -160,6 +164,12 @@ def test_a_wrong_key_is_named_with_its_value_and_what_is_allowed(
     assert key.rsplit(".", 1)[0] in message
     assert says in message
     assert str(tmp_path / "params.yaml") in message
+
+
+def test_sam_sees_one_batch_a_step(content: dict[str, Any], tmp_path: Path) -> None:
+    content["classifiers"]["mlp"]["training"].update(sharpness_radius=0.05, accumulate_batches=2)
+    message = refusal(content, tmp_path)
+    assert "classifiers.mlp.training: accumulate_batches: got 2: expected 1 with sharpness_radius" in message
 
 
 def test_greedy_decoding_has_no_beam(content: dict[str, Any], tmp_path: Path) -> None:

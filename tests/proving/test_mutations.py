@@ -26,6 +26,7 @@ FILES = {
     "encoder_finetuning": "captioning/training/finetune.py",
     "reconstruction": "autoencoding/training/fit.py",
     "augmentation": "images/augment/pipeline.py",
+    "batches": "images/batches.py",
     "geometry": "images/augment/geometry.py",
     "colour": "images/augment/colour.py",
     "mixing": "images/augment/mixing.py",
@@ -116,6 +117,21 @@ MUTATIONS = {
     "local response": Mutation("local_response", "= 5, 1e-4, 2.0", "= 5, 1e-4, 1.9", ("classifiers/alexnet_mini",)),
     "scale of ResNet-9's logits": Mutation(
         "resnet9", "LOGIT_SCALE = 0.125", "LOGIT_SCALE = 0.15", ("classifiers/resnet9",)
+    ),
+    "whitening with less contrast": Mutation(
+        "resnet9", "WHITENING_EPSILON = 1e-2", "WHITENING_EPSILON = 0.1", ("classifiers/resnet9",), (MLP,)
+    ),
+    "a longer way to the sharpest point": Mutation(
+        "optimizers", "scale = radius /", "scale = 2.0 * radius /", ("classifiers/resnet9",), (MLP,)
+    ),
+    "lookahead a step later": Mutation(
+        "optimizers", "k=every_steps)", "k=every_steps + 1)", ("classifiers/resnet9",), (MLP,)
+    ),
+    "norms' biases no faster": Mutation(
+        "optimizers", "* settings.norm_bias_rate", "* 1.0", ("classifiers/resnet9",), (MLP,)
+    ),
+    "flips that alternate every third epoch": Mutation(
+        "batches", "epoch % 2 == 0", "epoch % 3 == 0", ("classifiers/resnet9",), (MLP,)
     ),
     "deviation of the first state": Mutation(
         "lstm", "return hidden.tanh(), cell", "return hidden, cell", (LSTM,), ("captioners/gru",)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from seesay.core.errors import InputError
-from seesay.params.training import Schedule, Sgd, Training
+from seesay.params.training import Lookahead, Muon, Schedule, Sgd, Training
 from seesay.training.checks import TrainingError
 from seesay.training.loop import READ_LOSSES_EVERY, BestBy, Step
 from seesay.training.resume import STATE_FILE
@@ -157,11 +157,14 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(fit_problem):
 
 
 @pytest.mark.parametrize("killed_in", [1, 3, 4])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_a_killed_training_ends_in_the_same_bytes(
     fit_problem, problem, training, adamw, tmp_path, killed_in, optimizer
 ):
-    settings = training if optimizer == "sgd" else training.model_copy(update={"optimizer": adamw})
+    lookahead = Lookahead(pull=0.5, every_steps=3)  # not a divisor of the steps of an epoch
+    muon = Muon(name="muon", learning_rate=0.01, momentum=0.9, norm_bias_rate=2.0, lookahead=lookahead)
+    changes = {"sgd": {}, "adamw": {"optimizer": adamw}, "muon": {"optimizer": muon, "sharpness_radius": 0.05}}
+    settings = training.model_copy(update=changes[optimizer])
     whole = fit_problem(training=settings)
     history = problem.logged.copy()
     problem.logged.clear()
@@ -328,12 +331,10 @@ def test_a_first_loss_far_from_expected_stops_and_a_near_one_does_not(fit_proble
 
 
 def test_an_optimizer_that_would_miss_a_parameter_is_refused(fit_problem, problem, monkeypatch):
-    import seesay.training.loop as loop
-
     def incomplete(model, settings, **others):
         return torch.optim.SGD([next(iter(model.parameters()))], lr=0.1)
 
-    monkeypatch.setattr(loop, "build_optimizer", incomplete)
+    monkeypatch.setattr("seesay.training.optim.build_optimizer", incomplete)
     with pytest.raises(TrainingError, match=r"lacks 5 trainable parameters: 0\.bias"):
         fit_problem()
 
