@@ -355,7 +355,6 @@ def test_a_source_of_ones_own_goes_with_a_val_fraction_or_a_karpathy_split(
     ("cell", "key", "value", "says"),
     [
         ("scratch", "architecture.train_backbone", False, "random weights have to learn"),
-        ("masked", "loss.ssim", 0.1, "expected 0 with masking: its windows see past a patch"),
     ],
 )
 def test_settings_of_an_autoencoder_that_contradict_each_other_are_named(
@@ -365,6 +364,17 @@ def test_settings_of_an_autoencoder_that_contradict_each_other_are_named(
     message = refusal(content, tmp_path)
     assert f"autoencoders.{cell}: {key}: got " in message
     assert says in message
+
+
+def test_ssim_of_hidden_patches_needs_patches_that_have_one(content: dict[str, Any], tmp_path: Path) -> None:
+    put(content, "autoencoders.masked.loss.ssim", 0.5)
+    put(content, "autoencoders.masked.masking.patch_size", 4)
+    assert "loss.ssim: got 0.5: expected 0 with a masking.patch_size of 4" in refusal(content, tmp_path)
+
+
+def test_a_class_alone_is_no_loss_of_an_autoencoder(content: dict[str, Any], tmp_path: Path) -> None:
+    put(content, "autoencoders.finetuned.loss", {"cross_entropy": 0.1})
+    assert "l1, l2, log_l2 and ssim: all are off" in refusal(content, tmp_path)
 
 
 def test_a_missing_key_is_named(content: dict[str, Any], tmp_path: Path) -> None:
