@@ -42,7 +42,7 @@ def test_the_committed_params_are_sound() -> None:
     assert "resnet9" in load_params(ROOT).classifiers
 
 
-@pytest.mark.parametrize(("name", "source"), [("demo", "scenes"), ("tiny200", "tiny_imagenet")])
+@pytest.mark.parametrize(("name", "source"), [("demo", "scenes"), ("tiny200", "tiny_imagenet"), ("tiny200_gpu", "tiny_imagenet")])
 def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, source: str) -> None:
     path = ROOT / f"params/{name}.yaml"
     merged = override_sections(read_yaml(ROOT / "params.yaml"), read_yaml(path), where=path)
@@ -375,7 +375,6 @@ def test_a_source_of_ones_own_goes_with_a_val_fraction_or_a_karpathy_split(
     ("cell", "key", "value", "says"),
     [
         ("scratch", "architecture.train_backbone", False, "random weights have to learn"),
-        ("masked", "loss.ssim", 0.1, "expected 0 with masking: its windows see past a patch"),
     ],
 )
 def test_settings_of_an_autoencoder_that_contradict_each_other_are_named(
@@ -385,6 +384,17 @@ def test_settings_of_an_autoencoder_that_contradict_each_other_are_named(
     message = refusal(content, tmp_path)
     assert f"autoencoders.{cell}: {key}: got " in message
     assert says in message
+
+
+def test_ssim_of_hidden_patches_needs_patches_that_have_one(content: dict[str, Any], tmp_path: Path) -> None:
+    put(content, "autoencoders.masked.loss.ssim", 0.5)
+    put(content, "autoencoders.masked.masking.patch_size", 4)
+    assert "loss.ssim: got 0.5: expected 0 with a masking.patch_size of 4" in refusal(content, tmp_path)
+
+
+def test_a_class_alone_is_no_loss_of_an_autoencoder(content: dict[str, Any], tmp_path: Path) -> None:
+    put(content, "autoencoders.finetuned.loss", {"cross_entropy": 0.1})
+    assert "l1, l2, log_l2 and ssim: all are off" in refusal(content, tmp_path)
 
 
 def test_a_missing_key_is_named(content: dict[str, Any], tmp_path: Path) -> None:

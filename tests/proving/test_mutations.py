@@ -49,6 +49,7 @@ FILES = {
 """The files of the changed lines, as paths below the package's folder."""
 
 MLP, CNN, CONV, LSTM = "classifiers/mlp", "classifiers/plain_cnn", "autoencoders/conv_autoencoder", "captioners/lstm"
+ON_BACKBONE = "autoencoders/backbone_autoencoder"
 SMALL_CNN, SEEN, TUNED = "features/small_cnn", "features/classifier", "encoders/classifier"
 
 
@@ -115,6 +116,12 @@ MUTATIONS = {
         "pretrained", "layer_decay ** (len(blocks) - block)", "layer_decay ** block", ("classifiers/pretrained",)
     ),
     "local response": Mutation("local_response", "= 5, 1e-4, 2.0", "= 5, 1e-4, 1.9", ("classifiers/alexnet_mini",)),
+    "class in the loss": Mutation(
+        "reconstruction", "loss.cross_entropy * F.", "0.9 * loss.cross_entropy * F.", (ON_BACKBONE,), (CONV,)
+    ),
+    "SSIM of hidden patches": Mutation(
+        "patch_masks", "return squares[patches]", "return squares[~patches]", (ON_BACKBONE,), (CONV,)
+    ),
     "scale of ResNet-9's logits": Mutation(
         "resnet9", "LOGIT_SCALE = 0.125", "LOGIT_SCALE = 0.15", ("classifiers/resnet9",)
     ),

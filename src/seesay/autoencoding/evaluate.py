@@ -16,7 +16,6 @@ from seesay.autoencoding.latents import (
 )
 from seesay.autoencoding.networks.base import LatentAutoencoder
 from seesay.autoencoding.reconstruct import (
-    SMALLEST_PATCH,
     Reconstructions,
     evaluation_masks,
     inpaint,
@@ -32,7 +31,7 @@ from seesay.classification.evaluate import predict_split
 from seesay.classification.networks.registry import restore_classifier
 from seesay.compute import Compute
 from seesay.images.packed import PackedImages
-from seesay.params.autoencoding import Masking
+from seesay.params.autoencoding import SMALLEST_PATCH, Masking
 from seesay.params.results import Evaluation
 from seesay.resampling import with_interval
 from seesay.training.checkpoint import Checkpoint, load_checkpoint

@@ -10,16 +10,13 @@ import torch
 from torch import Tensor
 
 from seesay.autoencoding.networks.base import LatentAutoencoder
-from seesay.autoencoding.training.fit import MIN_MSE, WINDOW, structural_similarity
-from seesay.autoencoding.training.masks import hidden_pixels, sample_hidden_patches
+from seesay.autoencoding.training.fit import MIN_MSE, structural_similarity
+from seesay.autoencoding.training.masks import cut_patches, hidden_pixels, sample_hidden_patches
 from seesay.compute import Compute
 from seesay.images.batches import load_images, ordered_batches
 from seesay.images.packed import ImageSplit, PackedImages
 from seesay.params.autoencoding import Masking
 from seesay.seeding import torch_generator
-
-SMALLEST_PATCH = WINDOW // 2 + 1
-"""Side, in pixels, of the smallest patch that can be reflected as far as SSIM's window reaches."""
 
 
 @dataclass(frozen=True)
@@ -146,10 +143,10 @@ def patch_ssim(reconstructions: np.ndarray, images: np.ndarray, patches: np.ndar
     means = []
     for start in range(0, len(images), batch_size):
         rows = slice(start, start + batch_size)
-        selected = patches[rows]
-        first, second = (_cut_patches(pixels[rows], selected) for pixels in (reconstructions, images))
+        selected = torch.from_numpy(patches[rows])
+        first, second = (cut_patches(_to_floats(pixels[rows]), selected) for pixels in (reconstructions, images))
         values = structural_similarity(first, second).numpy().astype(np.float64)
-        counts = selected.sum(axis=(1, 2))
+        counts = patches[rows].sum(axis=(1, 2))
         ends = np.cumsum(counts)
         means.append(np.add.reduceat(values, ends - counts) / counts)
     return np.concatenate(means)
@@ -169,11 +166,3 @@ def _join(batches: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Reconstru
 
 def _to_floats(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255.0
-
-
-def _cut_patches(pixels: np.ndarray, patches: np.ndarray) -> Tensor:
-    """Cut the selected patches from uint8 (n, S, S, 3), image by image: floats (m, 3, side, side) in [0, 1]."""
-    count, per_side = len(pixels), patches.shape[1]
-    side = pixels.shape[1] // per_side
-    squares = np.asarray(pixels).reshape(count, per_side, side, per_side, side, 3).transpose(0, 1, 3, 5, 2, 4)
-    return torch.from_numpy(np.ascontiguousarray(squares[patches])).float() / 255.0

@@ -16,6 +16,9 @@ PCA = "pca"
 BACKBONE_AUTOENCODER = "backbone_autoencoder"
 """Architectures with rules of their own: one is not trained, the other is built on a classifier's backbone."""
 
+SMALLEST_PATCH = 6
+"""Side, in pixels, of the smallest patch that has an SSIM: its borders are reflected by half a window, 5 pixels."""
+
 _LEARNING = ("training", "loss")
 
 
@@ -24,13 +27,15 @@ class ReconstructionLoss(Settings):
 
     `l1` and `l2` weigh the mean absolute and the mean squared error of pixels in [0, 1]. `log_l2` weighs the mean over
     images of the logarithm of each image's mean squared error; minimising it maximises the mean PSNR. `ssim` weighs
-    1 - SSIM.
+    1 - SSIM, with masking the mean over the hidden patches, each an image of its own. `cross_entropy` weighs the
+    cross-entropy of the class, which a linear layer reads from the latents; the layer is dropped after training.
     """
 
     l1: NonNegativeFloat = 0.0
     l2: NonNegativeFloat = 0.0
     log_l2: NonNegativeFloat = 0.0
     ssim: NonNegativeFloat = 0.0
+    cross_entropy: NonNegativeFloat = 0.0
 
     @model_validator(mode="after")
     def _something_counts(self) -> ReconstructionLoss:
@@ -90,10 +95,18 @@ class Autoencoder(Settings):
             raise ValueError(f"augmentation: expected none for architecture {PCA}, which is not trained")
         if kind == PCA and self.masking is not None:
             raise ValueError(f"masking: expected none for architecture {PCA}, which cannot learn to fill holes")
-        if self.masking is not None and self.loss is not None and self.loss.ssim:
-            raise ValueError(f"loss.ssim: got {self.loss.ssim}: expected 0 with masking: its windows see past a patch")
+        self._check_ssim()
         self._check_backbone()
         return self
+
+    def _check_ssim(self) -> None:
+        if self.masking is None or self.loss is None or not self.loss.ssim:
+            return
+        if (side := self.masking.patch_size) < SMALLEST_PATCH:
+            raise ValueError(
+                f"loss.ssim: got {self.loss.ssim}: expected 0 with a masking.patch_size of {side}: patches of fewer "
+                f"than {SMALLEST_PATCH} pixels a side have no SSIM"
+            )
 
     def _check_backbone(self) -> None:
         kind, trains = self.architecture.name, self.architecture.arguments.get("train_backbone")

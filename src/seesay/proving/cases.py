@@ -226,9 +226,10 @@ _ON_BACKBONE: Section = {"name": "backbone_autoencoder", "train_backbone": True,
 
 
 def _autoencoder(architecture: Section, classifiers: Mapping[str, Section] | None = None, **of_case: Section) -> Proof:
+    """Cases of one architecture; `of_case` adds settings to these, and cases of its own."""
     cells = {
-        case: {**_DRAWN, "architecture": architecture, **settings, **of_case.get(case, {})}
-        for case, settings in _AUTOENCODER_CASES.items()
+        case: {**_DRAWN, "architecture": architecture, **_AUTOENCODER_CASES.get(case, {}), **of_case.get(case, {})}
+        for case in [*_AUTOENCODER_CASES, *(case for case in of_case if case not in _AUTOENCODER_CASES)]
     }
     steps = tuple(("train_autoencoder", case) for case in cells)
     return Proof({"autoencoders": cells}, steps, classifiers or {})
@@ -264,6 +265,15 @@ AUTOENCODERS = {
             "training": _gentle(IN_ONE_CYCLE),
         },
         constant={"architecture": _backbone(_RESNET_INSIDE, [8, 6, 4, 4, 4])},
+        classes={
+            "architecture": _backbone(RESNET9, [8, 6, 4, 4]),
+            "start": "classifiers/resnet9",
+            "backbone_rate": 0.3,
+            "augmentation": PICKED,
+            "loss": {**LOG_L2, "ssim": 1.0, "cross_entropy": 0.5},
+            "masking": MASKING,
+            "training": _gentle(BY_ADAMW),
+        },
     ),
 }
 

@@ -46,7 +46,7 @@ STAGES = {
         *_keys("test", "ece ece_calibrated loss_calibrated num_images"),
         "calibration/temperature", "seeds/num", *_keys("seeds/test seeds/val", "top1_mean top1_std"),
     ]),
-    "train_autoencoder": Measured("autoencoders", [*_LEARNING, "val/mse", "val/psnr"]),
+    "train_autoencoder": Measured("autoencoders", [*_LEARNING, "val/mse", "val/psnr", "train/top1", "val/top1"]),
     "evaluate_autoencoder": Measured("autoencoders", [
         *_keys("test", "mse psnr psnr_low psnr_high ssim mean_image_psnr neighbours_same_class classifier_top1"),
         *_keys("test", "probe_top1 probe_top1_low probe_top1_high"), "val/probe_top1", "probe_inverse_strength",

@@ -39,6 +39,7 @@ ON_BACKBONE = {
     "decoder_blocks": 1,
 }
 MASKING = Masking(patch_size=4, share=0.25, evaluation_seed=0)
+WIDE_MASKING = Masking(patch_size=8, share=0.5, evaluation_seed=0)  # patches wide enough for SSIM
 
 
 def weights(**chosen):
@@ -141,26 +142,27 @@ class TestLoss:
 
     def test_is_the_weighted_sum_it_says_it_is(self, images):
         drawn = images + 0.1  # an absolute error of 0.1 and a squared one of 0.01 everywhere
-        loss = reconstruction_losses(drawn, images, None, weights(l1=1.0, l2=2.0, log_l2=3.0, ssim=4.0))
+        loss = reconstruction_losses(drawn, images, None, weights(l1=1.0, l2=2.0, log_l2=3.0, ssim=4.0), masking=None)
         ssim = structural_similarity(drawn, images)
         expected = 0.1 + 2 * 0.01 + 3 * math.log(0.01 + LOG_FLOOR) + 4 * (1 - ssim)
         assert loss.tolist() == pytest.approx(expected.tolist(), rel=1e-4)
 
     def test_of_logarithms_is_psnr_turned_round(self, images):
         drawn = (images + 0.2 * torch.randn(images.shape, generator=torch.Generator().manual_seed(2))).clamp(0, 1)
-        loss = reconstruction_losses(drawn, images, None, weights(log_l2=10 / math.log(10)))
+        loss = reconstruction_losses(drawn, images, None, weights(log_l2=10 / math.log(10)), masking=None)
         psnr = peak_signal_noise_ratio(drawn, images, data_range=1.0, reduction="none", dim=(1, 2, 3))
         assert torch.allclose(loss, -psnr, atol=0.01)
 
     def test_with_hidden_patches_sees_them_and_nothing_else(self, images, hidden):
         drawn = torch.full_like(images, 0.5).requires_grad_()
-        loss = reconstruction_losses(drawn, images, hidden, weights(l1=1.0, l2=1.0, log_l2=1.0))
+        chosen = weights(l1=1.0, l2=1.0, log_l2=1.0)
+        loss = reconstruction_losses(drawn, images, hidden, chosen, masking=MASKING)
         loss.sum().backward()
         seen = ~hidden.expand_as(images)
         assert (drawn.grad[seen] == 0.0).all()
         assert (drawn.grad[~seen] != 0.0).all()
         elsewhere = torch.where(hidden, drawn.detach(), torch.tensor(float("nan")))
-        again = reconstruction_losses(elsewhere, images, hidden, weights(l1=1.0, l2=1.0, log_l2=1.0))
+        again = reconstruction_losses(elsewhere, images, hidden, chosen, masking=MASKING)
         assert torch.equal(again, loss)
 
     def test_of_hidden_patches_is_their_mean_not_the_image_s(self):
@@ -171,18 +173,37 @@ class TestLoss:
         drawn[:, :, 0, 0], drawn[:, :, 3, 3] = 0.5, 1.0
         # of two hidden pixels one is wrong by 0.5: 0.25 / 2; the visible mistake does not count
         assert masked_mean((drawn - image).square(), hidden).item() == pytest.approx(0.125)
-        assert reconstruction_losses(drawn, image, hidden, weights(l2=1.0)).item() == pytest.approx(0.125)
+        assert reconstruction_losses(drawn, image, hidden, weights(l2=1.0), masking=None).item() == pytest.approx(0.125)
 
     def test_a_step_hides_what_it_asks_for(self, images, hidden):
         seen = []
 
-        def autoencoder(batch, mask):
+        def learner(batch, mask):
             seen.append(mask)
-            return batch * 0.5
+            return batch * 0.5, None
 
-        step = reconstruction_step(autoencoder, (images, hidden), loss=weights(l2=1.0))
+        step = reconstruction_step(learner, (images, hidden, torch.zeros(3)), loss=weights(l2=1.0), masking=MASKING)
         assert seen[0] is hidden
         assert step.loss.item() == pytest.approx(masked_mean((0.5 * images).square(), hidden).mean().item())
+
+    def test_adds_the_cross_entropy_of_the_class(self, images):
+        labels, logits = torch.tensor([2, 0, 1]), torch.tensor([[0.0, 0.0, 2.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+        chosen = weights(l2=1.0, cross_entropy=0.5)
+        step = reconstruction_step(lambda *_: (images, logits), (images, None, labels), loss=chosen, masking=None)
+        wrong = math.log(2 + math.exp(2.0)) - 2.0 + math.log(2 + math.e) + math.log(3)
+        assert step.loss.item() == pytest.approx(0.5 * wrong / 3)
+        assert step.sums["top1"].item() == 1
+
+    def test_ssim_with_masking_is_that_of_hidden_patches_alone(self, images):
+        patches = torch.tensor([[[True, False], [True, False]]]).expand(3, 2, 2)
+        hidden = hidden_pixels(patches, patch_size=8)
+        drawn = images + 0.2 * torch.randn(images.shape, generator=torch.Generator().manual_seed(2))
+        drawn = torch.where(hidden, drawn, torch.tensor(float("nan")))
+        loss = reconstruction_losses(drawn, images, hidden, weights(ssim=1.0), masking=WIDE_MASKING)
+        upper, lower = (
+            structural_similarity(drawn[..., at, :8], images[..., at, :8]) for at in (slice(8), slice(8, 16))
+        )
+        assert loss.tolist() == pytest.approx((1 - (upper + lower) / 2).tolist(), abs=1e-5)
 
 
 def test_val_loss_of_a_masked_autoencoder_is_that_of_hidden_patches(make, settings, noise, compute):
@@ -224,6 +245,23 @@ class TestOnABackbone:
         same = {name for name in first if torch.equal(first[name], second[name])}
         assert {name for name in first if not name.startswith("backbone.")} <= same
         assert "backbone.0.0.weight" not in same
+
+    def test_cross_entropy_trains_a_head_that_the_checkpoint_lacks(self, make, settings, compute, noise):
+        rows = []
+        tuned = changed(
+            settings,
+            architecture=on_backbone(train_backbone=True),
+            start="classifiers/parent",
+            loss=weights(l2=1.0, cross_entropy=1.0),
+            backbone_rate=0.5,
+        )
+        checkpoint = make(tuned, log=lambda metrics, *, step: rows.append(metrics))
+        assert {"train/top1", "val/top1"} <= rows[0].keys()
+        assert rows[-1]["train/loss"] < rows[0]["train/loss"]
+        assert checkpoint.state_dict.keys() == restore_autoencoder(checkpoint).state_dict().keys()
+        without = make(changed(tuned, loss=weights(l2=1.0)))
+        name = "backbone.0.0.weight"
+        assert not torch.equal(checkpoint.state_dict[name], without.state_dict[name]), "the class moves the backbone"
 
     def test_a_missing_classifier_is_named(self, make, settings):
         wanted = changed(settings, architecture=on_backbone(train_backbone=True), start="classifiers/nobody")

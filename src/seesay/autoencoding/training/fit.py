@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from seesay.autoencoding.networks.base import LatentAutoencoder
-from seesay.autoencoding.training.masks import hidden_pixels, num_hidden_patches, sample_hidden_patches
+from seesay.autoencoding.training.masks import cut_patches, hidden_pixels, num_hidden_patches, sample_hidden_patches
 from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.images.batches import (
@@ -22,8 +23,9 @@ from seesay.images.batches import (
     training_batches,
 )
 from seesay.images.packed import PackedImages
-from seesay.params.autoencoding import Autoencoder, ReconstructionLoss
+from seesay.params.autoencoding import Autoencoder, Masking, ReconstructionLoss
 from seesay.seeding import torch_generator
+from seesay.training.build import seeded_initialisation
 from seesay.training.checkpoint import Checkpoint, describe_architecture
 from seesay.training.loop import Log, Step, fit
 
@@ -37,11 +39,29 @@ LOG_FLOOR = 1e-5
 """Added to a mean squared error before its logarithm is minimised: about half a grey level, below which further
 improvement is worth nothing."""
 
+_PREFIX = "autoencoder."
+"""Prefix of the autoencoder's own weights in a `Learner`'s."""
+
 WINDOW = 11
 """Side of SSIM's Gaussian window, in pixels."""
 
-MaskedBatch = tuple[Tensor, Tensor | None]
-"""Images float32 (n, 3, S, S) and, with masking, their hidden pixels, bool (n, 1, S, S)."""
+MaskedBatch = tuple[Tensor, Tensor | None, Tensor]
+"""Images float32 (n, 3, S, S), with masking their hidden pixels, bool (n, 1, S, S), and labels, int64 (n,)."""
+
+
+class Learner(nn.Module):
+    """An autoencoder and, where the loss has a class in it, a linear layer that reads the class from the latents."""
+
+    def __init__(self, autoencoder: LatentAutoencoder, class_head: nn.Linear | None) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.class_head = class_head
+
+    def forward(self, images: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return reconstructions (n, 3, S, S) and, with a class head, logits (n, num_classes)."""
+        latents = self.autoencoder.encode(images, hidden)
+        logits = None if self.class_head is None else self.class_head(latents.flatten(1))
+        return self.autoencoder.decode(latents), logits
 
 
 def fit_autoencoder(
@@ -59,8 +79,9 @@ def fit_autoencoder(
 
     Returns the checkpoint of the epoch with the lowest `val/loss`, and the core-seconds of training. Metrics:
     `train/loss` and `val/loss`, as weighted by `settings.loss`; `val/mse` of [0, 1] pixels; `val/psnr`, the mean over
-    images of -10 log10(mse) in dB. With masking all are over hidden pixels only. Raises `InputError` for masks that do
-    not fit the images, and `TrainingError` as `fit` does.
+    images of -10 log10(mse) in dB. With masking all are over hidden pixels only. With cross-entropy in the loss also
+    `train/top1` and `val/top1`, of the class head. Raises `InputError` for masks that do not fit the images, and
+    `TrainingError` as `fit` does.
     """
     augmentation, training, loss, masking = settings.augmentation, settings.training, settings.loss, settings.masking
     assert training is not None, "an autoencoder that is trained has these"
@@ -75,30 +96,40 @@ def fit_autoencoder(
         patches = sample_hidden_patches(len(val), masking, image_size=size, generator=generator)
         val_hidden = hidden_pixels(patches.to(compute.device), patch_size=masking.patch_size)
 
+    class_head = None
+    if loss.cross_entropy:
+        with seeded_initialisation(seed, "class_head"):
+            class_head = nn.Linear(autoencoder.latent_size, images.num_classes)
+
     def batches(epoch: int) -> Iterator[MaskedBatch]:
         generator = torch_generator(seed, "hidden", epoch)
-        for batch, _ in training_batches(train, epoch, batch_size=batch_size, augmentation=augmentation, seed=seed):
+        for batch, labels in training_batches(
+            train, epoch, batch_size=batch_size, augmentation=augmentation, seed=seed
+        ):
             hidden = None
             if masking is not None:
                 patches = sample_hidden_patches(len(batch), masking, image_size=size, generator=generator)
                 hidden = hidden_pixels(patches.to(compute.device), patch_size=masking.patch_size)
-            yield batch, hidden
+            yield batch, hidden, labels
 
     best = fit(
-        autoencoder,
+        Learner(autoencoder, class_head),
         training,
         batches=batches,
         num_batches=num_training_batches(len(train), batch_size=batch_size),
-        compute_step=partial(reconstruction_step, loss=loss),
-        evaluate=partial(_evaluate, val=val, hidden=val_hidden, loss=loss, batch_size=batch_size),
+        compute_step=partial(reconstruction_step, loss=loss, masking=masking),
+        evaluate=partial(_evaluate, val=val, hidden=val_hidden, loss=loss, masking=masking, batch_size=batch_size),
         expected_first_loss=None,  # depends on the images
         seed=seed,
         compute=compute,
         log=log,
         resume=resume,
-        rate_scales=rate_scales,
+        rate_scales={f"{_PREFIX}{name}": scale for name, scale in (rate_scales or {}).items()},
     )
-    return autoencoder_checkpoint(images, settings, best.state_dict, best.metrics), best.core_seconds
+    weights = {
+        name.removeprefix(_PREFIX): tensor for name, tensor in best.state_dict.items() if name.startswith(_PREFIX)
+    }
+    return autoencoder_checkpoint(images, settings, weights, best.metrics), best.core_seconds
 
 
 def autoencoder_checkpoint(
@@ -120,14 +151,31 @@ def autoencoder_checkpoint(
     )
 
 
-def reconstruction_step(autoencoder: LatentAutoencoder, batch: MaskedBatch, *, loss: ReconstructionLoss) -> Step:
-    images, hidden = batch
-    outputs = autoencoder(images, hidden).float()
-    return Step(reconstruction_losses(outputs, images, hidden, loss).mean(), len(images), {})
+def reconstruction_step(
+    learner: nn.Module, batch: MaskedBatch, *, loss: ReconstructionLoss, masking: Masking | None
+) -> Step:
+    _, losses, is_correct = _apply(learner, batch, loss=loss, masking=masking)
+    return Step(losses.mean(), len(losses), {} if is_correct is None else {"top1": is_correct.sum()})
 
 
-def reconstruction_losses(outputs: Tensor, images: Tensor, hidden: Tensor | None, loss: ReconstructionLoss) -> Tensor:
-    """Return the loss of each image, (n,); with hidden pixels all terms but SSIM are over those only."""
+def _apply(
+    learner: nn.Module, batch: MaskedBatch, *, loss: ReconstructionLoss, masking: Masking | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return reconstructions, each image's loss and, with a class head, whether its class is right, bool (n,)."""
+    images, hidden, labels = batch
+    outputs, logits = learner(images, hidden)
+    outputs = outputs.float()
+    losses = reconstruction_losses(outputs, images, hidden, loss, masking=masking)
+    if logits is None:
+        return outputs, losses, None
+    losses = losses + loss.cross_entropy * F.cross_entropy(logits.float(), labels, reduction="none")
+    return outputs, losses, logits.argmax(dim=1) == labels
+
+
+def reconstruction_losses(
+    outputs: Tensor, images: Tensor, hidden: Tensor | None, loss: ReconstructionLoss, *, masking: Masking | None
+) -> Tensor:
+    """Return the loss of each image without its cross-entropy, (n,); with hidden pixels it is over those only."""
     difference = outputs - images
     squared = masked_mean(difference.square(), hidden)
     total = loss.l2 * squared
@@ -136,8 +184,17 @@ def reconstruction_losses(outputs: Tensor, images: Tensor, hidden: Tensor | None
     if loss.log_l2:
         total = total + loss.log_l2 * torch.log(squared + LOG_FLOOR)
     if loss.ssim:
-        total = total + loss.ssim * (1.0 - structural_similarity(outputs, images))
+        total = total + loss.ssim * (1.0 - _similarities(outputs, images, hidden, masking))
     return total
+
+
+def _similarities(outputs: Tensor, images: Tensor, hidden: Tensor | None, masking: Masking | None) -> Tensor:
+    """Return the SSIM of each image, (n,), or with masking the mean over its hidden patches, each an image."""
+    if hidden is None or masking is None:
+        return structural_similarity(outputs, images)
+    patches = hidden[:, 0, :: masking.patch_size, :: masking.patch_size]
+    similarities = structural_similarity(cut_patches(outputs, patches), cut_patches(images, patches))
+    return similarities.view(len(images), -1).mean(dim=1)  # every image has the same number of hidden patches
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -176,19 +233,24 @@ def error_metrics(errors: list[float]) -> dict[str, float]:
 
 
 def _evaluate(
-    autoencoder: LatentAutoencoder,
+    learner: nn.Module,
     *,
     val: DeviceImages,
     hidden: Tensor | None,
     loss: ReconstructionLoss,
+    masking: Masking | None,
     batch_size: int,
 ) -> dict[str, float]:
     losses: list[Tensor] = []
     errors: list[Tensor] = []
-    for number, (images, _) in enumerate(ordered_batches(val, batch_size=batch_size)):
+    num_correct: list[int] = []
+    for number, (images, labels) in enumerate(ordered_batches(val, batch_size=batch_size)):
         rows = None if hidden is None else hidden[number * batch_size :][: len(images)]
-        outputs = autoencoder(images, rows)
-        losses.append(reconstruction_losses(outputs, images, rows, loss))
+        outputs, of_images, is_correct = _apply(learner, (images, rows, labels), loss=loss, masking=masking)
+        losses.append(of_images)
         errors.append(masked_mean((outputs - images).square(), rows))
+        if is_correct is not None:
+            num_correct.append(int(is_correct.sum()))
     mean_loss = math.fsum(torch.cat(losses).tolist()) / len(val)
-    return {"val/loss": mean_loss, **error_metrics(torch.cat(errors).tolist())}
+    top1 = {"val/top1": sum(num_correct) / len(val)} if num_correct else {}
+    return {"val/loss": mean_loss, **error_metrics(torch.cat(errors).tolist()), **top1}

@@ -40,6 +40,18 @@ def sample_hidden_patches(num_images: int, masking: Masking, *, image_size: int,
     return (order < count).view(num_images, side, side)
 
 
+def cut_patches(images: Tensor, patches: Tensor) -> Tensor:
+    """Cut the selected patches from images (n, C, S, S), image by image: (m, C, S / P, S / P).
+
+    `patches`, bool (n, P, P), selects m patches.
+    """
+    count, channels, size, _ = images.shape
+    per_side = patches.shape[1]
+    side = size // per_side
+    squares = images.reshape(count, channels, per_side, side, per_side, side).permute(0, 2, 4, 1, 3, 5)
+    return squares[patches]
+
+
 def hidden_pixels(patches: Tensor, *, patch_size: int) -> Tensor:
     """Enlarge masks of patches, bool (n, P, P), to masks of pixels, bool (n, 1, S, S), with S = P * patch_size."""
     return F.interpolate(patches[:, None].float(), scale_factor=patch_size, mode="nearest").bool()
