@@ -42,7 +42,9 @@ def test_the_committed_params_are_sound() -> None:
     assert "resnet9" in load_params(ROOT).classifiers
 
 
-@pytest.mark.parametrize(("name", "source"), [("demo", "scenes"), ("tiny200", "tiny_imagenet"), ("tiny200_gpu", "tiny_imagenet")])
+@pytest.mark.parametrize(
+    ("name", "source"), [("demo", "scenes"), ("tiny200", "tiny_imagenet"), ("tiny200_gpu", "tiny_imagenet")]
+)
 def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, source: str) -> None:
     path = ROOT / f"params/{name}.yaml"
     merged = override_sections(read_yaml(ROOT / "params.yaml"), read_yaml(path), where=path)
