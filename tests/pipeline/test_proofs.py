@@ -17,6 +17,7 @@ PROVING = {"prove_classifiers", "prove_autoencoders", "prove_features", "prove_c
 
 
 CHEAP = {
+    "check",
     *("fetch_images", "prepare_images", "fetch_captions", "prepare_captions", "build_vocabulary", "fetch_weights"),
     "placeholder",
 }
