@@ -87,6 +87,13 @@ def test_check_accepts_what_is_committed_and_builds_every_network() -> None:
         ("decoder_widths: [128, 64, 32]", "decoder_widths: [128, 64]", "residual.architecture: decoder_widths: got 2"),
         ("{patch_size: 8,", "{patch_size: 7,", "autoencoders.masked.masking.patch_size: got 7: expected a divisor of"),
         ("share: 0.25", "share: 0.001", "autoencoders.masked.masking.share: got 0.001, which hides 0 of 64 patches"),
+        (
+            "mobilenetv2_100",
+            "mobilenet_v2",
+            "weights.mobilenet_v2.architecture: got 'mobilenet_v2': expected ",
+        ),
+        ("mobilenetv2_100", "mobilenet_v2", "; torchvision's mobilenet_v2 is mobilenetv2_100 there"),
+        ("frozen_layers: 6", "frozen_layers: 17", "frozen_layers: got 17: expected less than 17, the layers of tf_"),
         ("momentum: 0.9,", "momentum: 0.0,", "nesterov needs a momentum above 0"),
         # The name comes first: what hangs on it does not fit either.
         ("{name: ensemble}", "{name: ensembl}", "architecture.name: got 'ensembl': expected one of alexnet, "),

@@ -140,6 +140,14 @@ def test_proportions_are_kept():
     assert pixels.any(axis=0).sum() == 40
 
 
+def test_images_are_resized_as_the_encoder_expects():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8))
+    sizes = {"image_size": 40, "resize_size": 40}
+    for name, filtered in (("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
+        expected = np.asarray(image.resize((40, 40), filtered))
+        assert np.array_equal(resize_and_crop(image, **sizes, interpolation=name), expected)
+
+
 def test_the_middle_is_kept():
     # Left and right eighths of 80 x 40 pixels are red; the middle half is what stays.
     image = Image.new("RGB", (80, 40), (0, 0, 255))
