@@ -40,7 +40,7 @@ BATCHED, ALONE, TEXTBOOK = "batched", "one by one", "textbook"
 GOALS = {"greedy": 20.0, "beam": 12.0}
 """The target speed-up of batches over one image at a time."""
 
-SIZES = {
+SIZES: dict[str, object] = {
     "embedding_size": 512,
     "hidden_size": 512,
     "attention_size": 512,
@@ -48,7 +48,12 @@ SIZES = {
     "embedding_dropout": 0.0,
     "tie_weights": False,
     "image_enters": "initial_state",
+    "num_layers": 3,
+    "num_heads": 8,
 }
+OTHER_SIZES: dict[str, dict[str, object]] = {"transformer": {"hidden_size": 384, "tie_weights": True}}
+"""The sizes of an untrained captioner, as far as it has them, and those of single architectures."""
+
 VOCABULARY_SIZE, FEATURE_SIZE, NUM_PLACES = 2700, 1280, 49
 """Sizes of an untrained captioner: about those for Flickr8k with MobileNetV2's features."""
 
@@ -129,7 +134,8 @@ def load_trained(cell: str, root: Path, *, num_images: int) -> tuple[Captioner, 
 def build_untrained(name: str, *, num_images: int) -> tuple[Captioner, Tensor]:
     """Build a new captioner of a usual size, and random features."""
     parameters = inspect.signature(CAPTIONERS[name]).parameters
-    architecture = Architecture(name=name, **{key: size for key, size in SIZES.items() if key in parameters})
+    sizes = {**SIZES, **OTHER_SIZES.get(name, {})}
+    architecture = Architecture(name=name, **{key: size for key, size in sizes.items() if key in parameters})
     captioner = build_captioner(
         architecture, vocabulary_size=VOCABULARY_SIZE, feature_size=FEATURE_SIZE, seed=0, key="architecture"
     )
@@ -209,8 +215,8 @@ def _median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Run it in the repository's root; see benchmarks/README.md.")
     parser.add_argument("--cells", nargs="+", metavar="CELL", default=[], help="entries of captioners, trained")
-    parser.add_argument("--untrained", nargs="+", metavar="NAME", default=["lstm", "soft_attention"],
-                        help="without --cells: untrained ones (default: lstm soft_attention)")  # fmt: skip
+    parser.add_argument("--untrained", nargs="+", metavar="NAME", default=["lstm", "soft_attention", "transformer"],
+                        help="without --cells: untrained ones (default: lstm soft_attention transformer)")  # fmt: skip
     parser.add_argument("--images", metavar="N", type=_positive, default=100,
                         help="images decoded in batches (default: 100)")  # fmt: skip
     parser.add_argument("--images-alone", metavar="N", type=_positive, default=10,

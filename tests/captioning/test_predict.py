@@ -162,7 +162,7 @@ def test_the_caption_most_like_the_others_comes_first():
     cat, dog, dogs = (Decoded(ids, -float(rank), -float(rank)) for rank, ids in enumerate(((4, 7), (4, 5), (4, 5, 6))))
     ((first, second, third), alone) = rerank_by_consensus([[cat, dog, dogs], [cat]], vocabulary, references)
     assert [first.token_ids, second.token_ids, third.token_ids] == [dog.token_ids, dogs.token_ids, cat.token_ids]
-    assert first.score > second.score > third.score == 0.0
+    assert first.score == second.score > third.score == 0.0  # of equals, the one that decoding ranked higher
     assert first.log_probability == dog.log_probability
     assert [one.token_ids for one in alone] == [cat.token_ids]
 

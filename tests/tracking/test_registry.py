@@ -322,7 +322,9 @@ def test_a_registered_captioner_says_what_the_captions_measured_said(tmp_path, e
         assert [register_models(tmp_path, entries) for _ in range(2)] == [1, 0]
         version = client.get_model_version_by_alias("demo-captioner-lstm", "champion")
         assert version.tags["substitutes"] == "text.zip, weights.pth"
-        assert json.loads(version.tags["decoding"]) == captioner.decoding.model_dump(exclude={"batch_size"})
+        assert json.loads(version.tags["decoding"]) == captioner.decoding.model_dump(
+            exclude={"batch_size"}, exclude_none=True
+        )
         found = decode(restore_captioner(checkpoint), torch.from_numpy(pooled), captioner.decoding, seed=0)
         return str(version.version), [" ".join(vocabulary.decode(captions[0].token_ids)) for captions in found]
 
