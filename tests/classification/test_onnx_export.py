@@ -54,6 +54,13 @@ def exported(network, size, **metadata):
     return OnnxClassifier(export_onnx(network, image_size=size, mean=MEAN, std=STD, metadata=metadata), num_threads=1)
 
 
+def test_a_resnet9_enlarges_images_in_its_file_too(contract):
+    options = {"activation": "gelu", "pool_first": True, "whitening": True, "squeeze_excitation": True}
+    network, size = contract.build("resnet9", **options, evaluation_size=40), contract.IMAGE_SIZE
+    images = pixels(3, size)
+    np.testing.assert_allclose(exported(network, size)(images), expected_logits(network, images), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_every_classifier_answers_the_same_from_its_file(contract, networks, name):
     """It does so for every batch size."""
