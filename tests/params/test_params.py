@@ -42,7 +42,9 @@ def test_the_committed_params_are_sound() -> None:
     assert "resnet9" in load_params(ROOT).classifiers
 
 
-@pytest.mark.parametrize(("name", "source"), [("demo", "scenes"), ("tiny200", "tiny_imagenet"), ("tiny200_gpu", "tiny_imagenet")])
+@pytest.mark.parametrize(
+    ("name", "source"), [("demo", "scenes"), ("tiny200", "tiny_imagenet"), ("tiny200_gpu", "tiny_imagenet")]
+)
 def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, source: str) -> None:
     path = ROOT / f"params/{name}.yaml"
     merged = override_sections(read_yaml(ROOT / "params.yaml"), read_yaml(path), where=path)
@@ -370,6 +372,11 @@ def test_ssim_of_hidden_patches_needs_patches_that_have_one(content: dict[str, A
     put(content, "autoencoders.masked.loss.ssim", 0.5)
     put(content, "autoencoders.masked.masking.patch_size", 4)
     assert "loss.ssim: got 0.5: expected 0 with a masking.patch_size of 4" in refusal(content, tmp_path)
+
+
+def test_completion_without_masking_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
+    put(content, "autoencoders.finetuned.architecture.completion", {"width": 64, "blocks": 4})
+    assert "architecture.completion: expected none without masking" in refusal(content, tmp_path)
 
 
 def test_a_class_alone_is_no_loss_of_an_autoencoder(content: dict[str, Any], tmp_path: Path) -> None:
