@@ -394,6 +394,11 @@ def test_ssim_of_hidden_patches_needs_patches_that_have_one(content: dict[str, A
     assert "loss.ssim: got 0.5: expected 0 with a masking.patch_size of 4" in refusal(content, tmp_path)
 
 
+def test_completion_without_masking_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
+    put(content, "autoencoders.finetuned.architecture.completion", {"width": 64, "blocks": 4})
+    assert "architecture.completion: expected none without masking" in refusal(content, tmp_path)
+
+
 def test_a_class_alone_is_no_loss_of_an_autoencoder(content: dict[str, Any], tmp_path: Path) -> None:
     put(content, "autoencoders.finetuned.loss", {"cross_entropy": 0.1})
     assert "l1, l2, log_l2 and ssim: all are off" in refusal(content, tmp_path)

@@ -95,6 +95,8 @@ class Autoencoder(Settings):
             raise ValueError(f"augmentation: expected none for architecture {PCA}, which is not trained")
         if kind == PCA and self.masking is not None:
             raise ValueError(f"masking: expected none for architecture {PCA}, which cannot learn to fill holes")
+        if self.masking is None and self.architecture.arguments.get("completion") is not None:
+            raise ValueError("architecture.completion: expected none without masking: nothing is hidden")
         self._check_ssim()
         self._check_backbone()
         return self

@@ -266,7 +266,7 @@ AUTOENCODERS = {
         },
         constant={"architecture": _backbone(_RESNET_INSIDE, [8, 6, 4, 4, 4])},
         classes={
-            "architecture": _backbone(RESNET9, [8, 6, 4, 4]),
+            "architecture": {**_backbone(RESNET9, [8, 6, 4, 4]), "completion": {"width": 6, "blocks": 1}},
             "start": "classifiers/resnet9",
             "backbone_rate": 0.3,
             "augmentation": PICKED,

@@ -153,6 +153,35 @@ class TestEveryAutoencoderThatLearns:
         assert drawn.std(dim=(2, 3)).min() > 1e-4
 
 
+class TestCompletion:
+    @pytest.fixture
+    def autoencoder(self):
+        """One that corrects, as after training: at first it corrects nothing."""
+        built = build("backbone_autoencoder", completion={"width": 4, "blocks": 1}).eval()
+        torch.nn.init.normal_(built.completion.layers[-2].weight, generator=torch.Generator().manual_seed(0))
+        return built
+
+    def test_looks_at_visible_pixels_and_at_no_hidden_one(self, autoencoder, images, hidden):
+        other = torch.where(hidden, 1 - images, images)
+        completed = autoencoder(images, hidden)
+        assert torch.equal(completed, autoencoder(other, hidden))
+        latents = autoencoder.encode(images, hidden)
+        assert not torch.equal(completed, autoencoder.decode(latents))
+        seen = autoencoder.complete(latents, torch.where(hidden, images, 1 - images), hidden)
+        assert not torch.equal(completed, seen), "visible pixels go around the latents"
+
+    def test_gives_hidden_pixels_a_gradient_of_exactly_zero(self, autoencoder, images, hidden):
+        images.requires_grad_()
+        autoencoder(images, hidden).square().sum().backward()
+        assert (images.grad[hidden.expand_as(images)] == 0.0).all()
+
+    def test_does_nothing_where_nothing_is_hidden_and_at_first(self, autoencoder, images, hidden):
+        assert torch.equal(autoencoder(images), autoencoder.decode(autoencoder.encode(images)))
+        new = build("backbone_autoencoder", completion={"width": 4, "blocks": 1}).eval()
+        without = build("backbone_autoencoder").eval()
+        assert torch.equal(new(images, hidden), without(images, hidden))
+
+
 @pytest.mark.parametrize(
     ("name", "channels"), [("conv_autoencoder", 16), ("residual_autoencoder", 16), ("backbone_autoencoder", 64)]
 )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from seesay.autoencoding.networks.base import LatentAutoencoder, clamp_straight_through
-from seesay.autoencoding.networks.decoder import MapDecoder, check_widths
+from seesay.autoencoding.networks.decoder import Completion, MapDecoder, check_widths
 from seesay.classification.networks.base import ConvolutionalClassifier
 from seesay.classification.networks.pretrained import Pretrained
 from seesay.classification.networks.published import feature_map
@@ -26,8 +26,11 @@ class BackboneAutoencoder(LatentAutoencoder):
 
     `backbone` names the classifier's architecture (`{name: resnet9, width: 32}`). A 1x1 convolution maps each position
     of its last feature map to `latent_channels` numbers (64 x 4 x 4 = 1,024 for ResNet-9 and 64 pixels). The decoder
-    gets nothing else: there are no skip connections. Where `train_backbone` is false, the backbone's weights and its
-    batch norms' statistics are frozen.
+    gets nothing else: no connection goes around the latents. Where `train_backbone` is false, the backbone's weights
+    and its batch norms' statistics are frozen.
+
+    With `completion` (`{width: 64, blocks: 4}`, for masking) hidden pixels are completed from the decoded image and the
+    visible pixels. Where nothing is hidden, images are decoded from latents alone.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class BackboneAutoencoder(LatentAutoencoder):
         latent_channels: Annotated[int, Field(ge=1)],
         decoder_widths: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=1)],
         decoder_blocks: Annotated[int, Field(ge=1)],
+        completion: CompletionArguments | None = None,
     ) -> None:
         super().__init__()
         self.backbone = build_backbone(backbone, image_size=image_size)
@@ -49,6 +53,7 @@ class BackboneAutoencoder(LatentAutoencoder):
         self._latent_size = latent_channels * side**2
         self.to_latents = nn.Conv2d(channels, latent_channels, 1)
         self.decoder = MapDecoder(latent_channels, widths=decoder_widths, blocks=decoder_blocks)
+        self.completion = None if completion is None else Completion(width=completion.width, blocks=completion.blocks)
 
     @property
     def latent_size(self) -> int:
@@ -60,6 +65,12 @@ class BackboneAutoencoder(LatentAutoencoder):
 
     def decode(self, latents: Tensor) -> Tensor:
         return clamp_straight_through(self.decoder(latents) * self.std + self.mean)
+
+    def complete(self, latents: Tensor, images: Tensor, hidden: Tensor | None) -> Tensor:
+        if self.completion is None or hidden is None:
+            return self.decode(latents)
+        completed = self.completion(self.decoder(latents), (images - self.mean) / self.std, hidden)
+        return clamp_straight_through(completed * self.std + self.mean)
 
     def train(self, mode: bool = True) -> BackboneAutoencoder:
         super().train(mode)
@@ -82,6 +93,15 @@ class BackboneArguments(BaseModel):
     @property
     def architecture(self) -> Architecture:
         return Architecture(name=self.name, **(self.model_extra or {}))
+
+
+class CompletionArguments(BaseModel):
+    """The size of a `Completion` in params."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    width: Annotated[int, Field(ge=1)]
+    blocks: Annotated[int, Field(ge=1)]
 
 
 def build_backbone(arguments: BackboneArguments, *, image_size: int) -> nn.Module:

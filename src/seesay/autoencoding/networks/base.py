@@ -48,8 +48,12 @@ class LatentAutoencoder(nn.Module):
             normalised = normalised.masked_fill(hidden, 0.0)
         return self.encode_normalised(normalised)
 
+    def complete(self, latents: Tensor, images: Tensor, hidden: Tensor | None) -> Tensor:
+        """Decode the latents of `images`. Where pixels are hidden, an autoencoder may also look at the visible ones."""
+        return self.decode(latents)
+
     def forward(self, images: Tensor, hidden: Tensor | None = None) -> Tensor:
-        return self.decode(self.encode(images, hidden))
+        return self.complete(self.encode(images, hidden), images, hidden)
 
 
 def clamp_straight_through(images: Tensor) -> Tensor:

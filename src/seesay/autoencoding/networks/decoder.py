@@ -14,6 +14,7 @@ from seesay.core.errors import InputError
 RESIDUAL_INIT_SCALE = 0.2
 """Factor on the initial weights of a block's second convolution, so that a deep stack starts near the identity."""
 
+_SQUARE = 4  # side of the pixel squares that are one position of a completion; no backbone has a smaller stride
 _PHASES = 4  # each position becomes 2 x 2 positions
 
 
@@ -36,6 +37,33 @@ class MapDecoder(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         images: Tensor = self.layers(latents)
         return images
+
+
+class Completion(nn.Module):
+    """Completion of hidden pixels, from a decoded image and the visible pixels around them.
+
+    It corrects the decoded image by `blocks` residual blocks of `width` channels, on squares of 4 x 4 pixels. At first
+    it corrects nothing.
+    """
+
+    def __init__(self, *, width: int, blocks: int) -> None:
+        super().__init__()
+        last = nn.Conv2d(width, 3 * _SQUARE**2, 3, padding=1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+        self.layers = nn.Sequential(
+            nn.PixelUnshuffle(_SQUARE),
+            nn.Conv2d(4 * _SQUARE**2, width, 3, padding=1),
+            *(ResidualBlock(width) for _ in range(blocks)),
+            last,
+            nn.PixelShuffle(_SQUARE),
+        )
+
+    def forward(self, decoded: Tensor, images: Tensor, hidden: Tensor) -> Tensor:
+        """Return the completed images (N, 3, S, S); `decoded` and `images` alike, `hidden` bool (N, 1, S, S)."""
+        seen = torch.where(hidden, decoded, images)  # nothing of what is hidden
+        completed: Tensor = decoded + self.layers(torch.cat([seen, hidden.to(seen.dtype)], dim=1))
+        return completed
 
 
 def check_widths(widths: Sequence[int], *, side: int, image_size: int) -> None:

@@ -61,7 +61,7 @@ class Learner(nn.Module):
         """Return reconstructions (n, 3, S, S) and, with a class head, logits (n, num_classes)."""
         latents = self.autoencoder.encode(images, hidden)
         logits = None if self.class_head is None else self.class_head(latents.flatten(1))
-        return self.autoencoder.decode(latents), logits
+        return self.autoencoder.complete(latents, images, hidden), logits
 
 
 def fit_autoencoder(
