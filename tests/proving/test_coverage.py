@@ -49,7 +49,6 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "def restore_autoencoder(checkpoint: Checkpoint) -> LatentAutoencoder:": OF_LATENTS,
         "def _describe(architecture: object) -> str:": AN_ERROR,
     },
-    "autoencoding/networks/backbone.py": {"def latent_size(self) -> int:": OF_LATENTS},
     "autoencoding/networks/conv.py": {"def latent_size(self) -> int:": OF_LATENTS},
     "autoencoding/networks/residual.py": {"def latent_size(self) -> int:": OF_LATENTS},
     "captioning/decoding/hypotheses.py": {
