@@ -178,6 +178,11 @@ def ours(encoder: FeatureEncoder, settings: Features, compute: Compute, *, by_th
     return extract
 
 
+def unfused_encoder(network: str, weights: Path, *, grid_size: int | None) -> FeatureEncoder:
+    """Load an encoder that keeps its batch norms, as one that is trained does."""
+    return encoder_of_network(load_published(network, weights), grid_size=grid_size, trainable=True)
+
+
 def build_variants(network: str, weights: Path, settings: Features, compute: Compute) -> dict[str, Variant]:
     """Return ours, the plain loop, and variants of ours with one change each."""
 
@@ -187,9 +192,7 @@ def build_variants(network: str, weights: Path, settings: Features, compute: Com
     def changed(**changes: Any) -> Features:
         return settings.model_copy(update=changes)
 
-    with_norms = encoder_of_network(
-        load_published(network, weights), grid_size=settings.grid_size, trainable=True
-    )  # batch norms stay
+    with_norms = unfused_encoder(network, weights, grid_size=settings.grid_size)
     contiguous = encoder()
     contiguous.network = Contiguous(contiguous.network)
     default_layout = DefaultLayout(**vars(compute))

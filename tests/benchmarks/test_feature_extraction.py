@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
-import torchvision
 from PIL import Image
 from torch import nn
 
@@ -47,13 +47,14 @@ def test_variants_take_turns_and_their_errors_are_shares_of_the_spread(benchmark
 
 def test_images_decoded_by_a_thread_come_in_order(benchmark):
     images = [Image.new("RGB", (32, 32), (level, 0, 0)) for level in range(20)]
-    shown = benchmark.DecodedByThread(images, image_size=32, resize_size=32, ahead=3)
+    encoder = load_feature_encoder("small_cnn", None, grid_size=None)
+    shown = benchmark.DecodedByThread(images, encoder, image_size=32, resize_size=32, ahead=3)
     assert [shown[row].getpixel((0, 0))[0] for row in range(20)] == list(range(20))
 
 
 def test_only_the_unfused_encoder_keeps_batch_norms(benchmark, tmp_path):
-    name, weights = "shufflenet_v2_x0_5", tmp_path / "weights.pth"
-    torch.save(torchvision.models.get_model(name, weights=None).state_dict(), weights)
+    name, weights = "mobilenetv2_050", tmp_path / "weights.pth"
+    torch.save(timm.create_model(name).state_dict(), weights)
     fused, unfused = (
         [isinstance(module, nn.BatchNorm2d) for module in load(name, weights, grid_size=None).modules()]
         for load in (load_feature_encoder, benchmark.unfused_encoder)

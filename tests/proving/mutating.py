@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
-    "numpy", "torch", "torch.fx.passes.shape_prop", "torch.utils.data", "torchvision", "sklearn.decomposition",
+    "numpy", "torch", "torch.utils.data", "torchvision", "timm", "sklearn.decomposition",
     "torchmetrics.functional.image", "torchvision.transforms.v2.functional", "pydantic", "ruamel.yaml", "PIL.Image",
     "psutil", "filelock", "tqdm", "multiprocessing.connection",
 )  # fmt: skip

@@ -113,7 +113,7 @@ MUTATIONS = {
     ),
     "images grow later": Mutation("classification", "settings.until * num_epochs", "num_epochs", (CNN,), (MLP,)),
     "layer decay": Mutation(
-        "pretrained", "layer_decay ** (len(blocks) - block)", "layer_decay ** block", ("classifiers/pretrained",)
+        "pretrained", "layer_decay**depth", "layer_decay ** (depth + 1)", ("classifiers/pretrained",)
     ),
     "local response": Mutation("local_response", "= 5, 1e-4, 2.0", "= 5, 1e-4, 1.9", ("classifiers/alexnet_mini",)),
     "class in the loss": Mutation(

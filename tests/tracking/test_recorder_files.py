@@ -124,6 +124,7 @@ def test_parameters_become_flat_keys():
         "d.length_penalty": 0.7,
         "d.max_length": 24,
         "d.batch_size": 100,
+        "d.rerank": None,
         "widths": "[1, 2]",
         "none": None,
         "archives.0.url": "u",

@@ -74,7 +74,7 @@ def test_a_server_gets_live_runs_replayed_runs_and_models(server, workspace, mon
     runs = {run.info.run_name: run for run in workspace.runs("demo-classification")}
     assert runs["train mlp"].info.run_id == live.run_id
     assert runs["train mlp"].data.metrics["val/loss"] == 3.0
-    assert runs["cnn"].data.metrics["val/top1"] == 0.5
+    assert runs["train cnn"].data.metrics["val/top1"] == 0.5
     entry = {"name": "demo-mlp", "kind": "classifier", "cell": "mlp", "weights": "models/classifiers/mlp/0.pt"}
     entry |= {"sha256": live.models[0].sha256, "metric": "test/top1", "value": 0.5}
     assert [register_models(root, [entry]) for _ in range(2)] == [1, 0]
