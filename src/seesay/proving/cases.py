@@ -396,7 +396,7 @@ _LAYERED: Section = {"hidden_size": 8, "num_layers": 2, "num_heads": 2, "dropout
 
 def _ensemble(*architectures: Section) -> Proof:
     """An ensemble of two captioners that read different kinds of features, and one of it and a third."""
-    learning = {**_LESSONS, "best_by": "cider_d", "training": _training({**ADAMW, "learning_rate": 0.02}, CONSTANT)}
+    learning = {**_LESSONS, "best_by": "cider_d", "training": _training({**ADAMW, "learning_rate": 0.005}, CONSTANT)}
     cells = {str(one["name"]): {"learning": {**learning, "architecture": one}} for one in architectures}
     first, second, third = (f"captioners/{name}" for name in cells)
     of_two = {**_LESSONS, "best_by": "cider_d", "architecture": {"name": "ensemble"}, "start": [first, second]}
