@@ -107,24 +107,13 @@ def load_published(name: str, path: Path) -> nn.Module:
     same order, as in torchvision's files of the same networks. Nothing is downloaded and no code in the file is run.
     Raises `InputError` for a file that is missing, unreadable or of another network.
     """
-    import timm
-
     network = build_published(name)
     weights = _read_weights(path, name)
     misfit = find_misfit(network.state_dict(), weights)
     if not misfit:
         network.load_state_dict(weights, strict=False)  # strict except for the counters that `find_misfit` ignores
         return network
-    try:
-        converted: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(weights)})
-        del converted.pretrained_cfg["state_dict"]
-        network = converted
-    except Exception:  # whatever timm's converters meet in a file that they were not made for
-        ours, theirs = (_without_counters(state) for state in (network.state_dict(), weights))
-        if [value.shape for value in ours.values()] != [value.shape for value in theirs.values()]:
-            raise InputError(f"{path}: not the weights of timm's {name}: {misfit}") from None
-        network.load_state_dict(dict(zip(ours, theirs.values(), strict=True)), strict=False)
-    return network
+    return _load_other_names(network, name, weights, path, misfit)
 
 
 def remove_head(network: nn.Module) -> nn.Module:
@@ -212,6 +201,25 @@ def _norms_after_convolutions(network: nn.Module, image: Tensor) -> list[tuple[n
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(network.get_submodule(parent), child, module)
+
+
+def _load_other_names(
+    network: nn.Module, name: str, weights: Mapping[str, Tensor], path: Path, misfit: str
+) -> nn.Module:
+    """Return timm's model `name` with `weights` under other names: converted by timm, or matched in order by shape."""
+    import timm
+
+    try:
+        converted: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(weights)})
+    except Exception:  # whatever timm's converters meet in a file that they were not made for
+        ours, theirs = (_without_counters(state) for state in (network.state_dict(), weights))
+        if [value.shape for value in ours.values()] != [value.shape for value in theirs.values()]:
+            raise InputError(f"{path}: not the weights of timm's {name}: {misfit}") from None
+        network.load_state_dict(dict(zip(ours, theirs.values(), strict=True)), strict=False)
+        return network
+    del converted.pretrained_cfg["state_dict"]
+    network = converted
+    return network
 
 
 def _read_weights(path: Path, name: str) -> dict[str, Tensor]:
