@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -218,8 +218,7 @@ def _load_other_names(
         network.load_state_dict(dict(zip(ours, theirs.values(), strict=True)), strict=False)
         return network
     del converted.pretrained_cfg["state_dict"]
-    network = converted
-    return network
+    return cast(nn.Module, converted)
 
 
 def _read_weights(path: Path, name: str) -> dict[str, Tensor]:
