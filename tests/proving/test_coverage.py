@@ -47,6 +47,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "def attention(self, features: Tensor, tokens: Tensor) -> Tensor:": DRAWING_ATTENTION,
     },
     "classification/networks/published.py": {
+        "return _load_other_names(network, name, weights, path, misfit)": OTHER_FILES,
         "def _load_other_names(": OTHER_FILES,
         'if path.suffix == ".safetensors":': OTHER_FILES,
         "if isinstance(weights, Mapping) and isinstance(weights.get(inner), Mapping):": OTHER_FILES,
