@@ -25,7 +25,7 @@ from torchvision.transforms import v2
 
 from seesay.captioning.data.records import CaptionImages, open_caption_images, read_caption_records
 from seesay.captioning.features.encoders import FeatureEncoder, encoder_of_network, load_feature_encoder
-from seesay.captioning.features.extract import Images, extract_features, resize_and_crop
+from seesay.captioning.features.extract import Images, extract_features
 from seesay.captioning.features.origin import fetched_origin
 from seesay.classification.networks.published import load_published, preprocessing_of, remove_head
 from seesay.compute import Compute, configure
@@ -34,6 +34,7 @@ from seesay.core.files import write_json
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
 from seesay.core.stage import guarded
+from seesay.images.pixels import resize_and_crop
 from seesay.params.datasets import Features
 from seesay.params.references import WEIGHTS, name_in
 from seesay.params.training import Runtime

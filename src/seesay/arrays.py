@@ -59,15 +59,24 @@ def decode_rgb(content: bytes) -> DecodedRgb:
     """
     try:
         with Image.open(io.BytesIO(content)) as opened:
-            opened.load()
-            mode, turn = opened.mode, _TURNS.get(_orientation(opened))
-            image = _to_rgb(opened)
-            return DecodedRgb(image if turn is None else image.transpose(turn), mode)
-    except Image.DecompressionBombError as error:
+            return DecodedRgb(upright_rgb(opened), opened.mode)
+    except _BAD_IMAGE as error:
         raise Undecodable(one_line(error)) from None
-    except (OSError, ValueError, SyntaxError, TypeError, ArithmeticError, LookupError, struct.error, zlib.error,
-            EOFError, AttributeError, NotImplementedError, RuntimeError, MemoryError) as error:  # fmt: skip
+
+
+_BAD_IMAGE = (Image.DecompressionBombError, OSError, ValueError, SyntaxError, TypeError, ArithmeticError, LookupError,
+              struct.error, zlib.error, EOFError, AttributeError, NotImplementedError, RuntimeError,
+              MemoryError)  # fmt: skip
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return a PIL image of any mode in RGB, as `decode_rgb` does; raises `Undecodable`."""
+    try:
+        image.load()
+        turn, rgb = _TURNS.get(_orientation(image)), _to_rgb(image)
+    except _BAD_IMAGE as error:
         raise Undecodable(one_line(error)) from None
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 _TURNS = {

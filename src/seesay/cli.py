@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from seesay.core.errors import InputError
-from seesay.core.files import write_json
-from seesay.core.paths import Paths, checked_name
+from seesay import commands
 from seesay.core.stage import guarded
 
 
@@ -36,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(root: Path, options: argparse.Namespace) -> int:
     from seesay.check import check_repository
 
-    if options.run not in (completion, gate, score):  # these need no pipeline
+    if options.run not in (completion, commands.gate, commands.predict, commands.score):  # these need no pipeline
         check_repository(root)
     return int(options.run(root, options))
 
@@ -44,31 +38,45 @@ def _run(root: Path, options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="seesay", description="Run it in the repository's root.")
     parser.add_argument("--version", action="version", version=f"seesay {version('seesay')}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(run: Callable[[Path, argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(run.__name__.replace("_", "-"), help=summary)
+        added = subparsers.add_parser(run.__name__.replace("_", "-"), help=summary)
         added.set_defaults(run=run)
         return added
 
-    command(check, "check params.yaml and gates.yaml for errors")
-    sub = command(repro, "check, `dvc repro`, `seesay sync`, and update the documents")
+    command(commands.check, "check params.yaml and gates.yaml for errors")
+    sub = command(commands.repro, "check, `dvc repro`, `seesay sync`, and update the documents")
     sub.add_argument("dvc_arguments", nargs="*", metavar="STAGE", help="stages, and options of dvc repro such as --dry")
-    command(sync, "bring MLflow in step with DVC, and render the report again")
-    sub = command(ui, "serve the MLflow UI for this repository's runs")
+    command(commands.sync, "bring MLflow in step with DVC, and render the report again")
+    sub = command(commands.ui, "serve the MLflow UI for this repository's runs")
     sub.add_argument("--port", type=_positive, default=5000, help="the port on this machine (default: 5000)")
-    sub = command(gate, "judge the metrics; exit status 0: passed, 1: failed, 2: the gate could not judge")
+    sub = command(commands.gate, "judge the metrics; exit status 0: passed, 1: failed, 2: the gate could not judge")
     sub.add_argument("--baseline", metavar="REF", type=_ref,
                      help="the git ref to compare with (default: as gates.yaml says)")  # fmt: skip
     sub.add_argument("--gates", metavar="FILE", type=Path, help="the rules (default: gates.yaml)")
     sub.add_argument("--out", metavar="DIR", type=Path, default=Path(".work"),
                      help="the folder for gate.json and gate.md (default: .work)")  # fmt: skip
-    command(readme, "put the results in reports/ into README.md and docs/results.md")
-    sub = command(export, "write a trained classifier as ONNX, checked against PyTorch")
+    command(commands.readme, "put the results in reports/ into README.md and docs/results.md")
+    sub = command(commands.predict, "say what pictures show: classes by a classifier, sentences by a captioner")
+    sub.add_argument("images", metavar="IMAGE", nargs="+", help="a picture, or a folder of pictures")
+    sub.add_argument("--model", metavar="MODEL", action="append",
+                     help="an experiment, a bundle, or models:/NAME@ALIAS (default: released ones)")  # fmt: skip
+    sub.add_argument("--top", metavar="N", type=_positive, default=5, help="classes of a picture (default: 5)")
+    sub.add_argument("--captions", metavar="N", type=_positive, default=1, help="captions of a picture (default: 1)")
+    sub.add_argument("--json", metavar="FILE", help="also write all answers as JSON; - for the terminal")
+    sub.add_argument("--csv", metavar="FILE", help="also write all answers as a table; - for the terminal")
+    sub.add_argument("--explain", metavar="DIR", type=Path, help="also write pictures of where the models looked")
+    sub.add_argument("--batch-size", metavar="N", type=_positive, default=32, help="pictures at a time (default: 32)")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    sub = command(commands.bundle, "write a trained model as a folder that works without this repository")
+    sub.add_argument("cell", metavar="MODEL", help="an experiment, such as classifiers/resnet9")
+    sub.add_argument("--out", metavar="DIR", type=Path, help="the folder to write (default: .work/bundles/NAME)")
+    sub = command(commands.export, "write a trained classifier as ONNX, checked against PyTorch")
     sub.add_argument("cell", metavar="CELL", help="an entry of classifiers in params.yaml")
     sub.add_argument("--out", metavar="FILE.onnx", type=Path,
                      help="the file to write (default: .work/export/CELL.onnx)")  # fmt: skip
-    sub = command(score, "score captions in COCO's results format: BLEU, ROUGE-L, CIDEr-D and more")
+    sub = command(commands.score, "score captions in COCO's results format: BLEU, ROUGE-L, CIDEr-D and more")
     sub.add_argument("--references", metavar="REFS.json", type=Path, required=True, help="as in COCO's captions_*.json")
     sub.add_argument("--predictions", metavar="RESULTS.json", type=Path, required=True, help="a caption per image")
     sub.add_argument("--images", choices=("all", "predicted"), default="all",
@@ -79,13 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--meteor", action="store_true", help="also METEOR, if Java and pycocoevalcap are installed")
     sub.add_argument("--spice-dir", metavar="DIR", type=Path,
                      help="also SPICE, from its jar and models in DIR (default: $SEESAY_SPICE_DIR)")  # fmt: skip
-    sub = command(learning_rates, "range test: a classifier's loss while its learning rate rises")
+    sub = command(commands.learning_rates, "range test: a classifier's loss while its learning rate rises")
     sub.add_argument("cell", metavar="CELL", help="an entry of classifiers in params.yaml")
     sub.add_argument("--low", metavar="RATE", type=float, default=1e-5, help="the first rate (default: 1e-5)")
     sub.add_argument("--high", metavar="RATE", type=float, default=1.0, help="the last rate (default: 1)")
     sub.add_argument("--steps", metavar="N", type=int, default=100, help="optimizer steps (default: 100)")
-    command(demo, "run the whole pipeline on generated data in .work/demo")
-    sub = command(workspace, "run the pipeline with params/NAME.yaml in .work/NAME")
+    command(commands.demo, "run the whole pipeline on generated data in .work/demo")
+    sub = command(commands.workspace, "run the pipeline with params/NAME.yaml in .work/NAME")
     sub.add_argument("name", metavar="NAME", help="params/NAME.yaml overrides sections; its gates: NAME_gates.yaml")
     sub = command(completion, "print the completion script of a shell")
     sub.add_argument("shell", choices=("bash", "zsh", "tcsh"))
@@ -105,193 +113,11 @@ def _ref(text: str) -> str:
     return text
 
 
-def check(root: Path, _options: argparse.Namespace) -> int:
-    from seesay.check import check_architectures, check_workspace
-
-    params = check_workspace(root)
-    check_architectures(params)
-    print(f"params.yaml and gates.yaml are sound: {len(params.classifiers)} classifiers, "
-          f"{len(params.autoencoders)} autoencoders, {len(params.captioners)} captioners")  # fmt: skip
-    return 0
-
-
-def repro(root: Path, options: argparse.Namespace) -> int:
-    from seesay.check import check_architectures, check_git, check_workspace
-    from seesay.console import run_dvc
-    from seesay.tracking.ledger import own_ledger
-
-    check_git(root)
-    check_architectures(check_workspace(root))
-    with own_ledger(root):
-        progress = run_dvc(root, options.dvc_arguments, brief=False)
-        if "--dry" in options.dvc_arguments:
-            return progress.status
-        _sync(root, quiet=progress.status != 0)
-    if progress.status == 0:
-        from seesay.report.readme import has_documents, update_documents
-
-        if has_documents(root):
-            update_documents(root)
-    return progress.status
-
-
-def sync(root: Path, _options: argparse.Namespace) -> int:
-    _sync(root)
-    return 0
-
-
-def ui(root: Path, options: argparse.Namespace) -> int:
-    from seesay.tracking.store import locate_store, training_views
-
-    store, port = locate_store(root), str(options.port)
-    print("\n".join(training_views(store, f"http://127.0.0.1:{port}")) or "no runs yet", flush=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--port", port]
-    return subprocess.run(command, check=False).returncode
-
-
-def gate(root: Path, options: argparse.Namespace) -> int:
-    from seesay.report.gate import judge_workspace, write_verdict
-
-    try:
-        verdict = judge_workspace(root, gates=options.gates, baseline=options.baseline)
-    except InputError as error:  # status 1 means a worse model, which this is not
-        for line in str(error).splitlines():
-            print(f"seesay: error: {line}", file=sys.stderr)
-        return 2
-    folder = root / options.out
-    write_verdict(verdict, json_path=folder / "gate.json", markdown_path=folder / "gate.md")
-    print(f"{verdict.summary()} ({options.out / 'gate.md'})")
-    return verdict.exit_code
-
-
-def readme(root: Path, _options: argparse.Namespace) -> int:
-    from seesay.report.readme import update_documents
-
-    print("\n".join(f"updated: {name}" for name in update_documents(root)) or "the documents are current")
-    return 0
-
-
-def export(root: Path, options: argparse.Namespace) -> int:
-    from seesay.classification.export import TOLERANCE, export_classifier
-
-    done = export_classifier(root, options.cell, out=options.out)
-    comparison, side = done.comparison, done.image_size
-    print(f"{options.cell}: {os.path.relpath(done.path, root)} ({done.num_bytes / 1e6:.1f} MB)")
-    print(f"takes:   images, float32 (batch, 3, {side}, {side}), RGB in [0, 1]; the normalisation is inside")
-    print(f"gives:   logits, float32 (batch, {done.num_classes}); the classes' names are in the file's metadata")
-    print(f"checked: all {comparison.num_images} test images of {done.dataset} get the same class as from PyTorch; "
-          f"logits differ by {comparison.max_difference:.1e} at most (allowed: {TOLERANCE:g})")  # fmt: skip
-    return 0
-
-
-def score(root: Path, options: argparse.Namespace) -> int:
-    from seesay.captioning.metrics.java import why_no_meteor
-    from seesay.captioning.score_files import score_files
-
-    supplied = os.environ.get("SEESAY_SPICE_DIR")
-    if options.meteor and (note := why_no_meteor()):
-        print(note, file=sys.stderr)
-    done = score_files(
-        options.references,
-        options.predictions,
-        resamples=options.resamples,
-        seed=0,
-        with_meteor=options.meteor,
-        spice_dir=options.spice_dir or (Path(supplied) if supplied else None),
-        only_predicted=options.images == "predicted",
-    )
-    print(done.table())
-    if options.out is not None:
-        write_json(root / options.out, done.to_json())
-        print(f"written: {options.out}")
-    return 0
-
-
-def learning_rates(root: Path, options: argparse.Namespace) -> int:
-    from seesay.classification.figures.rate_range import report_rate_range
-    from seesay.classification.rate_range import run_range_test
-
-    test = run_range_test(root, options.cell, low=options.low, high=options.high, num_steps=options.steps)
-    print(report_rate_range(Paths(root), options.cell, test))
-    return 0
-
-
-def demo(root: Path, _options: argparse.Namespace) -> int:
-    return workspace(root, argparse.Namespace(name="demo"))
-
-
-def workspace(root: Path, options: argparse.Namespace) -> int:
-    from seesay.check import check_architectures, check_workspace
-    from seesay.console import earlier_results, moved_scores, run_dvc, score_table
-    from seesay.report.gate import read_verdict
-    from seesay.report.results import read_results
-    from seesay.tracking.ledger import own_ledger
-    from seesay.workspace import commit_first_results, name_sources, prepare_workspace
-
-    started, name = time.monotonic(), options.name
-    folder = root / ".work" / checked_name(name)
-    overrides, gates = (root / "params" / f"{name}{ending}.yaml" for ending in ("", "_gates"))
-    for path in (overrides, gates):
-        if not path.is_file():
-            raise InputError(f"{path}: no such file: expected the overrides of workspace {name!r} and its gates")
-    paths = Paths(folder)
-    edited = partial(name_sources, main=root, overrides=overrides, gates=gates)
-    with own_ledger(folder):
-        before = earlier_results(paths)
-        prepare_workspace(root, folder, overrides=overrides, gates=gates)
-        try:
-            check_architectures(check_workspace(folder))
-        except InputError as error:
-            raise InputError(edited(str(error))) from None
-        progress = run_dvc(folder, [], brief=True, rewrite=edited)
-        _sync(folder, quiet=progress.status != 0)
-    if progress.status != 0:
-        return progress.status
-    commit_first_results(folder)
-    print(f"\n{score_table(read_results(paths.results_data))}")
-    if before is not None and (moved := moved_scores(before, read_results(paths.results_data))):
-        print(moved)
-    verdict = read_verdict(paths)
-    outcome = "not judged" if verdict is None else "passed" if verdict["passed"] else "FAILED"
-    print(f"\n{progress.num_run} stages run in {time.monotonic() - started:.0f} s")
-    print(f"report:  {paths.report.relative_to(root)}")
-    print(f"gate:    {outcome} ({paths.verdict.relative_to(root)})")
-    print("MLflow:  make ui")
-    return 0
-
-
 def completion(_root: Path, options: argparse.Namespace) -> int:
     import shtab  # DVC brings it
 
     print(shtab.complete(_parser(), shell=options.shell))
     return 0
-
-
-def _sync(root: Path, *, quiet: bool = False) -> None:
-    """Update MLflow, unless it is switched off, and render the page again if MLflow or the gate has changed.
-
-    If `quiet`, only a problem is printed: the last words of a failed `dvc repro` are its error.
-    """
-    from seesay.report.page import refresh_views
-
-    paths, ledger, changed = Paths(root), None, False
-    if os.environ.get("SEESAY_TRACKING") == "off":
-        if not quiet:
-            print("SEESAY_TRACKING=off: MLflow is left as it is")
-    else:
-        from seesay.tracking.sync import sync as sync_with_store
-
-        report = sync_with_store(root)
-        if not quiet or report.problem is not None:
-            print(report)
-        ledger, changed = report.lines or None, report.changed
-    if paths.results_data.is_file() and (changed or _is_older(paths.report, paths.gate)):
-        refresh_views(root, ledger)
-
-
-def _is_older(view: Path, source: Path) -> bool:
-    """Return whether a view is missing or was rendered before `source` was written."""
-    return not view.is_file() or (source.is_file() and view.stat().st_mtime < source.stat().st_mtime)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def configure(runtime: Runtime) -> Compute:
 
     Raises `InputError` where the params ask for a device or a precision that this machine does not have.
     """
-    device = _device(runtime.device)
+    device = find_device(runtime.device, key="runtime.device")
     num_threads = _cores_granted() if runtime.num_threads == "auto" else runtime.num_threads
     torch.set_num_threads(num_threads)  # more threads than granted cores is up to nine times slower
     if runtime.deterministic:
@@ -85,16 +85,20 @@ def configure(runtime: Runtime) -> Compute:
     )
 
 
-def _device(asked: str) -> torch.device:
+def find_device(asked: str, *, key: str = "device") -> torch.device:
+    """Return the device of that name; `auto` is the fastest there is. Raises `InputError` for one that is missing."""
     if asked == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    device = torch.device(asked)
+    try:
+        device = torch.device(asked)
+    except RuntimeError:
+        raise InputError(f"{key}: got {asked!r}: expected auto, cpu, cuda, cuda:<number> or mps") from None
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"runtime.device: got {asked!r}: this machine has {torch.cuda.device_count()} CUDA devices")
+        raise InputError(f"{key}: got {asked!r}: this machine has {torch.cuda.device_count()} CUDA devices")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"runtime.device: got {asked!r}: this machine has no MPS device")
+        raise InputError(f"{key}: got {asked!r}: this machine has no MPS device")
     return device
 
 

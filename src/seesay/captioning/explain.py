@@ -72,7 +72,7 @@ def explain_captions(
         captions.rows("test"),
         list(ids.values()),
         batch_size=batch_size,
-        compute=compute,
+        device=compute.device,
     )
     return CaptionAttention("grid", crop_share, words, dict(zip(ids, weights, strict=True)))
 
@@ -85,7 +85,7 @@ def compute_attention(
     captions: Sequence[Sequence[int]],
     *,
     batch_size: int,
-    compute: Compute,
+    device: torch.device,
 ) -> list[np.ndarray]:
     """Return the attention weights, float32 (T, L), of each caption of T words, by teacher forcing.
 
@@ -95,7 +95,7 @@ def compute_attention(
     """
     assert captioner.looks_at == "grid", "only captioners on grid features have attention"
     assert len(rows) == len(captions), (len(rows), len(captions))
-    captioner.to(compute.device).eval()
+    captioner.to(device).eval()
     attention = [np.zeros((0, 0), np.float32)] * len(captions)
     not_empty = [number for number, caption in enumerate(captions) if caption]
     not_empty.sort(key=lambda number: len(captions[number]))  # little padding in a batch
@@ -107,7 +107,7 @@ def compute_attention(
             inputs = [BOS, *captions[number][:-1]]  # the token before each word
             tokens[row, : len(inputs)] = torch.tensor(inputs)
         batch = inputs_of(np.array([rows[number] for number in numbers])).astype(np.float32)
-        weights = captioner.attention(torch.from_numpy(batch).to(compute.device), tokens.to(compute.device))
+        weights = captioner.attention(torch.from_numpy(batch).to(device), tokens.to(device))
         array = weights.float().cpu().numpy()
         assert array.ndim == 3, array.shape
         assert array.shape[:2] == (len(numbers), longest), array.shape

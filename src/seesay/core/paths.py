@@ -115,6 +115,11 @@ class Paths:
         """The models released by `register`: one entry per registered model."""
         return self.root / "data/release.json"
 
+    @property
+    def released(self) -> Path:
+        """Folder: the bundle of each released model, by its name in the registry."""
+        return self.root / "models/released"
+
     # Predictions
     def attention(self, cell: str) -> Path:
         """Folder: `attention.json` and, if the captioner attends to a grid, `weights.npy`."""

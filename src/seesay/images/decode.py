@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from seesay.arrays import Undecodable, decode_rgb
+from seesay.images.pixels import transform_of
 from seesay.images.tiny_imagenet import TinyImageNet
 from seesay.sources.members import ZipMembers
 
@@ -51,9 +51,7 @@ def _decode(content: bytes, member: str, split: str, wnid: str, *, image_size: i
     except Undecodable as error:
         return DecodedImage(Example(member, split, wnid, ""), np.empty(0, np.uint8), "", "", file_sha256, str(error))
     size = f"{rgb.width}x{rgb.height}"
-    if rgb.size != (image_size, image_size):  # scaled to the shorter side and cropped at the centre, so not distorted
-        rgb = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.BICUBIC)
-    pixels = np.asarray(rgb)
+    pixels = transform_of(image_size).pixels(rgb)
     content_sha256 = hashlib.sha256(pixels.tobytes()).hexdigest()
     return DecodedImage(Example(member, split, wnid, content_sha256), pixels, mode, size, file_sha256)
 

@@ -37,7 +37,13 @@ DECODING_TAG = "decoding"
 SUBSTITUTES_TAG = "substitutes"
 Cells = Mapping[str, Mapping[str, Classifier | Autoencoder | Captioner]]
 """Experiments by section of params.yaml, for each section from which models can be released."""
-PACKAGE = Path(__file__).with_name("packaged_model.py")
+FORMAT_TAG = "format"
+FORMAT = "bundle"
+"""A version's package: a bundle, which takes images. Versions of before took arrays."""
+
+_IDENTITY = (DIGEST_TAG, DECODING_TAG, FORMAT_TAG)
+
+PACKAGE = Path(__file__).parents[1] / "serving/pyfunc.py"
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,10 @@ def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any], c
             if cell not in cells[section]:
                 raise InputError(f"{paths.params}: release.{section}: got {cell!r}: expected an entry of {section}")
             experiment = cells[section][cell]
+            name = f"{settings.prefix}{kind.name}-{cell}"
             entry = {
-                "name": f"{settings.prefix}{kind.name}-{cell}",
+                "name": name,
+                "bundle": (paths.released / name).relative_to(paths.root).as_posix(),
                 "kind": kind.name,
                 "cell": cell,
                 "weights": weights.relative_to(paths.root).as_posix(),
@@ -149,7 +157,7 @@ def _register(client: MlflowClient, store: Store, root: Path, entry: dict[str, A
     name = entry["name"]
     versions = client.search_model_versions(f"name = '{name}'")
     tags = _version_tags(entry)
-    same = [v for v in versions if all(v.tags.get(key) == tags.get(key) for key in (DIGEST_TAG, DECODING_TAG))]
+    same = [v for v in versions if all(v.tags.get(key) == tags.get(key) for key in _IDENTITY)]
     has_changed = False
     if same:
         version = max(same, key=lambda version: int(version.version))
@@ -161,10 +169,10 @@ def _register(client: MlflowClient, store: Store, root: Path, entry: dict[str, A
             client.delete_model_version_tag(name, str(number), SUBSTITUTES_TAG)
             has_changed = True
     else:
-        if entry["kind"] == "captioner" and "decoding" not in entry:
+        if "bundle" not in entry:
             return False  # released by an earlier version of seesay: `register` has to run again
         weights = root / entry["weights"]
-        if not weights.is_file() or file_digest(weights) != entry["sha256"]:
+        if not weights.is_file() or file_digest(weights) != entry["sha256"] or not (root / entry["bundle"]).is_dir():
             return False  # the listed weights are not in the workspace, or have changed
         run_id = _training_run(client, store, root, entry)
         if run_id is None:
@@ -206,31 +214,42 @@ def _training_run(client: MlflowClient, store: Store, root: Path, entry: dict[st
     return None if run is None or run.info.lifecycle_stage == "deleted" else str(run.info.run_id)
 
 
-def _signature(entry: dict[str, Any], root: Path) -> ModelSignature:
-    import numpy as np
+def fetch_model(root: Path, uri: str) -> Path:
+    """Download a registered model, `models:/<name>@<alias>` or `models:/<name>/<version>`; return its bundle's folder.
+
+    The registry is that of the repository `root`, or the one that MLFLOW_TRACKING_URI names. Raises `InputError` where
+    there is no such model or no registry.
+    """
+    import mlflow.artifacts
+
+    store = locate_store(find_main_repository(root.absolute()))
+    open_client(store)
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=store.uri))
+    except Exception as error:  # MLflow raises many types
+        raise InputError(f"{uri}: not found in MLflow's registry ({describe_problem(store, error)})") from None
+    return folder / "artifacts/bundle"
+
+
+def _signature(kind: str) -> ModelSignature:
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array
 
-    images = Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))])
-    probabilities = Schema([TensorSpec(np.dtype(np.float32), (-1, -1))])
-    captions = Schema([ColSpec(DataType.string)])
-    features = probabilities  # pooled features have the same type
-    if entry["kind"] == "captioner" and _takes_a_grid(root / entry["weights"]):
-        features = Schema([TensorSpec(np.dtype(np.float32), (-1, -1, -1))])
-    inputs, outputs = {
-        "classifier": (images, probabilities),
-        "autoencoder": (images, images),
-        "captioner": (features, captions),
-    }[entry["kind"]]
-    return ModelSignature(inputs=inputs, outputs=outputs)
-
-
-def _takes_a_grid(weights: Path) -> bool:
-    from seesay.captioning.networks.registry import restore_captioner
-    from seesay.training.checkpoint import load_checkpoint
-
-    inputs = restore_captioner(load_checkpoint(weights, kind="captioner")).inputs()
-    return len(inputs) == 1 and inputs[0][1] == "grid"  # several are flat and side by side
+    image: Any = ColSpec(DataType.binary, "image")
+    texts, numbers = Array(DataType.string), Array(DataType.double)
+    classes: list[Any] = [ColSpec(DataType.string, "label"), ColSpec(DataType.double, "probability")]
+    classes += [ColSpec(texts, "labels"), ColSpec(numbers, "probabilities")]
+    outputs, params = {
+        "classifier": (classes, [ParamSpec("top", DataType.long, 5)]),
+        "autoencoder": ([image], []),
+        "captioner": (
+            [ColSpec(DataType.string, "caption"), ColSpec(texts, "captions")],
+            [ParamSpec("num_captions", DataType.long, 1)],
+        ),
+    }[kind]
+    schema = ParamSchema(params) if params else None
+    return ModelSignature(Schema([image]), Schema(outputs), schema)  # type: ignore[arg-type]  # None is its default
 
 
 def _training_record(root: Path, entry: dict[str, Any]) -> RunRecord:
@@ -245,6 +264,7 @@ def _version_tags(entry: dict[str, Any]) -> dict[str, str]:
         "dvc.path": entry["weights"],
         "metric": entry["metric"],
         "value": str(entry["value"]),
+        FORMAT_TAG: FORMAT,
     }
     if entry.get("substitutes"):
         tags[SUBSTITUTES_TAG] = ", ".join(entry["substitutes"])
@@ -276,24 +296,17 @@ def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
     """Write an MLflow model (pyfunc, from code) of released weights, which loads where seesay is installed."""
     import mlflow.pyfunc
 
-    files = {"weights": root / entry["weights"]}
-    config = {"kind": entry["kind"]}
-    if entry["kind"] == "captioner":
-        settings = _training_record(root, entry).params
-        files["vocabulary"] = Paths(root).vocabulary(str(settings["vocabulary"]))
-        config["decoding"] = entry["decoding"]
     with (
         tempfile.TemporaryDirectory() as copies,
         warnings.catch_warnings(record=True),  # MLflow shows them even if they are ignored
     ):
         # MLflow refuses links, and DVC's cache may have put links in the place of the files.
-        artifacts = {key: str(shutil.copyfile(path, Path(copies) / path.name)) for key, path in files.items()}
+        bundle = shutil.copytree(root / entry["bundle"], Path(copies) / "bundle")
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(PACKAGE),
-            artifacts=artifacts,
-            model_config=config,
-            signature=_signature(entry, root),
+            artifacts={"bundle": str(bundle)},
+            signature=_signature(entry["kind"]),
             pip_requirements=["seesay"],
             metadata={"cell": entry["cell"], entry["metric"]: str(entry["value"])},
         )

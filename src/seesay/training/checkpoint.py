@@ -102,14 +102,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Everything but the weights is stored as one JSON text: pickle writes a repeated object as a reference, so equal
     nested values could differ in bytes. torch gets a buffer instead of the path because it would store the file's name.
     """
-    header = {name: getattr(checkpoint, name) for name in _HEADER}
     weights = {
         # A copy: a view would bring its whole storage along, and channels-last strides would be preserved.
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in checkpoint.state_dict.items()
     }
     buffer = io.BytesIO()
-    text = json.dumps(header, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(header_of(checkpoint), sort_keys=True, ensure_ascii=False)
     torch.save({"format": FORMAT, "header": text, "state_dict": weights}, buffer)
     write_bytes(path, buffer.getvalue())
 
@@ -127,12 +126,22 @@ def load_checkpoint(path: Path, *, kind: Kind) -> Checkpoint:
         header = json.loads(content["header"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: damaged: its header is missing or not valid JSON ({_brief(error)})") from None
-    described: BaseModel = validate(header, _Header, where=str(path))
-    validate(header["architecture"], DescribedArchitecture, where=str(path), prefix=["architecture"])
-    checkpoint = Checkpoint(**dict(described), state_dict=_weights(path, content.get("state_dict")))
+    checkpoint = parse_checkpoint(header, content.get("state_dict"), where=path)
     if checkpoint.kind != kind:
         raise InputError(f"{path}: holds a {checkpoint.kind}, expected a {kind}")
     return checkpoint
+
+
+def header_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return everything in a checkpoint but the weights."""
+    return {name: getattr(checkpoint, name) for name in _HEADER}
+
+
+def parse_checkpoint(header: Any, state_dict: Any, *, where: Path) -> Checkpoint:
+    """Return the checkpoint of `header_of` and its weights; raises `InputError`, naming `where`, for anything else."""
+    described: BaseModel = validate(header, _Header, where=str(where))
+    validate(header["architecture"], DescribedArchitecture, where=str(where), prefix=["architecture"])
+    return Checkpoint(**dict(described), state_dict=_weights(where, state_dict))
 
 
 def _weights(path: Path, state_dict: Any) -> dict[str, Tensor]:

@@ -11,9 +11,10 @@ from torch import nn
 
 from seesay.captioning.data.records import CaptionImages, CaptionRecord
 from seesay.captioning.features.encoders import FeatureEncoder, load_feature_encoder
-from seesay.captioning.features.extract import extract_features, resize_and_crop
+from seesay.captioning.features.extract import extract_features
 from seesay.compute import Compute
 from seesay.core.errors import InputError
+from seesay.images.pixels import resize_and_crop
 
 COMPUTE = Compute(torch.device("cpu"), None, num_threads=1, deterministic=True, compile=False)
 

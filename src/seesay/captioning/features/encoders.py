@@ -17,11 +17,11 @@ from seesay.captioning.features.adapters import (
     max_pool,
     mean_pool,
 )
+from seesay.captioning.features.origin import CLASSIFIER, Origin, fetched_origin, finetuned_origin, trained_origin
 from seesay.captioning.features.small_cnn import SmallCnn
 from seesay.classification.networks.base import ConvolutionalClassifier
 from seesay.classification.networks.pretrained import Pretrained
 from seesay.classification.networks.published import (
-    Interpolation,
     Preprocessing,
     fuse_batch_norms,
     load_published,
@@ -31,7 +31,10 @@ from seesay.classification.networks.published import (
 from seesay.classification.networks.registry import restore_classifier
 from seesay.classification.networks.resnet18 import ResNet18
 from seesay.core.errors import InputError
-from seesay.training.checkpoint import Checkpoint
+from seesay.core.paths import Paths
+from seesay.images.pixels import Interpolation
+from seesay.params.references import CLASSIFIERS, FINETUNED
+from seesay.training.checkpoint import Checkpoint, load_checkpoint
 
 UNTRAINED_ENCODERS = {"small_cnn": SmallCnn}
 
@@ -97,6 +100,26 @@ class FeatureEncoder(nn.Module):
         except (RuntimeError, AssertionError) as error:  # as torch and timm report shapes that do not fit
             reason = str(error).partition("\n")[0]
             raise InputError(f"image_size: the network accepts no images of {image_size} pixels: {reason}") from None
+
+
+def find_origin(encoder: str, paths: Paths) -> Origin:
+    """Return the origin of `weights/<name>`, `classifiers/<name>` or `finetuned/<name>`."""
+    section, _, name = encoder.partition("/")
+    if section == CLASSIFIERS:
+        path = paths.classifier(name)
+        trained = load_checkpoint(path, kind="classifier")
+        return trained_origin(path, name, trained.architecture["name"], trained.dataset, trained.dataset_digest)
+    if section == FINETUNED:
+        return finetuned_origin(paths.finetuned_encoder(name))
+    return fetched_origin(paths.weights(name))
+
+
+def load_encoder(origin: Origin, *, grid_size: int | None) -> FeatureEncoder:
+    """Load the encoder of that origin: a published network, one of our classifiers, or either of them fine-tuned."""
+    if origin.network == CLASSIFIER and origin.path is not None:
+        checkpoint = load_checkpoint(origin.path, kind="classifier")
+        return classifier_encoder(checkpoint, origin.weights.name, grid_size=grid_size)
+    return load_feature_encoder(origin.network, origin.path, grid_size=grid_size)
 
 
 def load_feature_encoder(network: str, weights_path: Path | None, *, grid_size: int | None) -> FeatureEncoder:

@@ -18,14 +18,12 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from tqdm import tqdm
 
 from seesay.captioning.features.encoders import FeatureEncoder
-from seesay.classification.networks.published import Interpolation
 from seesay.compute import Compute
 from seesay.core.errors import InputError
+from seesay.images.pixels import Interpolation, resize_and_crop
 
 BATCHES_AHEAD = 3
 """Decoded batches that each worker may queue for the encoder: enough to overlap, in little memory."""
-
-RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 class Images(Protocol):
@@ -101,25 +99,6 @@ def extract_features(
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             torch.set_num_threads(compute.num_threads)  # the pool's threads have set it for this thread too
-
-
-def resize_and_crop(
-    image: Image.Image, *, image_size: int, resize_size: int, interpolation: Interpolation = "bilinear"
-) -> np.ndarray:
-    """Return the pixels, uint8 (image_size, image_size, 3), of an RGB image without distorting it.
-
-    The shorter side is resized to `resize_size`, antialiased, then the centre is cropped. A square image is
-    resized to `image_size` instead and loses nothing.
-    """
-    width, height = image.size
-    if width == height:
-        resize_size = image_size
-    shorter = min(width, height)
-    size = (round(width * resize_size / shorter), round(height * resize_size / shorter))
-    if size != image.size:
-        image = image.resize(size, RESAMPLING[interpolation])
-    left, top = (size[0] - image_size) // 2, (size[1] - image_size) // 2
-    return np.asarray(image.crop((left, top, left + image_size, top + image_size)))
 
 
 class _Batches(Dataset[Any]):

@@ -192,7 +192,7 @@ def num_rows_with_views(captions: CaptionRecords, settings: datasets.Features) -
 
 def read_features(folder: Path, captions: CaptionRecords) -> Features:
     """Read the features of this dataset; raise `InputError` if files are missing, damaged or of another dataset."""
-    index = _from_json(read_json(folder / "index.json"), folder / "index.json")
+    index = read_index(folder)
     if (index.dataset, index.dataset_digest) != (captions.name, captions.digest):
         raise InputError(
             f"{folder}: these are features of {index.dataset} {index.dataset_digest[:12]}, "
@@ -207,6 +207,11 @@ def read_features(folder: Path, captions: CaptionRecords) -> Features:
     if index.grid_shape is not None:
         grid = _read_kind(folder, "grid", (num_rows, *index.grid_shape[1:]), index)
     return Features(pooled, index, grid, viewed)
+
+
+def read_index(folder: Path) -> FeaturesIndex:
+    """Read what `index.json` in `folder` says; raise `InputError` if it is missing or damaged."""
+    return _from_json(read_json(folder / "index.json"), folder / "index.json")
 
 
 def _read_kind(folder: Path, kind: str, shape: tuple[int, ...], index: FeaturesIndex) -> np.ndarray:

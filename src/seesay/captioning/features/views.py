@@ -10,9 +10,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from seesay.captioning.features.extract import RESAMPLING, Images
-from seesay.classification.networks.published import Interpolation
+from seesay.captioning.features.extract import Images
 from seesay.images.augment.geometry import draw_resized_crops
+from seesay.images.pixels import RESAMPLING, Interpolation
 from seesay.params.datasets import Views
 from seesay.seeding import numpy_generator, torch_generator
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from seesay.core.errors import InputError, did_you_mean
+from seesay.images.pixels import Interpolation
 from seesay.training.build import find_misfit
 from seesay.training.checkpoint import load_pickled
 
@@ -30,8 +31,6 @@ _OF_TORCHVISION = {
 """timm's names of networks that torchvision names otherwise."""
 
 _NEEDED = ("forward_features", "forward_head", "reset_classifier")
-
-Interpolation = Literal["bilinear", "bicubic"]
 
 Statistics = tuple[Sequence[float], Sequence[float]]
 """Mean and standard deviation of each channel."""

@@ -1,0 +1,216 @@
+"""The commands of `seesay`, one function each, from parsed options to an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from seesay.core.errors import InputError
+from seesay.core.files import write_json
+from seesay.core.paths import Paths, checked_name
+
+
+def check(root: Path, _options: argparse.Namespace) -> int:
+    from seesay.check import check_architectures, check_workspace
+
+    params = check_workspace(root)
+    check_architectures(params)
+    print(f"params.yaml and gates.yaml are sound: {len(params.classifiers)} classifiers, "
+          f"{len(params.autoencoders)} autoencoders, {len(params.captioners)} captioners")  # fmt: skip
+    return 0
+
+
+def repro(root: Path, options: argparse.Namespace) -> int:
+    from seesay.check import check_architectures, check_git, check_workspace
+    from seesay.console import run_dvc
+    from seesay.tracking.ledger import own_ledger
+
+    check_git(root)
+    check_architectures(check_workspace(root))
+    with own_ledger(root):
+        progress = run_dvc(root, options.dvc_arguments, brief=False)
+        if "--dry" in options.dvc_arguments:
+            return progress.status
+        _sync(root, quiet=progress.status != 0)
+    if progress.status == 0:
+        from seesay.report.readme import has_documents, update_documents
+
+        if has_documents(root):
+            update_documents(root)
+    return progress.status
+
+
+def sync(root: Path, _options: argparse.Namespace) -> int:
+    _sync(root)
+    return 0
+
+
+def ui(root: Path, options: argparse.Namespace) -> int:
+    from seesay.tracking.store import locate_store, training_views
+
+    store, port = locate_store(root), str(options.port)
+    print("\n".join(training_views(store, f"http://127.0.0.1:{port}")) or "no runs yet", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--port", port]
+    return subprocess.run(command, check=False).returncode
+
+
+def gate(root: Path, options: argparse.Namespace) -> int:
+    from seesay.report.gate import judge_workspace, write_verdict
+
+    try:
+        verdict = judge_workspace(root, gates=options.gates, baseline=options.baseline)
+    except InputError as error:  # status 1 means a worse model, which this is not
+        for line in str(error).splitlines():
+            print(f"seesay: error: {line}", file=sys.stderr)
+        return 2
+    folder = root / options.out
+    write_verdict(verdict, json_path=folder / "gate.json", markdown_path=folder / "gate.md")
+    print(f"{verdict.summary()} ({options.out / 'gate.md'})")
+    return verdict.exit_code
+
+
+def readme(root: Path, _options: argparse.Namespace) -> int:
+    from seesay.report.readme import update_documents
+
+    print("\n".join(f"updated: {name}" for name in update_documents(root)) or "the documents are current")
+    return 0
+
+
+def predict(root: Path, options: argparse.Namespace) -> int:
+    from seesay.serving.command import predict
+
+    return predict(root, options)
+
+
+def bundle(root: Path, options: argparse.Namespace) -> int:
+    from seesay.serving.bundle import write_bundle
+    from seesay.serving.card import model_card
+    from seesay.serving.gather import find_cell, gather_bundle, training_run
+
+    section, cell = find_cell(root, options.cell)
+    made = gather_bundle(root, section, cell, run=training_run(root, section, cell))
+    folder = options.out or Path(".work/bundles") / cell
+    write_bundle(root / folder, made, model_card(made.config))
+    print(f"{section}/{cell}: {folder}")
+    return 0
+
+
+def export(root: Path, options: argparse.Namespace) -> int:
+    from seesay.classification.export import TOLERANCE, export_classifier
+
+    done = export_classifier(root, options.cell, out=options.out)
+    comparison, side = done.comparison, done.image_size
+    print(f"{options.cell}: {os.path.relpath(done.path, root)} ({done.num_bytes / 1e6:.1f} MB)")
+    print(f"takes:   images, float32 (batch, 3, {side}, {side}), RGB in [0, 1]; the normalisation is inside")
+    print(f"gives:   logits, float32 (batch, {done.num_classes}); the classes' names are in the file's metadata")
+    print(f"checked: all {comparison.num_images} test images of {done.dataset} get the same class as from PyTorch; "
+          f"logits differ by {comparison.max_difference:.1e} at most (allowed: {TOLERANCE:g})")  # fmt: skip
+    return 0
+
+
+def score(root: Path, options: argparse.Namespace) -> int:
+    from seesay.captioning.metrics.java import why_no_meteor
+    from seesay.captioning.score_files import score_files
+
+    supplied = os.environ.get("SEESAY_SPICE_DIR")
+    if options.meteor and (note := why_no_meteor()):
+        print(note, file=sys.stderr)
+    done = score_files(
+        options.references,
+        options.predictions,
+        resamples=options.resamples,
+        seed=0,
+        with_meteor=options.meteor,
+        spice_dir=options.spice_dir or (Path(supplied) if supplied else None),
+        only_predicted=options.images == "predicted",
+    )
+    print(done.table())
+    if options.out is not None:
+        write_json(root / options.out, done.to_json())
+        print(f"written: {options.out}")
+    return 0
+
+
+def learning_rates(root: Path, options: argparse.Namespace) -> int:
+    from seesay.classification.figures.rate_range import report_rate_range
+    from seesay.classification.rate_range import run_range_test
+
+    test = run_range_test(root, options.cell, low=options.low, high=options.high, num_steps=options.steps)
+    print(report_rate_range(Paths(root), options.cell, test))
+    return 0
+
+
+def demo(root: Path, _options: argparse.Namespace) -> int:
+    return workspace(root, argparse.Namespace(name="demo"))
+
+
+def workspace(root: Path, options: argparse.Namespace) -> int:
+    from seesay.check import check_architectures, check_workspace
+    from seesay.console import earlier_results, moved_scores, run_dvc, score_table
+    from seesay.report.gate import read_verdict
+    from seesay.report.results import read_results
+    from seesay.tracking.ledger import own_ledger
+    from seesay.workspace import commit_first_results, name_sources, prepare_workspace
+
+    started, name = time.monotonic(), options.name
+    folder = root / ".work" / checked_name(name)
+    overrides, gates = (root / "params" / f"{name}{ending}.yaml" for ending in ("", "_gates"))
+    for path in (overrides, gates):
+        if not path.is_file():
+            raise InputError(f"{path}: no such file: expected the overrides of workspace {name!r} and its gates")
+    paths = Paths(folder)
+    edited = partial(name_sources, main=root, overrides=overrides, gates=gates)
+    with own_ledger(folder):
+        before = earlier_results(paths)
+        prepare_workspace(root, folder, overrides=overrides, gates=gates)
+        try:
+            check_architectures(check_workspace(folder))
+        except InputError as error:
+            raise InputError(edited(str(error))) from None
+        progress = run_dvc(folder, [], brief=True, rewrite=edited)
+        _sync(folder, quiet=progress.status != 0)
+    if progress.status != 0:
+        return progress.status
+    commit_first_results(folder)
+    print(f"\n{score_table(read_results(paths.results_data))}")
+    if before is not None and (moved := moved_scores(before, read_results(paths.results_data))):
+        print(moved)
+    verdict = read_verdict(paths)
+    outcome = "not judged" if verdict is None else "passed" if verdict["passed"] else "FAILED"
+    print(f"\n{progress.num_run} stages run in {time.monotonic() - started:.0f} s")
+    print(f"report:  {paths.report.relative_to(root)}")
+    print(f"gate:    {outcome} ({paths.verdict.relative_to(root)})")
+    print("MLflow:  make ui")
+    return 0
+
+
+def _sync(root: Path, *, quiet: bool = False) -> None:
+    """Update MLflow, unless it is switched off, and render the page again if MLflow or the gate has changed.
+
+    If `quiet`, only a problem is printed: the last words of a failed `dvc repro` are its error.
+    """
+    from seesay.report.page import refresh_views
+
+    paths, ledger, changed = Paths(root), None, False
+    if os.environ.get("SEESAY_TRACKING") == "off":
+        if not quiet:
+            print("SEESAY_TRACKING=off: MLflow is left as it is")
+    else:
+        from seesay.tracking.sync import sync as sync_with_store
+
+        report = sync_with_store(root)
+        if not quiet or report.problem is not None:
+            print(report)
+        ledger, changed = report.lines or None, report.changed
+    if paths.results_data.is_file() and (changed or _is_older(paths.report, paths.gate)):
+        refresh_views(root, ledger)
+
+
+def _is_older(view: Path, source: Path) -> bool:
+    """Return whether a view is missing or was rendered before `source` was written."""
+    return not view.is_file() or (source.is_file() and view.stat().st_mtime < source.stat().st_mtime)

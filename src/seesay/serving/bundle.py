@@ -1,0 +1,168 @@
+"""Bundles: a trained model in a folder that works without the repository, in three files.
+
+`model.safetensors` holds the weights of all networks, `config.json` everything else that prediction needs, and
+`README.md` is the model card. Nothing in them is executed. `config.json` states its own digest and that of the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from torch import Tensor
+
+from seesay.core.errors import InputError
+from seesay.core.files import atomic_directory, read_json, write_bytes, write_json, write_text
+from seesay.core.settings import validate
+from seesay.images.pixels import Interpolation, Transform
+from seesay.training.checkpoint import Checkpoint, parse_checkpoint
+
+FORMAT = "seesay-bundle-1"
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+
+Pixels = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class Part(BaseModel):
+    """A part of `config.json`: unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class TransformPart(Part):
+    """What happens to an image before the network sees it, but for the normalisation, which is part of the network."""
+
+    image_size: Pixels
+    resize_size: Pixels
+    interpolation: Interpolation
+
+    def build(self) -> Transform:
+        return Transform(self.image_size, self.resize_size, self.interpolation)
+
+
+class ClassPart(Part):
+    """A class: its name, and its WordNet id where it has one."""
+
+    wnid: str
+    label: str
+
+
+class EncoderPart(Part):
+    """A captioner's encoder: timm's `network`, `small_cnn`, or `classifier`, whose `checkpoint` is described.
+
+    `grid_size` is the side of its grid of features. With `num_components`, its features are projected on that many
+    principal components.
+    """
+
+    transform: TransformPart
+    network: str
+    name: str
+    grid_size: Pixels | None
+    num_components: Pixels | None
+    checkpoint: dict[str, Any] | None
+
+
+class VocabularyPart(Part):
+    """A captioner's vocabulary, as `Vocabulary` has it; `tokens` by id."""
+
+    tokens: list[str]
+    min_count: int
+    tokenizer_version: str
+    captions_digest: str
+
+
+class Config(Part):
+    """The content of `config.json`, but for the digests.
+
+    `checkpoint` describes the network that the stage trained (`Checkpoint` without its weights). `name` is the
+    experiment's. A classifier has `transform`, `classes` and `temperature`, by which its logits are divided before
+    softmax, so that probabilities are calibrated. An autoencoder has `transform`. A captioner has `encoders`, in the
+    order of the features that it names, a `vocabulary` and `decoding`. `metrics` are those of evaluation, `substitutes`
+    the files that were used in place of official ones, and `run` says which run trained it, where that is known.
+    """
+
+    kind: Literal["classifier", "autoencoder", "captioner"]
+    name: str
+    seesay: str
+    checkpoint: dict[str, Any]
+    metrics: dict[str, float]
+    data: dict[str, JsonValue]
+    substitutes: list[str]
+    run: dict[str, str]
+    transform: TransformPart | None = None
+    classes: list[ClassPart] = Field(default_factory=list)
+    temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    encoders: list[EncoderPart] = Field(default_factory=list)
+    vocabulary: VocabularyPart | None = None
+    decoding: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model's config and its tensors by name: `model.<name>`, and for encoder i `encoders.<i>.<name>`."""
+
+    config: Config
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    where: Path = Path(CONFIG_FILE)  # for messages
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the checkpoint of the network that the stage trained; raises `InputError` for one that is damaged."""
+        return parse_checkpoint(self.config.checkpoint, self.part("model"), where=self.where)
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """Return the tensors below `prefix`, by name."""
+        start = f"{prefix}."
+        return {name.removeprefix(start): value for name, value in self.tensors.items() if name.startswith(start)}
+
+
+def write_bundle(folder: Path, bundle: Bundle, card: str) -> None:
+    """Write a bundle's three files, all or nothing; equal bundles give equal bytes."""
+    from safetensors.torch import save
+
+    # Copies: safetensors refuses tensors that share memory, such as tied weights.
+    weights = save({name: tensor.detach().clone().contiguous() for name, tensor in bundle.tensors.items()})
+    content: dict[str, Any] = {"format": FORMAT, **bundle.config.model_dump(exclude_none=True)}
+    content["weights_sha256"] = hashlib.sha256(weights).hexdigest()
+    with atomic_directory(folder) as new:
+        write_bytes(new / WEIGHTS_FILE, weights)
+        write_json(new / CONFIG_FILE, {**content, "digest": _digest(content)})
+        write_text(new / CARD_FILE, card)
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read the bundle in `folder`; raises `InputError` where a file is missing, damaged or was changed."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    content: Any = read_json(path)
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise InputError(f"{path}: not a bundle: expected the format {FORMAT!r}")
+    if content.pop("digest", None) != _digest({"format": FORMAT, **content}):
+        raise InputError(f"{path}: damaged, or changed after it was written: its digest does not match")
+    digest = content.pop("weights_sha256", None)
+    config: Config = validate(content, Config, where=str(path))
+    try:
+        weights = weights_path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{weights_path}: no such file") from None
+    if hashlib.sha256(weights).hexdigest() != digest:
+        raise InputError(f"{weights_path}: damaged, or changed after it was written: its digest is not that in {path}")
+    try:
+        return Bundle(config, load(weights), path)
+    except SafetensorError as error:
+        raise InputError(f"{weights_path}: not readable: {error}") from None
+
+
+def is_bundle(folder: Path) -> bool:
+    """Return whether `folder` looks like a bundle."""
+    return (folder / CONFIG_FILE).is_file()
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
