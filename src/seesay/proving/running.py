@@ -24,12 +24,12 @@ def run_proof(kind: str, name: str, *, stages: Path) -> dict[str, Any]:
     """Return the numbers of each case of the proof `name` of `kind`, computed by the scripts in the folder `stages`."""
     proof = PROOFS[kind][name]
     cases = {}
-    with TemporaryDirectory() as folder, _untracked():
+    with TemporaryDirectory() as folder, untracked():
         root = Path(folder)
         prepare(root, proof)
         for stage, cell in proof.steps:
             with (root / "log").open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
-                _load(stages / f"{stage}.py").main(cell, root)
+                load_stage(stages / f"{stage}.py").main(cell, root)
             if stage == RECORDED[kind]:
                 cases[cell] = numbers_of(root, stage, cell)
     return cases
@@ -57,7 +57,7 @@ def prepare(root: Path, proof: Proof) -> None:
 
 
 @contextlib.contextmanager
-def _untracked() -> Iterator[None]:
+def untracked() -> Iterator[None]:
     """Turn tracking off: the runs of a proof are not runs of the pipeline, and are not recorded in MLflow."""
     before = os.environ.get("SEESAY_TRACKING")
     os.environ["SEESAY_TRACKING"] = "off"
@@ -70,7 +70,7 @@ def _untracked() -> Iterator[None]:
             os.environ["SEESAY_TRACKING"] = before
 
 
-def _load(script: Path) -> ModuleType:
+def load_stage(script: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"stage_{script.stem}", script)
     assert spec is not None
     assert spec.loader is not None

@@ -62,9 +62,9 @@ class EncoderPart(Part):
     transform: TransformPart
     network: str
     name: str
-    grid_size: Pixels | None
-    num_components: Pixels | None
-    checkpoint: dict[str, Any] | None
+    grid_size: Pixels | None = None
+    num_components: Pixels | None = None
+    checkpoint: dict[str, Any] | None = None
 
 
 class VocabularyPart(Part):

@@ -60,10 +60,9 @@ def find_cell(root: Path, name: str) -> tuple[str, str]:
     if len(found) == 1:
         return found[0]
     names = ["/".join(cell) for cell in found or cells]
-    if found:
-        raise InputError(f"got the model {name!r}: expected one of {', '.join(names)}")
-    there = f"expected one of {', '.join(names)}" if names else f"no model is trained in {root.absolute()}"
-    raise InputError(f"got the model {name!r}: {there}{did_you_mean(name, names)}")
+    expected = f"expected one of {', '.join(names)}" if names else f"no model is trained in {root.absolute()}"
+    hint = "" if found else did_you_mean(name, [*names, *(cell for _, cell in cells)])
+    raise InputError(f"got the model {name!r}: {expected}{hint}")
 
 
 def gather_bundle(root: Path, section: str, cell: str, *, run: dict[str, str] | None = None) -> Bundle:

@@ -99,7 +99,7 @@ def on_device(network: Network, device: torch.device) -> Network:
 def one_or_list(images: Any, predict: Callable[[Images], list[T]]) -> T | list[T]:
     """Return `predict` of a list of images or of an array (N, H, W, 3), or its first result for a single image."""
     if isinstance(images, list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 4):
-        return predict(list(images))
+        return predict(list(images)) if len(images) else []
     return predict([images])[0]
 
 
