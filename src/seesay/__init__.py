@@ -6,12 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seesay.core.errors import InputError as InputError
     from seesay.serving.load import load as load
 
-_PUBLIC = {"load": "seesay.serving.load"}
+_PUBLIC = {"InputError": "seesay.core.errors", "load": "seesay.serving.load"}
 """The module of each public name, imported when it is first used: `import seesay` alone takes no time."""
 
-__all__ = ["load"]
+__all__ = ["InputError", "load"]
 
 
 def __getattr__(name: str) -> Any:

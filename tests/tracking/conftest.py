@@ -147,14 +147,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh store to copy: creating one takes MLflow seconds."""
-    root = tmp_path_factory.mktemp("empty")
-    open_client(locate_store(root))
-    return root / "mlruns"
-
-
 HAND_PARAMS = "tracking: {experiment_prefix: demo-}\nclassifiers: {mlp: 1, cnn: 2}\n"
 HAND_PIPELINE = """
 stages:

@@ -13,7 +13,7 @@ from seesay.serving.bundle import Bundle, is_bundle, read_bundle
 from seesay.serving.captioner import Captioner
 from seesay.serving.classifier import Autoencoder, Classifier
 from seesay.serving.gather import SECTIONS, find_cell, gather_bundle
-from seesay.tracking.registry import fetch_model
+from seesay.tracking.store import fetch_model
 
 Model = Classifier | Captioner | Autoencoder
 

@@ -214,23 +214,6 @@ def _training_run(client: MlflowClient, store: Store, root: Path, entry: dict[st
     return None if run is None or run.info.lifecycle_stage == "deleted" else str(run.info.run_id)
 
 
-def fetch_model(root: Path, uri: str) -> Path:
-    """Download a registered model, `models:/<name>@<alias>` or `models:/<name>/<version>`; return its bundle's folder.
-
-    The registry is that of the repository `root`, or the one that MLFLOW_TRACKING_URI names. Raises `InputError` where
-    there is no such model or no registry.
-    """
-    import mlflow.artifacts
-
-    store = locate_store(find_main_repository(root.absolute()))
-    open_client(store)
-    try:
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=store.uri))
-    except Exception as error:  # MLflow raises many types
-        raise InputError(f"{uri}: not found in MLflow's registry ({describe_problem(store, error)})") from None
-    return folder / "artifacts/bundle"
-
-
 def _signature(kind: str) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from filelock import FileLock
 
 from seesay.core.errors import InputError, redact
 from seesay.core.settings import PARAMS_FILE, read_yaml
+from seesay.tracking.environment import find_main_repository
 from seesay.tracking.sqlite_store import DATABASE, REMEDY, repair_moved_paths, require_whole, sqlite_file
 
 if TYPE_CHECKING:
@@ -120,6 +122,31 @@ def read_prefix(root: Path) -> str:
     except (ValueError, OSError, KeyError, TypeError):
         return ""
     return prefix if isinstance(prefix, str) else ""
+
+
+def fetch_model(root: Path, uri: str) -> Path:
+    """Download a registered model, `models:/<name>@<alias>` or `models:/<name>/<version>`; return its bundle's folder.
+
+    The registry is that of the repository `root`, or the one that MLFLOW_TRACKING_URI names. Raises `InputError` where
+    there is no such model or no registry.
+    """
+    import mlflow.artifacts
+
+    found = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
+    if found is None:
+        raise InputError(f"{uri}: expected models:/<name>@<alias> or models:/<name>/<version>")
+    name, alias, number = found.groups()
+    store = locate_store(find_main_repository(root.absolute()))
+    if store.database is not None and not store.database.is_file():
+        raise InputError(f"{uri}: {store.database}: no such file: no model is registered here")
+    try:
+        client = open_client(store)
+        version = client.get_model_version_by_alias(name, alias).version if alias else number
+        location = client.get_model_version_download_uri(name, version)
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=location, tracking_uri=store.uri))
+    except Exception as error:  # MLflow raises many types
+        raise InputError(f"{uri}: not found in MLflow's registry ({describe_problem(store, error)})") from None
+    return folder / "artifacts/bundle"
 
 
 def open_client(store: Store) -> MlflowClient:
