@@ -72,10 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = command(commands.bundle, "write a trained model as a folder that works without this repository")
     sub.add_argument("cell", metavar="MODEL", help="an experiment, such as classifiers/resnet9")
     sub.add_argument("--out", metavar="DIR", type=Path, help="the folder to write (default: .work/bundles/NAME)")
-    sub = command(commands.export, "write a trained classifier as ONNX, checked against PyTorch")
-    sub.add_argument("cell", metavar="CELL", help="an entry of classifiers in params.yaml")
-    sub.add_argument("--out", metavar="FILE.onnx", type=Path,
-                     help="the file to write (default: .work/export/CELL.onnx)")  # fmt: skip
+    sub = command(commands.export, "write a trained classifier or captioner as ONNX, checked against PyTorch")
+    sub.add_argument("cell", metavar="CELL", help="an entry of classifiers or captioners in params.yaml")
+    sub.add_argument("--out", metavar="PATH", type=Path,
+                     help="a classifier's file or a captioner's folder (default: in .work/export)")  # fmt: skip
+    sub.add_argument("--int8", action="store_true", help="quantize a classifier to 8 bits, and measure the loss")
     sub = command(commands.score, "score captions in COCO's results format: BLEU, ROUGE-L, CIDEr-D and more")
     sub.add_argument("--references", metavar="REFS.json", type=Path, required=True, help="as in COCO's captions_*.json")
     sub.add_argument("--predictions", metavar="RESULTS.json", type=Path, required=True, help="a caption per image")

@@ -101,15 +101,42 @@ def bundle(root: Path, options: argparse.Namespace) -> int:
 
 
 def export(root: Path, options: argparse.Namespace) -> int:
+    from seesay.core.settings import read_yaml
+
+    section, _, name = options.cell.rpartition("/")
+    captioners = read_yaml(Paths(root).params).get("captioners") or {}
+    if section == "captioners" or (not section and name in captioners):
+        return _export_captioner(root, name, options)
+    return _export_classifier(root, name, options)
+
+
+def _export_classifier(root: Path, cell: str, options: argparse.Namespace) -> int:
     from seesay.classification.export import TOLERANCE, export_classifier
 
-    done = export_classifier(root, options.cell, out=options.out)
+    done = export_classifier(root, cell, out=options.out, int8=options.int8)
     comparison, side = done.comparison, done.image_size
-    print(f"{options.cell}: {os.path.relpath(done.path, root)} ({done.num_bytes / 1e6:.1f} MB)")
+    print(f"{cell}: {os.path.relpath(done.path, root)} ({done.num_bytes / 1e6:.1f} MB)")
     print(f"takes:   images, float32 (batch, 3, {side}, {side}), RGB in [0, 1]; the normalisation is inside")
     print(f"gives:   logits, float32 (batch, {done.num_classes}); the classes' names are in the file's metadata")
     print(f"checked: all {comparison.num_images} test images of {done.dataset} get the same class as from PyTorch; "
           f"logits differ by {comparison.max_difference:.1e} at most (allowed: {TOLERANCE:g})")  # fmt: skip
+    if (loss := done.loss) is not None:
+        print(f"int8:    top-1 {loss.int8:.2%} in place of {loss.float32:.2%} in float32, on the same images; "
+              f"{loss.same_class:.2%} of them get the same class")  # fmt: skip
+    return 0
+
+
+def _export_captioner(root: Path, cell: str, options: argparse.Namespace) -> int:
+    from seesay.serving.onnx_captioner import ENCODER_FILE, STEP_FILE, TOLERANCE, export_captioner
+
+    if options.int8:
+        raise InputError(f"--int8: {cell} is a captioner; expected a classifier")
+    done = export_captioner(root, cell, out=options.out)
+    print(f"{cell}: {os.path.relpath(done.folder, root)} ({done.num_bytes / 1e6:.1f} MB)")
+    print(f"{ENCODER_FILE}: images, float32 (n, 3, S, S), RGB in [0, 1], to memory and state")
+    print(f"{STEP_FILE}:    tokens (n, beams), states and memories to logits and states; words are in its metadata")
+    print(f"checked: all {done.num_images} test images get the same caption as from PyTorch; "
+          f"log-probabilities differ by {done.max_difference:.1e} at most (allowed: {TOLERANCE:g})")  # fmt: skip
     return 0
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from seesay.classification.networks.registry import restore_classifier
+from seesay.classification.quantize import QuantizationLoss, in_unit_range, quantization_loss, quantize
 from seesay.compute import configure
 from seesay.core.errors import InputError
 from seesay.core.files import file_digest, write_bytes
@@ -60,9 +61,10 @@ class ExportResult:
     image_size: int
     num_classes: int
     comparison: OutputComparison
+    loss: QuantizationLoss | None
 
 
-class OnnxClassifier:
+class OnnxFile:
     """The content of an ONNX file, run by onnxruntime on the CPU."""
 
     def __init__(self, content: bytes, *, num_threads: int) -> None:
@@ -72,29 +74,40 @@ class OnnxClassifier:
         options.intra_op_num_threads = num_threads
         options.log_severity_level = 3  # errors
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self.inputs = [one.name for one in self._session.get_inputs()]
+        self.outputs = [one.name for one in self._session.get_outputs()]
 
     @property
     def metadata(self) -> dict[str, str]:
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Return the outputs, in their order."""
+        return list(self._session.run(self.outputs, dict(inputs)))
+
+
+class OnnxClassifier(OnnxFile):
+    """A classifier's ONNX file."""
+
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return logits (n, num_classes) for float32 images (n, 3, S, S), RGB in [0, 1]."""
-        logits: np.ndarray = self._session.run([OUTPUT], {INPUT: images})[0]
-        return logits
+        return self.run({INPUT: images})[0]
 
 
-def export_classifier(root: Path, cell: str, *, out: Path | None = None) -> ExportResult:
+def export_classifier(root: Path, cell: str, *, out: Path | None = None, int8: bool = False) -> ExportResult:
     """Write the first network of a classifier experiment to `out` (None: `.work/export/<cell>.onnx`).
 
     The file is written only if every test image of its dataset gets the same class as from PyTorch, and logits within
-    `TOLERANCE`. Raises `InputError` for an unknown experiment, a missing checkpoint or package, and differing outputs.
+    `TOLERANCE`. With `int8` it is then quantized (None: `.work/export/<cell>.int8.onnx`), and what that costs on test
+    images is measured. Raises `InputError` for an unknown experiment, a missing checkpoint or package, and differing
+    outputs.
     """
     cells = read_section(root, "classifiers", dict[str, Any])
     if cell not in cells:
         raise InputError(f"{root / PARAMS_FILE}: classifiers: got {cell!r}: expected one of {', '.join(cells)}")
     require_packages()
     paths, runtime = Paths(root), read_section(root, "runtime", Runtime)
-    path = paths.scratch / "export" / f"{cell}.onnx" if out is None else root / out
+    path = paths.scratch / "export" / f"{cell}{'.int8' * int8}.onnx" if out is None else root / out
     if path.is_dir():
         raise InputError(f"{path}: is a folder; expected a file name, such as {path / f'{cell}.onnx'}")
     weights = paths.classifier(cell)
@@ -120,8 +133,14 @@ def export_classifier(root: Path, cell: str, *, out: Path | None = None) -> Expo
             f"{comparison.num_same_class} of {comparison.num_images} test images of {images.name}; logits differ by "
             f"{comparison.max_difference:.2g} at most (allowed: {TOLERANCE:g}); nothing was written"
         )
+    loss = None
+    if int8:
+        content = quantize(content, images.train, name=INPUT)
+        quantized = OnnxClassifier(content, num_threads=compute.num_threads)
+        test = np.asarray(images.test.images)
+        loss = quantization_loss(_logits(exported, test), _logits(quantized, test), np.asarray(images.test.labels))
     write_bytes(path, content)
-    return ExportResult(path, len(content), images.name, images.image_size, images.num_classes, comparison)
+    return ExportResult(path, len(content), images.name, images.image_size, images.num_classes, comparison, loss)
 
 
 def compare_outputs(
@@ -132,15 +151,21 @@ def compare_outputs(
     PyTorch gets its images as in training and evaluation. A NaN counts as a difference.
     """
     batches = [images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)]
-    actual = np.concatenate([exported(_in_unit_range(batch)) for batch in batches])
+    actual = _logits(exported, images)
     with torch.inference_mode():
         expected = np.concatenate(
             [classifier(normalise(torch.from_numpy(batch.copy()), **normalisation)).numpy() for batch in batches]
         )
-    alone = exported(_in_unit_range(images[:1]))
+    alone = exported(in_unit_range(images[:1]))
     differences = np.concatenate([np.abs(actual - expected), np.abs(alone - expected[:1])])
     num_same = int((actual.argmax(axis=1) == expected.argmax(axis=1)).sum())
     return OutputComparison(len(images), num_same, float(differences.max()))
+
+
+def _logits(exported: OnnxClassifier, images: np.ndarray) -> np.ndarray:
+    """Return the logits (n, num_classes) of uint8 images (n, S, S, 3)."""
+    starts = range(0, len(images), BATCH_SIZE)
+    return np.concatenate([exported(in_unit_range(images[start : start + BATCH_SIZE])) for start in starts])
 
 
 def require_packages() -> None:
@@ -164,9 +189,36 @@ def export_onnx(
     the graph. The output `logits` is float32 (batch, num_classes). `metadata` is stored unchanged. Raises `InputError`
     where a package is missing.
     """
-    require_packages()
     network = _OnUnitRange(classifier.cpu().eval(), mean, std).eval()
     example = torch.zeros(2, 3, image_size, image_size)  # a batch size of 1 would be exported as constant
+    return export_graph(
+        network, (example,), inputs=[INPUT], outputs=[OUTPUT], dynamic=({0: "batch"},), metadata=metadata
+    )
+
+
+def export_graph(
+    network: nn.Module,
+    example: tuple[Any, ...],
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic: tuple[Any, ...],
+    metadata: Mapping[str, str],
+) -> bytes:
+    """Convert `network` in evaluation mode, called with `example`, tensors or tuples of them, to an ONNX file.
+
+    `dynamic` has a mapping for each tensor of `example`, in its place: from dimensions of any size to their names.
+    Those with the same name have the same size. Equal networks give equal bytes. Raises `InputError` where a package is
+    missing.
+    """
+    require_packages()
+    sizes: dict[str, Any] = {}
+
+    def named(part: Any) -> Any:
+        if isinstance(part, tuple):
+            return tuple(map(named, part))
+        return {axis: sizes.setdefault(name, torch.export.Dim(name)) for axis, name in part.items()}
+
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
     exporter.setLevel(logging.ERROR)
@@ -175,10 +227,10 @@ def export_onnx(
             warnings.simplefilter("ignore")  # deprecations inside torch
             program = torch.onnx.export(
                 network,
-                (example,),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                example,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=named(dynamic),
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
@@ -192,12 +244,6 @@ def export_onnx(
     for key in sorted(metadata):
         model.metadata_props.add(key=key, value=metadata[key])
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def _in_unit_range(images: np.ndarray) -> np.ndarray:
-    """Convert uint8 (n, S, S, 3) to the input of exported networks: float32 (n, 3, S, S) in [0, 1]."""
-    channels_first: np.ndarray = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
-    return channels_first / np.float32(255)
 
 
 def _describe(cell: str, checkpoint: Checkpoint, images: PackedImages) -> dict[str, str]:

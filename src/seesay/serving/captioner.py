@@ -62,8 +62,8 @@ class Captioner(Predictor):
         described = {**(config.decoding or {}), "batch_size": BATCH_SIZE}
         self.decoding: Decoding = validate(described, Decoding, where=str(bundle.where), prefix=["decoding"])
         self.captioner = restore_captioner(checkpoint).to(self.device)
-        self._encoders = [self._encoder(bundle, number, part) for number, part in enumerate(config.encoders)]
-        self._components = [_components(bundle.part(f"encoders.{i}.components")) for i in range(len(config.encoders))]
+        self.encoders = [self._encoder(bundle, number, part) for number, part in enumerate(config.encoders)]
+        self.components = [_components(bundle.part(f"encoders.{i}.components")) for i in range(len(config.encoders))]
         self.transforms = [part.transform.build() for part in config.encoders]
         self._references = _references(bundle.part("references"), self.vocabulary)
 
@@ -113,6 +113,16 @@ class Captioner(Predictor):
             for row, of_image in enumerate(found)
         ]
 
+    def decoded(self, pixels: Sequence[np.ndarray]) -> list[Decoded]:
+        """Return the best caption of each image as token ids; see `predict`."""
+        return [of_image[0] for of_image in self._decode(self._inputs(pixels), self.decoding)]
+
+    def ranked(self, found: list[list[Decoded]]) -> list[list[Decoded]]:
+        """Return captions by image as the captioner ranks them: as decoded, or by consensus."""
+        if self._references is None:
+            return found
+        return rerank_by_consensus(found, self.vocabulary, self._references)
+
     @property
     def attends(self) -> bool:
         """Whether it attends to a grid, so that its words can be explained."""
@@ -151,10 +161,8 @@ class Captioner(Predictor):
     def _features(self, number: int, pixels: np.ndarray) -> dict[str, np.ndarray]:
         # A permuted view of (N, H, W, C) pixels is a channels-last tensor already.
         batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        found = {
-            kind: values.cpu().numpy().astype(np.float16) for kind, values in self._encoders[number](batch).items()
-        }
-        projections = self._components[number]
+        found = {kind: values.cpu().numpy().astype(np.float16) for kind, values in self.encoders[number](batch).items()}
+        projections = self.components[number]
         return {
             kind: projections[kind].project(values).astype(np.float16) if kind in projections else values
             for kind, values in found.items()
@@ -165,9 +173,8 @@ class Captioner(Predictor):
             found = [decode(self.captioner, one[None], decoding, seed=SEED)[0] for one in inputs]
         else:
             found = decode(self.captioner, inputs, decoding, seed=SEED)
-        if self._references is not None and not isinstance(decoding, Greedy) and decoding.rerank is not None:
-            found = rerank_by_consensus(found, self.vocabulary, self._references)
-        return found
+        is_ranked = not isinstance(decoding, Greedy) and decoding.rerank is not None
+        return self.ranked(found) if is_ranked else found
 
     def _evidence(
         self, pixels: Sequence[np.ndarray], inputs: Tensor, found: Sequence[Sequence[Decoded]]

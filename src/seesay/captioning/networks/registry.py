@@ -106,7 +106,7 @@ class Ensemble(Captioner):
         if len(self._inputs) == 1:  # as they are
             return [features] * len(self._which)
         parts = torch.split(features, [math.prod(shape) for shape in self._shapes], dim=1)
-        views = [part.reshape(len(part), *shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        views = [part.reshape(part.shape[0], *shape) for part, shape in zip(parts, self._shapes, strict=True)]
         return [views[which] for which in self._which]
 
     def _join(self, what: str, parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

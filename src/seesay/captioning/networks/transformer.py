@@ -156,11 +156,12 @@ class TransformerCaptioner(Captioner):
         Each step adds a word to the third dimension.
         """
         keys = memory[0]
-        shape = (len(keys), 1, 0, 2, self.num_heads, self.hidden_size // self.num_heads)
+        shape = (keys.shape[0], 1, 0, 2, self.num_heads, self.hidden_size // self.num_heads)
         return tuple(keys.new_empty(shape) for _ in self.layers)
 
     def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
-        x = self._embed(tokens, memory, positions=torch.tensor([state[0].shape[2]], device=tokens.device))
+        place = state[0].shape[2]
+        x = self._embed(tokens, memory, positions=torch.arange(place, place + 1, device=tokens.device))
         caches = []
         for index, (layer, cache) in enumerate(zip(self.layers, state, strict=True)):
             assert isinstance(layer, DecoderLayer)
