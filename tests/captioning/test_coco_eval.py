@@ -127,13 +127,18 @@ def test_meteor_is_pycocoevalcaps_where_java_is(coco: COCO) -> None:
     assert {scores["image_id"]: scores["METEOR"] for scores in found.evalImgs} == pytest.approx(IMAGE_METEOR, rel=1e-12)
 
 
-def test_what_needs_java_is_left_out_with_one_warning(coco: COCO, no_java: None, tmp_path: Path) -> None:
-    found = COCOEvalCap(coco, coco.loadRes("results.json"), spice_dir=tmp_path)
+def test_what_needs_java_is_left_out_with_one_warning(coco: COCO, no_java: None) -> None:
+    found = COCOEvalCap(coco, coco.loadRes("results.json"))
     with pytest.warns(UserWarning, match=r"^METEOR is left out: no java on PATH; SPICE is left out: ") as noted:
         found.evaluate()
     assert len(noted) == 1
     assert str(noted[0].filename) == __file__
     assert list(found.eval) == list(METHODS)
+
+
+def test_a_folder_given_for_spice_must_have_its_files(coco: COCO, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"spice-1\.0\.jar: no such file"):
+        evaluate(coco, spice_dir=tmp_path)
 
 
 def test_spice_and_meteor_are_added_to_the_others(coco: COCO, monkeypatch: pytest.MonkeyPatch) -> None:

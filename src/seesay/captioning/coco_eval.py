@@ -51,8 +51,8 @@ class COCOEvalCap:
     corpus values, `evalImgs` a dict for each image and `imgToEval` the same by image id. The names are `Bleu_1` to
     `Bleu_4`, `METEOR`, `ROUGE_L`, `CIDEr` (CIDEr-D, in [0, 10]) and `SPICE`; all others are in [0, 1].
 
-    METEOR and SPICE are Java programs. They are left out, with a warning, where Java or their files are missing.
-    SPICE's files are in `spice_dir`, by default in the installed pycocoevalcap.
+    METEOR and SPICE are Java programs, of which an installed pycocoevalcap has the files; `spice_dir` is another folder
+    with SPICE's. Where Java or the files are missing they are left out, with a warning.
     """
 
     def __init__(self, coco: Captions, coco_results: Captions, *, spice_dir: Path | str | None = None) -> None:
@@ -64,14 +64,17 @@ class COCOEvalCap:
         self._spice_dir = None if spice_dir is None else Path(spice_dir)
 
     def evaluate(self) -> None:
-        """Score the images. Raises `InputError` that names images without a reference or without a single caption."""
+        """Score the images.
+
+        Raises `InputError` for images without a reference, without a caption or with several, and for a `spice_dir`
+        from which SPICE cannot run.
+        """
         image_ids = list(dict.fromkeys(self.params["image_id"]))
         if missing := [image_id for image_id in image_ids if not self.cocoRes.imgToAnns.get(image_id)]:
             hint = "params['image_id'] = coco_results.getImgIds() leaves them out"
             raise InputError(f"{len(missing)} of {len(image_ids)} images have no caption: {shorten(missing)}; {hint}")
-        spice, notes = self._find_spice()
-        notes = [note.replace("meteor_java", "METEOR") for note in [why_no_meteor(), *notes] if note]
-        if notes:
+        spice, why_no_spice = self._find_spice()
+        if notes := [note for note in (why_no_meteor().replace("meteor_java", "METEOR"), why_no_spice) if note]:
             warnings.warn("; ".join(notes), stacklevel=2)
         self.eval, self.imgToEval = {}, {}
         with open_meteor() as meteor:  # it loads while the others work
@@ -103,18 +106,17 @@ class COCOEvalCap:
         self.setEval(score, method)
         self.setImgToEvalImgs(scores.tolist() if isinstance(scores, np.ndarray) else scores, image_ids, method)
 
-    def _find_spice(self) -> tuple[list[str] | None, list[str]]:
+    def _find_spice(self) -> tuple[list[str] | None, str]:
         """Return the command that starts SPICE, or None and a sentence on what is missing."""
-        folder = self._spice_dir
-        if folder is None:
-            jar = find_packaged_file("pycocoevalcap.spice", JAR)
-            if jar is None:
-                return None, ["SPICE is left out: the package pycocoevalcap, which has it, is missing"]
-            folder = jar.parent
+        if self._spice_dir is not None:
+            return spice_command(self._spice_dir), ""
+        jar = find_packaged_file("pycocoevalcap.spice", JAR)
+        if jar is None:
+            return None, "SPICE is left out: the package pycocoevalcap, which has it, is missing"
         try:
-            return spice_command(folder), []
+            return spice_command(jar.parent), ""
         except InputError as error:
-            return None, [f"SPICE is left out: {error}"]
+            return None, f"SPICE is left out: {error}"
 
 
 class PTBTokenizer:
