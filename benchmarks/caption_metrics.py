@@ -1,4 +1,4 @@
-"""Speed and agreement of our tokenizer, BLEU, ROUGE-L and CIDEr-D, compared with pycocoevalcap's.
+"""Speed and agreement of our drop-in for pycocoevalcap (tokenizer, BLEU, ROUGE-L, CIDEr-D) and of the original.
 
 Both score the same files, in turns, in one process: see benchmarks/README.md.
 """
@@ -19,10 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from seesay.captioning.data import tokenizer
-from seesay.captioning.metrics.bleu import bleu_scores, bleu_statistics
-from seesay.captioning.metrics.cider import CiderReferences
-from seesay.captioning.metrics.rouge import image_rouge_l
+from seesay.captioning import coco_eval
+from seesay.captioning.data.tokenizer import clear_cache
 from seesay.captioning.score_files import ImageId, read_references, read_results
 from seesay.core.errors import InputError
 from seesay.core.files import write_json
@@ -53,41 +51,32 @@ class Turn:
         return sum(self.seconds.values())
 
 
-def score_with_ours(references: References, results: Results) -> Turn:
-    tokenizer.clear_cache()  # clears its cache of words, so that each turn begins like the first
-    clock = _Clock()
-    reference_tokens = tokenizer.tokenize_references(list(references.values()))
-    tokens = tokenizer.tokenize_all([results[image_id] for image_id in references])
-    clock.lap("tokenizer")
-    counts = bleu_statistics(tokens, reference_tokens)
-    bleu = bleu_scores(counts.sum(axis=0)[None])[0]
-    image_bleu = bleu_scores(counts)
-    clock.lap("bleu")
-    rouge = image_rouge_l(tokens, reference_tokens)
-    clock.lap("rouge_l")
-    cider = CiderReferences(reference_tokens).score(tokens)
-    clock.lap("cider_d")
-    corpus = np.array([*bleu, rouge.mean(), cider.mean()])
-    return Turn(clock.seconds, corpus, np.column_stack([image_bleu, rouge, cider]))
-
-
-def score_with_theirs(references: References, results: Results) -> Turn:
+def import_scorers(side: str) -> tuple[Any, Any, Any, Any]:
+    """Return a side's tokenizer, BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D, which both call the same."""
+    if side == OURS:
+        return coco_eval.PTBTokenizer(), coco_eval.Bleu(4), coco_eval.Rouge(), coco_eval.Cider()
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
+    return PTBTokenizer(), Bleu(4), Rouge(), Cider()
+
+
+def score_with(side: str, references: References, results: Results) -> Turn:
+    tokenizer, bleu_scorer, rouge_scorer, cider_scorer = import_scorers(side)
     captions = {image_id: [{"caption": text} for text in texts] for image_id, texts in references.items()}
     predicted = {image_id: [{"caption": results[image_id]}] for image_id in references}
+    clear_cache()  # of words in our tokenizer, so that each turn begins like the first
     with contextlib.redirect_stdout(io.StringIO()):
         clock = _Clock()
-        reference_tokens, tokens = PTBTokenizer().tokenize(captions), PTBTokenizer().tokenize(predicted)
+        reference_tokens, tokens = tokenizer.tokenize(captions), tokenizer.tokenize(predicted)
         clock.lap("tokenizer")
-        bleu, image_bleu = Bleu(4).compute_score(reference_tokens, tokens, verbose=0)
+        bleu, image_bleu = bleu_scorer.compute_score(reference_tokens, tokens, verbose=0)
         clock.lap("bleu")
-        rouge, image_rouge = Rouge().compute_score(reference_tokens, tokens)
+        rouge, image_rouge = rouge_scorer.compute_score(reference_tokens, tokens)
         clock.lap("rouge_l")
-        cider, image_cider = Cider().compute_score(reference_tokens, tokens)
+        cider, image_cider = cider_scorer.compute_score(reference_tokens, tokens)
         clock.lap("cider_d")
     return Turn(
         clock.seconds,
@@ -106,16 +95,12 @@ def differences(ours: Turn, theirs: Turn) -> dict[str, float]:
 
 def compare(references: References, results: Results, *, rounds: int, with_theirs: bool) -> dict[str, Any]:
     """Measure the median seconds by side and step; the ratio is the median of the rounds' ratios."""
-    sides = {OURS: score_with_ours, **({THEIRS: score_with_theirs} if with_theirs else {})}
-    turns: dict[str, list[Turn]] = {name: [] for name in sides}
-    if with_theirs:
-        import pycocoevalcap.bleu.bleu  # import time is not measured
-        import pycocoevalcap.cider.cider
-        import pycocoevalcap.rouge.rouge
-        import pycocoevalcap.tokenizer.ptbtokenizer  # noqa: F401
+    turns: dict[str, list[Turn]] = {name: [] for name in ([OURS, THEIRS] if with_theirs else [OURS])}
+    for name in turns:
+        import_scorers(name)  # this time is not measured
     for _ in range(rounds):
-        for name, score in sides.items():
-            turns[name].append(score(references, results))
+        for name, side in turns.items():
+            side.append(score_with(name, references, results))
     report: dict[str, Any] = {
         "num_images": len(references),
         "num_captions": len(references) + sum(map(len, references.values())),

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -187,6 +188,15 @@ def test_the_picture_is_small_and_its_script_has_what_it_imports() -> None:
     assert spec is not None
     assert spec.loader is not None
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_the_notebook_is_committed_without_what_a_run_adds() -> None:
+    """Outputs would have times and paths of a machine. A test of the whole pipeline runs the cells."""
+    text = text_of("examples/tour.ipynb")
+    code = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    assert len(code) > 5
+    assert [cell for cell in code if cell["outputs"] or cell["execution_count"] is not None] == []
+    assert re.findall(r"\B/(?:home|root|tmp|Users)\b", text) == []
 
 
 def test_git_ignores_all_of_mlruns_but_its_readme() -> None:

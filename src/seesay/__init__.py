@@ -1,25 +1,36 @@
-"""seesay: train image classifiers and captioners, record what produced every number, and use what was trained."""
+"""seesay: train image classifiers and captioners, and record what produced every number, use what was trained.
 
-from __future__ import annotations
+`__all__` is the public Python API (docs/python.md). Each name is imported when it is first used, so that
+`import seesay` costs nothing.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seesay.core.errors import InputError as InputError
-    from seesay.serving.load import load as load
+    from seesay.captioning.coco_eval import COCOEvalCap
+    from seesay.captioning.torch_metric import CaptionScores
+    from seesay.core.errors import InputError
+    from seesay.report.dataframe import results
+    from seesay.serving.load import load
 
-_PUBLIC = {"InputError": "seesay.core.errors", "load": "seesay.serving.load"}
-"""The module of each public name, imported when it is first used: `import seesay` alone takes no time."""
+__all__ = ["COCOEvalCap", "CaptionScores", "InputError", "load", "results"]
 
-__all__ = ["InputError", "load"]
+_MODULE_OF = {
+    "COCOEvalCap": "seesay.captioning.coco_eval",
+    "CaptionScores": "seesay.captioning.torch_metric",
+    "InputError": "seesay.core.errors",
+    "load": "seesay.serving.load",
+    "results": "seesay.report.dataframe",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'seesay' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+    return sorted({*globals(), *__all__})

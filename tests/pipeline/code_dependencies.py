@@ -48,7 +48,7 @@ def imported_names(path: Path) -> Iterator[str]:
 
 
 def import_closure(scripts: Iterable[Path], source_root: Path) -> set[Path]:
-    """Return all modules of the package that `scripts` can execute, except `__init__.py` (only docstrings)."""
+    """Return all modules of the package that `scripts` can execute, except `__init__.py` (docstrings, lazy names)."""
     found: set[Path] = set()
     todo = list(scripts)
     while todo:

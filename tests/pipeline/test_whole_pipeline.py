@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -62,6 +65,19 @@ def test_outputs_that_others_depend_on_hold_no_hosts_or_absolute_paths(workspace
     for name, content in (workspace.files("metrics/**/*.*") | workspace.files("data/**/*.json")).items():
         assert str(workspace.root).encode() not in content, name
         assert f'"{platform.node()}"'.encode() not in content, name
+
+
+def test_the_notebook_runs_from_top_to_bottom(workspace: Any, tmp_path: Path) -> None:
+    notebook = json.loads((Path(__file__).parents[2] / "examples/tour.ipynb").read_text(encoding="utf-8"))
+    (tmp_path / "examples").mkdir()
+    (tmp_path / ".work").mkdir()
+    (tmp_path / ".work/demo").symlink_to(workspace.root)
+    code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n\n".join(code)], cwd=tmp_path / "examples", env={**os.environ, "MPLBACKEND": "Agg"},
+        text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
 
 
 def test_sync_restores_every_run_after_the_store_is_deleted(workspace: Any) -> None:

@@ -77,7 +77,7 @@ def substituted_files(report: Mapping[str, Any]) -> list[str]:
 
 
 def _classification(params: Params, paths: Paths) -> list[Row]:
-    compared = _comparison_rows("compare_classifiers", paths) if params.classifiers else []
+    compared = comparison_rows("compare_classifiers", paths) if params.classifiers else []
     rows = []
     for cell, settings in params.classifiers.items():
         comparison = _classifier_row(cell, compared, paths)
@@ -114,7 +114,7 @@ def _classifier_row(cell: str, compared: Sequence[Row], paths: Paths) -> Row:
     return comparison
 
 
-def _comparison_rows(stage: str, paths: Paths) -> list[Row]:
+def comparison_rows(stage: str, paths: Paths) -> list[Row]:
     """Read the rows of a comparison's metrics file, without the keys that stand for nothing."""
     path = paths.metrics(stage)
     rows = read_stage_json(path, stage, None).get("rows")
@@ -173,13 +173,13 @@ def _captioner_substitutes(learning: CaptionerTraining, params: Params, paths: P
         files += substituted_files(_report("extract_features", features, paths))
         classifier = name_in(CLASSIFIERS, params.features[features].encoder)
         if classifier is not None:
-            files += _classifier_row(classifier, _comparison_rows("compare_classifiers", paths), paths)["substitutes"]
+            files += _classifier_row(classifier, comparison_rows("compare_classifiers", paths), paths)["substitutes"]
     return list(dict.fromkeys(files))
 
 
 def _compared_captioner(cell: str, paths: Paths) -> Row:
     """Return a captioner's row in the comparison, without its scores, which are in its own metrics file."""
-    path, rows = paths.metrics("compare_captioners"), _comparison_rows("compare_captioners", paths)
+    path, rows = paths.metrics("compare_captioners"), comparison_rows("compare_captioners", paths)
     row = next((row for row in rows if row.get("cell") == cell and row.get("set") == "test"), None)
     if row is None:
         raise InputError(f"{path}: no row for the captioner {cell}, which params.yaml names")
