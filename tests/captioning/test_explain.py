@@ -77,7 +77,7 @@ class Echo(nn.Module):
 
 def test_each_word_is_paired_with_what_was_looked_at_before_it_was_said():
     grid = np.zeros((3, 9, 2), np.float16)
-    found = compute_attention(Echo(), grid.__getitem__, [2, 0], [[5, 7, 4], [6]], batch_size=8, compute=CPU)
+    found = compute_attention(Echo(), grid.__getitem__, [2, 0], [[5, 7, 4], [6]], batch_size=8, device=CPU.device)
     # The word 5 is said after <bos>, 7 after 5, 4 after 7.
     assert found[0].argmax(axis=1).tolist() == [BOS, 5, 7]
     assert found[1].argmax(axis=1).tolist() == [BOS]
@@ -86,7 +86,7 @@ def test_each_word_is_paired_with_what_was_looked_at_before_it_was_said():
 def test_captions_of_any_length_share_a_batch_and_an_empty_one_has_no_row():
     echo = Echo()
     found = compute_attention(
-        echo, np.zeros((2, 9, 2), np.float16).__getitem__, [0, 1, 1], [[], [4, 5], [6]], batch_size=8, compute=CPU
+        echo, np.zeros((2, 9, 2), np.float16).__getitem__, [0, 1, 1], [[], [4, 5], [6]], batch_size=8, device=CPU.device
     )
     assert [len(one) for one in found] == [0, 2, 1]
     assert echo.shown.tolist() == [[BOS, PAD], [BOS, 4]]
@@ -100,7 +100,7 @@ class Unfinished(Echo):
 def test_attention_that_does_not_sum_to_one_is_refused():
     with pytest.raises(InputError, match="row 1 of the features: attention"):
         compute_attention(
-            Unfinished(), np.zeros((2, 9, 2), np.float16).__getitem__, [1], [[4]], batch_size=8, compute=CPU
+            Unfinished(), np.zeros((2, 9, 2), np.float16).__getitem__, [1], [[4]], batch_size=8, device=CPU.device
         )
 
 

@@ -341,6 +341,7 @@ def test_empty_folders_lie_where_their_names_are_reserved() -> None:
     assert "models/scratch" in folders
     assert {path.rsplit("/", 1)[1] for path in folders} == {"scratch", "empty"}
     sections = {"models/autoencoders", "models/weights", "data/raw/captions", "data/captions"}
+    sections |= {"data/features", "data/vocabularies", "models/finetuned"}
     of_captioners = {"models/captioners", "data/predictions/captioners", "data/attention", "metrics/score_captions"}
     assert {path.rsplit("/", 1)[0] for path in folders} - {"models"} == sections | of_captioners
 

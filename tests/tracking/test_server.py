@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from seesay.core.files import write_json
 from seesay.core.paths import Paths
 from seesay.tracking.recorder import record_stage
 from seesay.tracking.records import read_record
@@ -76,7 +77,13 @@ def test_a_server_gets_live_runs_replayed_runs_and_models(server, workspace, mon
     assert runs["train mlp"].data.metrics["val/loss"] == 3.0
     assert runs["train cnn"].data.metrics["val/top1"] == 0.5
     entry = {"name": "demo-mlp", "kind": "classifier", "cell": "mlp", "weights": "models/classifiers/mlp/0.pt"}
-    entry |= {"sha256": live.models[0].sha256, "metric": "test/top1", "value": 0.5}
+    write_json(root / "models/released/demo-mlp/config.json", {})
+    entry |= {
+        "bundle": "models/released/demo-mlp",
+        "sha256": live.models[0].sha256,
+        "metric": "test/top1",
+        "value": 0.5,
+    }
     assert [register_models(root, [entry]) for _ in range(2)] == [1, 0]
     files = workspace.client.list_artifacts(live.run_id, "model")
     assert "model/MLmodel" in {file.path for file in files}

@@ -55,7 +55,10 @@ Only the first misfit is reported, so a later check may rely on the earlier chec
 """
 
 _EMPTY = "empty"
-_WITH_EMPTY_FOLDERS = ("autoencoders", "weights", "caption_sources", "caption_datasets", "captioners")
+_WITH_EMPTY_FOLDERS = (
+    "autoencoders", "weights", "caption_sources", "caption_datasets", "vocabularies", "features", "captioners",
+    "finetuned",
+)  # fmt: skip
 """The name of the empty folders that the stage `placeholder` makes, and the sections in whose folders it makes them."""
 
 

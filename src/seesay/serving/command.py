@@ -80,7 +80,7 @@ def load_speakers(root: Path, names: Sequence[str] | None, *, device: str) -> li
     speakers = [model for model in models if isinstance(model, Classifier | Captioner)]
     if not speakers:
         raise InputError(f"{models[0].name}: an autoencoder says nothing; expected a classifier or a captioner")
-    return speakers
+    return sorted(speakers, key=lambda model: isinstance(model, Captioner))  # classes first
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
