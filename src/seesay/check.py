@@ -84,15 +84,14 @@ def check_architectures(params: Params) -> None:
     Raises `InputError` for an unknown architecture or argument, and for a captioner that attends to a grid when its
     features have none. The message names the key, the value and the allowed values.
     """
-    import torch
-
     from seesay.autoencoding.networks.registry import build_autoencoder
     from seesay.autoencoding.training.masks import num_hidden_patches
     from seesay.captioning.networks.registry import build_captioner
     from seesay.classification.networks.published import build_published
     from seesay.classification.networks.registry import build_classifier
+    from seesay.training.build import shapes_alone
 
-    with torch.device("meta"):
+    with shapes_alone():
         for name, weights in params.weights.items():
             if weights.archive is not None:
                 build_published(weights.architecture, key=f"{PARAMS_FILE}: weights.{name}.architecture")

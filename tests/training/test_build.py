@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -6,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from seesay.classification.networks.resnet9 import ResNet9
 from seesay.core.errors import InputError
 from seesay.params.classification import Architecture
 from seesay.training.build import construct, load_weights, seeded_initialisation
@@ -84,3 +87,21 @@ def test_weights_that_do_not_fit_are_refused():
         load_weights(net, {"layer.weight": torch.ones(3, 2)})
     with pytest.raises(InputError, match="size mismatch"):
         load_weights(net, {"layer.weight": torch.ones(4, 2), "layer.bias": torch.zeros(3)})
+
+
+def test_outlines_of_networks_have_shapes_and_cost_no_import():
+    """torch's compiler, which its meta device imports to compute initial values, takes seconds."""
+    code = (
+        "import sys, torch\n"
+        "from seesay.captioning.networks.soft_attention import SoftAttentionCaptioner\n"
+        "from seesay.classification.networks.resnet9 import ResNet9\n"
+        "from seesay.training.build import shapes_alone\n"
+        "with shapes_alone():\n"
+        "    networks = [ResNet9(3, 64, width=8), SoftAttentionCaptioner(\n"
+        "        20, 10, embedding_size=8, hidden_size=8, attention_size=4, dropout=0.1)]\n"
+        "assert all(weights.is_meta for one in networks for weights in one.parameters())\n"
+        "print(sum(weights.numel() for weights in networks[0].parameters()), 'torch._dynamo' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    built = sum(weights.numel() for weights in ResNet9(3, 64, width=8).parameters())
+    assert done.stdout.split() == [str(built), "False"]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 import torch
 from pydantic import BaseModel, ConfigDict, create_model
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.overrides import TorchFunctionMode
 
 from seesay.core.errors import InputError, did_you_mean
 from seesay.core.settings import PARAMS_FILE, validate
@@ -63,13 +63,35 @@ def seeded_initialisation(seed: int, *names: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Give networks built in the block shapes, but neither memory nor initial values.
+
+    torch's meta device alone would compute initial values without memory, for which it imports its compiler (seconds).
+    """
+    with torch.device("meta"), _WithoutFilling():
+        yield
+
+
+class _WithoutFilling(TorchFunctionMode):
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in _FILLING:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
+_FILLING = {getattr(nn.init, name) for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")}
+_FILLING |= {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_, torch.Tensor.fill_, torch.Tensor.zero_}
+"""Functions that fill a tensor in place, which is their first argument."""
+
+
 def restore(build: Callable[[], Network], state_dict: Mapping[str, torch.Tensor]) -> Network:
     """Return the network that `build` builds, with a checkpoint's weights, in evaluation mode.
 
     Raises `InputError` where names or shapes differ, before any memory is used for a network of absurd size.
     """
     try:
-        with torch.device("meta"):
+        with shapes_alone():
             outline = build()
     except (TypeError, RuntimeError) as error:  # sizes that the constructor does not know or that torch refuses
         detail = " ".join(str(error).split())[:200]
@@ -118,6 +140,8 @@ def count_flops(network: nn.Module, *, image_size: int, backward: bool = False) 
 
     With `backward`, those of the backward pass to the parameters that are trained are added.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # a slow import, needed by trainings alone
+
     was_training = network.training
     device = next(network.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
