@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,19 @@ def test_loading_a_model_changes_no_setting_of_torch(trained, pictures, compute:
     before = (torch.get_num_threads(), torch.get_deterministic_debug_mode(), torch.is_grad_enabled())
     seesay.load(trained / "models/classifiers/resnet9")(pictures[0], explain=True)
     assert (torch.get_num_threads(), torch.get_deterministic_debug_mode(), torch.is_grad_enabled()) == before
+
+
+def test_the_code_in_the_document_runs(trained, monkeypatch, capsys):
+    """With models of the test in place of the demo's."""
+    text = (Path(__file__).resolve().parents[2] / "docs/prediction.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for shown, ours in (("classifiers/resnet9", "resnet9"), ("captioners/soft_attention_reward_scenes", "on_grid")):
+        assert code.count(f".work/demo/models/{shown}") == 1
+        code = code.replace(f".work/demo/models/{shown}", ours)
+    picture = Path(__file__).resolve().parents[2] / "docs/images/scene.png"
+    monkeypatch.chdir(trained)
+    exec(code.replace("docs/images/scene.png", str(picture)), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 + 2
+    assert lines[0].split("% ")[1] in ("red", "green", "blue", "yellow", "purple", "grey")
+    assert lines[3].endswith("(32, 32)")

@@ -104,16 +104,23 @@ def test_weights_are_registered_once_and_the_champion_follows_the_release(worksp
     said = "the new champion of demo-classifier-mlp: version 1 -> 2, test/top1 0.75 -> test/top1 0.8"
     assert capsys.readouterr().err == f"seesay: {said}\n"
 
-    release(workspace, "mlp", 0.75)  # an old release comes back: its version is the champion again
-    assert [register_models(workspace.root, first) for _ in range(2)] == [1, 0]
-    said = (
-        "warning: a worse model is the champion of demo-classifier-mlp: version 2 -> 1, test/top1 0.8 -> test/top1 0.75"
-    )
-    assert capsys.readouterr().err == f"seesay: {said}\n"
+    release(workspace, "mlp", 0.75)  # an old release comes back: the better one stays champion
+    assert [register_models(workspace.root, first) for _ in range(2)] == [0, 0]
+    said = "version 1 of demo-classifier-mlp is worse than the champion, which stays version 2: "
+    assert capsys.readouterr().err == f"seesay: {said}test/top1 0.8 -> test/top1 0.75\n"
     version = workspace.client.get_model_version_by_alias("demo-classifier-mlp", "champion")
-    assert str(version.version) == "1"
-    assert version.tags["model.sha256"] == hashlib.sha256(b"mlp").hexdigest()
+    assert str(version.version) == "2"
+    assert version.tags["model.sha256"] == hashlib.sha256(b"better").hexdigest()
     assert len(workspace.client.search_model_versions("name = 'demo-classifier-mlp'")) == 2
+
+
+def test_values_of_different_metrics_are_not_compared(workspace, capsys):
+    sync(workspace.root)
+    register_models(workspace.root, release(workspace, "mlp", 0.75))
+    (entry,) = release(workspace, "another", 0.5)
+    assert register_models(workspace.root, [{**entry, "metric": "test/balanced_accuracy"}]) == 1
+    assert champion(workspace) == "2"
+    assert "the new champion of demo-classifier-mlp: version 1 -> 2" in capsys.readouterr().err
 
 
 def test_an_experiment_of_dvc_registers_nothing(workspace, monkeypatch, capsys):
@@ -129,7 +136,7 @@ def test_a_sync_takes_back_no_alias_that_a_person_has_moved(workspace):
     """Nor one that another clone's release has moved."""
     sync(workspace.root)
     register_models(workspace.root, release(workspace, "mlp", 0.75))
-    entries = release(workspace, "worse", 0.5)
+    entries = release(workspace, "better", 0.8)
     register_models(workspace.root, entries)
     write_json(Paths(workspace.root).release, entries)
     write_json(Paths(workspace.root).gate, {"passed": True})

@@ -186,23 +186,30 @@ def _register(client: MlflowClient, store: Store, root: Path, entry: dict[str, A
 
 
 def _make_champion(client: MlflowClient, root: Path, entry: dict[str, Any], number: str) -> bool:
-    """Give a version the alias, unless this workspace has released it already. Return whether the alias moved."""
+    """Give a version the alias, unless the champion is better or this workspace has released the version already.
+
+    Only values of one metric can be compared. Return whether the alias moved.
+    """
     name, model = entry["name"], client.get_registered_model(entry["name"])
     release = f"release.{workspace_identity(root)}"  # a tag of the model: the version that the workspace released last
     if model.tags.get(release) == number:
         return False
-    champion = str(model.aliases.get(ALIAS, number))
-    if champion != number:
-        old, new = client.get_model_version(name, champion).tags, _version_tags(entry)
-        # NaN is not better, and other metrics cannot be compared.
-        better = old.get("metric") == new["metric"] and float(new["value"]) >= float(old.get("value", "nan"))
-        change = f"{old.get('metric')} {old.get('value')} -> {new['metric']} {new['value']}"
-        what = "the new" if better else "warning: a worse model is the"
-        _say(f"{what} champion of {name}: version {champion} -> {number}, {change}")
-    if str(model.aliases.get(ALIAS)) != number:
+    champion = model.aliases.get(ALIAS)
+    moves = str(champion) != number
+    if champion is not None and moves:
+        old, new = client.get_model_version(name, str(champion)).tags, _version_tags(entry)
+        # NaN is not better.
+        is_worse = old.get("metric") == new["metric"] and float(new["value"]) < float(old.get("value", "nan"))
+        shown = f"{old.get('metric')} {old.get('value')} -> {new['metric']} {new['value']}"
+        if is_worse:
+            _say(f"version {number} of {name} is worse than the champion, which stays version {champion}: {shown}")
+            moves = False
+        else:
+            _say(f"the new champion of {name}: version {champion} -> {number}, {shown}")
+    if moves:
         client.set_registered_model_alias(name, ALIAS, number)
     client.set_registered_model_tag(name, release, number)
-    return str(model.aliases.get(ALIAS)) != number
+    return moves
 
 
 def _training_run(client: MlflowClient, store: Store, root: Path, entry: dict[str, Any]) -> str | None:
