@@ -45,8 +45,13 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
+    def jobs(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--jobs", metavar="N", type=_positive, default=1,
+                         help="run up to N independent stages side by side (default: 1)")  # fmt: skip
+
     command(commands.check, "check params.yaml and gates.yaml for errors")
     sub = command(commands.repro, "check, `dvc repro`, `seesay sync`, and update the documents")
+    jobs(sub)
     sub.add_argument("dvc_arguments", nargs="*", metavar="STAGE", help="stages, and options of dvc repro such as --dry")
     command(commands.sync, "bring MLflow in step with DVC, and render the report again")
     sub = command(commands.ui, "serve the MLflow UI for this repository's runs")
@@ -93,8 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--low", metavar="RATE", type=float, default=1e-5, help="the first rate (default: 1e-5)")
     sub.add_argument("--high", metavar="RATE", type=float, default=1.0, help="the last rate (default: 1)")
     sub.add_argument("--steps", metavar="N", type=int, default=100, help="optimizer steps (default: 100)")
-    command(commands.demo, "run the whole pipeline on generated data in .work/demo")
+    jobs(command(commands.demo, "run the whole pipeline on generated data in .work/demo"))
     sub = command(commands.workspace, "run the pipeline with params/NAME.yaml in .work/NAME")
+    jobs(sub)
     sub.add_argument("name", metavar="NAME", help="params/NAME.yaml overrides sections; its gates: NAME_gates.yaml")
     sub = command(completion, "print the completion script of a shell")
     sub.add_argument("shell", choices=("bash", "zsh", "tcsh"))

@@ -28,12 +28,18 @@ def check(root: Path, _options: argparse.Namespace) -> int:
 def repro(root: Path, options: argparse.Namespace) -> int:
     from seesay.check import check_architectures, check_git, check_workspace
     from seesay.console import run_dvc
+    from seesay.jobs import run_side_by_side
     from seesay.tracking.ledger import own_ledger
 
     check_git(root)
     check_architectures(check_workspace(root))
     with own_ledger(root):
-        progress = run_dvc(root, options.dvc_arguments, brief=False)
+        if options.jobs > 1:
+            stages = [one for one in options.dvc_arguments if not one.startswith("-")]
+            flags = [one for one in options.dvc_arguments if one.startswith("-")]
+            progress = run_side_by_side(root, stages, flags, num_jobs=options.jobs)
+        else:
+            progress = run_dvc(root, options.dvc_arguments, brief=False)
         if "--dry" in options.dvc_arguments:
             return progress.status
         _sync(root, quiet=progress.status != 0)
@@ -172,13 +178,14 @@ def learning_rates(root: Path, options: argparse.Namespace) -> int:
     return 0
 
 
-def demo(root: Path, _options: argparse.Namespace) -> int:
-    return workspace(root, argparse.Namespace(name="demo"))
+def demo(root: Path, options: argparse.Namespace) -> int:
+    return workspace(root, argparse.Namespace(name="demo", jobs=options.jobs))
 
 
 def workspace(root: Path, options: argparse.Namespace) -> int:
     from seesay.check import check_architectures, check_workspace
     from seesay.console import earlier_results, moved_scores, run_dvc, score_table
+    from seesay.jobs import run_side_by_side
     from seesay.report.gate import read_verdict
     from seesay.report.results import read_results
     from seesay.tracking.ledger import own_ledger
@@ -199,7 +206,10 @@ def workspace(root: Path, options: argparse.Namespace) -> int:
             check_architectures(check_workspace(folder))
         except InputError as error:
             raise InputError(edited(str(error))) from None
-        progress = run_dvc(folder, [], brief=True, rewrite=edited)
+        if options.jobs > 1:
+            progress = run_side_by_side(folder, [], [], num_jobs=options.jobs, rewrite=edited)
+        else:
+            progress = run_dvc(folder, [], brief=True, rewrite=edited)
         _sync(folder, quiet=progress.status != 0)
     if progress.status != 0:
         return progress.status

@@ -47,21 +47,25 @@ class Progress:
         self.total, self.seconds, self.has_remote, self.brief = len(self.todo), seconds, has_remote, brief
         self.num_run = self.num_skipped = self.status = 0
         self._started = time.monotonic()
-        self._held = ""
+        self._held: dict[str, str] = {}  # the last epoch by stage
 
-    def show(self, line: str) -> None:
-        """Print what is to be seen of one line of DVC's output."""
+    def show(self, line: str, *, of: str = "") -> None:
+        """Print what is to be seen of one line of DVC's output.
+
+        `of` names the stage that the line is of, where several run side by side: their last epochs then share a line.
+        """
         on_terminal = sys.stdout.isatty()
         if self.brief and _EPOCH.match(line):
-            self._held = line
+            self._held[of] = f"{of}: {line}" if of else line
             if on_terminal:
-                print(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
+                parts = [held if len(self._held) == 1 else held.partition(": train")[0] for held in self._held.values()]
+                print(f"\r\033[K{'   '.join(parts)[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
             return
-        if self._held:
-            print("" if on_terminal else self._held)
-            self._held = ""
+        if last := self._held.pop(of, None):
+            print(f"\r\033[K{last}" if on_terminal else last)
         for shown in self._shown(line):
-            print(shown, flush=True, file=sys.stderr if _PROBLEM.match(shown) else sys.stdout)
+            of_whom = f"{of}: " if of and not (_RUNNING.match(line) or _DONE.match(line)) else ""
+            print(f"{of_whom}{shown}", flush=True, file=sys.stderr if _PROBLEM.match(shown) else sys.stdout)
 
     def _shown(self, line: str) -> Iterator[str]:
         if done := _DONE.match(line):
@@ -108,14 +112,14 @@ def run_dvc(root: Path, arguments: Sequence[str], *, brief: bool, rewrite: Calla
     command = [sys.executable, "-m", "dvc", "repro", *arguments]
     # A group of its own gets each signal once. To ask at the terminal, DVC must stay in the terminal's group.
     asks = not {"-i", "--interactive"}.isdisjoint(arguments)
-    progress = _follow(root, numbered=not arguments, brief=brief)
+    progress = follow(root, numbered=not arguments, brief=brief)
     with (
         forking_python(environment) as environment,
         subprocess.Popen(
             command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if brief else None,
             text=True, errors="replace", process_group=None if asks else 0,
         ) as process,
-        _signals_forwarded(None if asks else process.pid) as received,
+        signals_forwarded([] if asks else [process.pid]) as received,
     ):  # fmt: skip
         assert process.stdout is not None
         for line in process.stdout:
@@ -127,13 +131,13 @@ def run_dvc(root: Path, arguments: Sequence[str], *, brief: bool, rewrite: Calla
 
 
 @contextmanager
-def _signals_forwarded(group: int | None) -> Iterator[list[int]]:
-    """Forward SIGINT and SIGTERM to a process group, if given, instead of ending; yield the numbers received."""
+def signals_forwarded(groups: Sequence[int]) -> Iterator[list[int]]:
+    """Forward SIGINT and SIGTERM to process groups instead of ending; yield the numbers received."""
     received: list[int] = []
 
     def forward(number: int, _frame: object) -> None:
         received.append(number)
-        if group is not None:
+        for group in groups:
             with suppress(ProcessLookupError):
                 os.killpg(group, number)
 
@@ -145,7 +149,7 @@ def _signals_forwarded(group: int | None) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _follow(root: Path, *, numbered: bool, brief: bool) -> Progress:
+def follow(root: Path, *, numbered: bool, brief: bool) -> Progress:
     """Return the progress of a run of the workspace `root`; unless `numbered`, stages get no number."""
     paths = Paths(root)
     config = "".join(path.read_text(encoding="utf-8") for path in (root / ".dvc").glob("config*"))

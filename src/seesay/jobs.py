@@ -1,0 +1,217 @@
+"""`seesay repro --jobs N`: independent experiments side by side, each as `dvc repro --single-item`.
+
+DVC runs one stage at a time. Here the driver reads DVC's own graph, and hands each stage whose dependencies are done to
+one of N workers. A worker is a process with DVC imported once, which calls DVC's command line for one stage after
+another. DVC's locks keep its files whole; nothing else is shared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from queue import SimpleQueue
+
+from seesay.console import Progress, follow, signals_forwarded
+from seesay.core.errors import InputError
+from seesay.core.forkserver import forking_python
+
+FINISHED = "seesay.jobs finished "
+"""Begins the line by which a worker says that it has done a stage, and with which exit status."""
+
+Graph = Mapping[str, frozenset[str]]
+"""The stages that each stage depends on directly, by address."""
+
+
+class Schedule:
+    """Which stages can run: those whose dependencies are done. What depends on a failed stage is left out.
+
+    `graph` holds the stages to run; dependencies outside it count as done.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._missing = {stage: {one for one in needed if one in graph} for stage, needed in graph.items()}
+        self._running: set[str] = set()
+        self.failed: list[str] = []
+        self.left_out: list[str] = []
+
+    def next(self) -> str | None:
+        """Return a stage that can run now, in the graph's order, and count it as running; None if there is none."""
+        stage = next((stage for stage, missing in self._missing.items() if not missing), None)
+        if stage is not None:
+            del self._missing[stage]
+            self._running.add(stage)
+        return stage
+
+    def finish(self, stage: str, *, passed: bool) -> None:
+        """Count a running stage as done, or as failed, together with all that depends on it."""
+        self._running.remove(stage)
+        if passed:
+            for missing in self._missing.values():
+                missing.discard(stage)
+            return
+        self.failed.append(stage)
+        lost = {stage}
+        for other, missing in [*self._missing.items()] * len(self._missing):
+            if other not in lost and missing & lost:
+                lost.add(other)
+        for other in lost - {stage}:
+            del self._missing[other]
+            self.left_out.append(other)
+
+    @property
+    def is_done(self) -> bool:
+        return not self._missing and not self._running
+
+
+class _Worker:
+    """A process that runs one stage after another; what it and its stages print goes to `lines`."""
+
+    def __init__(self, root: Path, environment: Mapping[str, str], lines: SimpleQueue[tuple[_Worker, str]]) -> None:
+        self.stage = ""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "seesay.jobs"], cwd=root, env=environment, text=True, errors="replace",
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0,
+        )  # fmt: skip
+        self.group = self._process.pid
+        threading.Thread(target=self._read, args=(lines,), daemon=True).start()
+
+    def run(self, stage: str, options: Sequence[str]) -> None:
+        self.stage = stage
+        assert self._process.stdin is not None
+        try:
+            print(json.dumps(["repro", "--single-item", "--wait-for-lock", *options, stage]), file=self._process.stdin)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it was killed: `lines` will say so
+
+    def close(self) -> None:
+        """Let the worker end after its stage, and wait for that."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+
+    def _read(self, lines: SimpleQueue[tuple[_Worker, str]]) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            lines.put((self, line.rstrip("\n")))
+        lines.put((self, f"{FINISHED}{self._process.wait() or 1}"))  # only a killed worker ends before it is told to
+
+
+def run_side_by_side(
+    root: Path,
+    targets: Sequence[str],
+    options: Sequence[str],
+    *,
+    num_jobs: int,
+    rewrite: Callable[[str], str] = str,
+) -> Progress:
+    """Reproduce `targets` and what they depend on (all stages if empty), `num_jobs` at a time; show the progress.
+
+    `options` are passed to each `dvc repro`. A failed stage stops only what depends on it. After SIGINT or SIGTERM,
+    exits once all stages have ended.
+    """
+    graph = read_graph(root, targets)
+    progress, schedule = follow(root, numbered=not targets, brief=True), Schedule(graph)
+    lines: SimpleQueue[tuple[_Worker, str]] = SimpleQueue()
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    # Processes that share cores must not spin while they wait for each other.
+    shared = {"OMP_WAIT_POLICY": "passive", **os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    shared.setdefault("SEESAY_PIPELINE", f"jobs-{uuid.uuid4().hex}")
+    with ExitStack() as stack:
+        environment = stack.enter_context(forking_python(shared))
+        idle = [_Worker(root, environment, lines) for _ in range(num_jobs)]
+        workers = list(idle)
+        received = stack.enter_context(signals_forwarded([worker.group for worker in workers]))
+        for worker in workers:
+            stack.callback(worker.close)
+        while not schedule.is_done:
+            while idle and not received and (stage := schedule.next()) is not None:
+                idle.pop().run(stage, options)
+            if len(idle) == len(workers):
+                break  # interrupted, with nothing left running
+            worker, line = lines.get()
+            if not line.startswith(FINISHED):
+                progress.show(rewrite(line), of=worker.stage)
+                continue
+            schedule.finish(worker.stage, passed=line == f"{FINISHED}0")
+            idle.append(worker)
+    if received:
+        sys.exit(128 + received[0])
+    for stage in schedule.failed:
+        print(f"seesay: error: {stage} failed", file=sys.stderr)
+    if schedule.left_out:
+        print(f"seesay: not run, since they depend on it: {', '.join(schedule.left_out)}", file=sys.stderr)
+    progress.status = 1 if schedule.failed else 0
+    return progress
+
+
+def read_graph(root: Path, targets: Iterable[str]) -> Graph:
+    """Return DVC's graph of the stages that differ from dvc.lock, and of those that depend on them.
+
+    Only `targets` and what they depend on are included, or all stages where there are no targets.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            edges = {one.addressing: [other.addressing for other in repo.index.graph[one]] for one in repo.index.stages}
+            changed = set(repo.status())
+    except DvcException as error:
+        raise InputError(f"{root}: {error}") from None
+    wanted = _closure(edges, _named(edges, targets) or edges)
+    stale = {stage for stage in wanted if _closure(edges, [stage]) & changed}
+    return {stage: frozenset(edges[stage]) for stage in edges if stage in stale}
+
+
+def _named(edges: Mapping[str, Sequence[str]], targets: Iterable[str]) -> list[str]:
+    """Return the addresses of stages, and of all instances of stages with a `foreach`."""
+    found = []
+    for target in targets:
+        named = [stage for stage in edges if stage == target or stage.startswith(f"{target}@")]
+        if not named:
+            raise InputError(f"got the stage {target!r}: there is no such stage in dvc.yaml")
+        found += named
+    return found
+
+
+def _closure(edges: Mapping[str, Sequence[str]], stages: Iterable[str]) -> set[str]:
+    """Return the stages and all that they depend on."""
+    found, todo = set(), list(stages)
+    while todo:
+        stage = todo.pop()
+        if stage not in found:
+            found.add(stage)
+            todo += edges[stage]
+    return found
+
+
+def work() -> None:
+    """Run the stages that come as lines of arguments for DVC on standard input, until it is closed."""
+    from dvc.cli import main
+
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    for line in sys.stdin:
+        status = main(json.loads(line))
+        print(f"{FINISHED}{status}", flush=True)
+
+
+def _end_with(parent: int) -> None:
+    """End like after Ctrl-C, with the stage that is running, when the driver was killed."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.killpg(0, signal.SIGINT)
+
+
+if __name__ == "__main__":
+    work()
