@@ -88,7 +88,7 @@ class _Worker:
         self.stage = stage
         assert self._process.stdin is not None
         try:
-            print(json.dumps(["repro", "--single-item", "--wait-for-lock", *options, stage]), file=self._process.stdin)
+            print(json.dumps(["--wait-for-lock", "repro", "--single-item", *options, stage]), file=self._process.stdin)
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it was killed: `lines` will say so
@@ -165,8 +165,9 @@ def read_graph(root: Path, targets: Iterable[str]) -> Graph:
 
     try:
         with Repo(str(root)) as repo:
-            edges = {one.addressing: [other.addressing for other in repo.index.graph[one]] for one in repo.index.stages}
-            changed = set(repo.status())
+            graph = repo.index.graph
+            edges = {str(stage.name): [str(other.name) for other in graph[stage]] for stage in repo.index.stages}
+            changed = {address.rpartition(":")[2] for address in repo.status()}  # relative to the current folder
     except DvcException as error:
         raise InputError(f"{root}: {error}") from None
     wanted = _closure(edges, _named(edges, targets) or edges)

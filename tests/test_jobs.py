@@ -1,0 +1,196 @@
+"""Stages side by side: the order they may run in, and the same results as one after another."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from seesay.core.errors import InputError
+from seesay.jobs import Schedule, read_graph
+
+PIPELINE = """
+stages:
+  fetch: {cmd: python stage.py fetch, deps: [stage.py], outs: [data]}
+  train:
+    foreach: [a, b, c]
+    do:
+      cmd: python stage.py train-${item}
+      deps: [data, stage.py]
+      params: ['rates.${item}']
+      outs: ['models/${item}']
+  compare: {cmd: python stage.py compare, deps: [models, stage.py], outs: [table]}
+"""
+
+STAGE = """
+import os, sys, time
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+name = sys.argv[1]
+Path("ran").mkdir(exist_ok=True)
+with (Path("ran") / name).open("a") as file:
+    file.write(f"{time.monotonic()} {os.getpid()}\\n")
+if name == "fetch":
+    Path("data").write_text("data")
+elif name == "compare":
+    Path("table").write_text("".join(path.read_text() for path in sorted(Path("models").iterdir())))
+else:
+    rate = YAML(typ="safe").load(Path("params.yaml").read_text())["rates"][name[-1]]
+    if rate < 0:
+        sys.exit("a negative rate")
+    if name != "train-c":  # the other one must be running too: fails after a minute where it is not
+        other = Path("ran") / ("train-b" if name == "train-a" else "train-a")
+        deadline = time.monotonic() + 60
+        while os.environ.get("SIDE_BY_SIDE") and not other.exists():
+            assert time.monotonic() < deadline, f"{other} never ran"
+            time.sleep(0.05)
+        time.sleep(rate)
+    Path("models").mkdir(exist_ok=True)
+    (Path("models") / name[-1]).write_text(f"{name} {rate}\\n")
+"""
+
+RUN = """
+import sys
+from pathlib import Path
+from seesay.jobs import run_side_by_side
+sys.exit(run_side_by_side(Path(), sys.argv[2:], [], num_jobs=int(sys.argv[1])).status)
+"""
+
+
+def schedule_of(**needs: str) -> Schedule:
+    return Schedule({stage: frozenset(needed.split()) for stage, needed in needs.items()})
+
+
+def test_a_stage_runs_once_all_that_it_depends_on_is_done():
+    schedule = schedule_of(a="", b="", c="a b", d="c elsewhere")
+    assert [schedule.next(), schedule.next(), schedule.next()] == ["a", "b", None]
+    schedule.finish("a", passed=True)
+    assert schedule.next() is None
+    schedule.finish("b", passed=True)
+    assert (schedule.next(), schedule.next()) == ("c", None)
+    assert not schedule.is_done
+    schedule.finish("c", passed=True)
+    assert schedule.next() == "d"
+    schedule.finish("d", passed=True)
+    assert schedule.is_done
+    assert (schedule.failed, schedule.left_out) == ([], [])
+
+
+def test_what_depends_on_a_failed_stage_is_left_out_and_nothing_else():
+    schedule = schedule_of(last="far side", far="near", near="a", side="b", a="", b="")
+    assert {schedule.next(), schedule.next()} == {"a", "b"}
+    schedule.finish("a", passed=False)
+    assert (schedule.failed, sorted(schedule.left_out)) == (["a"], ["far", "last", "near"])
+    schedule.finish("b", passed=True)
+    assert schedule.next() == "side"
+    schedule.finish("side", passed=True)
+    assert schedule.is_done
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / "stage.py").write_text(STAGE)
+    (tmp_path / ".gitignore").write_text("/data\n/models\n/table\n/ran\n")  # else DVC writes one into models/
+    write_rates(tmp_path)
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def write_rates(root: Path, **rates: float) -> None:
+    rates = {"a": 0.0, "b": 0.0, "c": 0.0, **rates}
+    (root / "params.yaml").write_text(f"rates: {json.dumps(rates)}\n")
+
+
+def start(root: Path, *arguments: str, side_by_side: bool = False) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    if side_by_side:
+        environment["SIDE_BY_SIDE"] = "1"
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, *arguments], cwd=root, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0,
+    )  # fmt: skip
+
+
+def run(root: Path, *arguments: str, side_by_side: bool = False) -> tuple[int, str]:
+    process = start(root, *arguments, side_by_side=side_by_side)
+    said, _ = process.communicate(timeout=300)
+    return process.returncode, said
+
+
+def times_run(root: Path) -> dict[str, int]:
+    return {path.name: len(path.read_text().splitlines()) for path in sorted((root / "ran").iterdir())}
+
+
+def test_independent_stages_run_side_by_side_with_the_results_of_one_by_one(project, tmp_path_factory):
+    status, said = run(project, "2", side_by_side=True)
+    assert status == 0, said
+    assert times_run(project) == dict.fromkeys(["compare", "fetch", "train-a", "train-b", "train-c"], 1)
+    dvc = [sys.executable, "-m", "dvc"]
+    status = subprocess.run([*dvc, "status", "--json"], cwd=project, capture_output=True, text=True, check=True)
+    assert json.loads(status.stdout) == {}
+    alone = tmp_path_factory.mktemp("alone")
+    for name in ("dvc.yaml", "stage.py", "params.yaml", ".gitignore"):
+        (alone / name).write_text((project / name).read_text())
+    for command in (["git", "init", "-q"], [*dvc, "init", "-q"], [*dvc, "repro", "-q"]):
+        subprocess.run(command, cwd=alone, check=True)
+    read = YAML(typ="safe")
+    assert read.load(alone / "dvc.lock") == read.load(project / "dvc.lock")
+    assert (alone / "table").read_text() == (project / "table").read_text()
+
+    assert run(project, "2") == (0, "")  # nothing to do
+    write_rates(project, c=0.5)
+    assert read_graph(project, []).keys() == {"train@c", "compare"}
+    assert run(project, "2")[0] == 0
+    assert times_run(project) == {"compare": 2, "fetch": 1, "train-a": 1, "train-b": 1, "train-c": 2}
+
+
+def test_a_failed_stage_stops_only_what_depends_on_it(project):
+    write_rates(project, b=-1.0)
+    status, said = run(project, "2")
+    assert status == 1
+    assert "train@b: a negative rate" in said
+    assert "seesay: error: train@b failed" in said
+    assert "seesay: not run, since they depend on it: compare" in said
+    assert times_run(project) == {"fetch": 1, "train-a": 1, "train-b": 1, "train-c": 1}
+    assert run(project, "2", "train@a", "train@c")[0] == 0
+    assert times_run(project)["train-a"] == 1
+
+
+def test_a_target_may_be_a_stage_or_one_of_its_instances(project):
+    assert read_graph(project, ["train@a"]).keys() == {"fetch", "train@a"}
+    assert read_graph(project, ["train"]).keys() == {"fetch", "train@a", "train@b", "train@c"}
+    with pytest.raises(InputError, match="'trian': there is no such stage"):
+        read_graph(project, ["trian"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_leaves_no_stage_and_goes_on_where_it_was(project, number):
+    write_rates(project, a=60.0, b=60.0)
+    process = start(project, "2", side_by_side=True)
+    deadline = time.monotonic() + 120
+    while not all((project / "ran" / name).exists() for name in ("train-a", "train-b")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(0.3)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    pids = [int((project / "ran" / name).read_text().split()[-1]) for name in ("train-a", "train-b")]
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline, "a stage is still running"
+        time.sleep(0.2)
+    write_rates(project)
+    assert run(project, "2")[0] == 0
+    assert times_run(project)["fetch"] == 1
