@@ -93,6 +93,21 @@ def predict(root: Path, options: argparse.Namespace) -> int:
     return predict(root, options)
 
 
+def serve(root: Path, options: argparse.Namespace) -> int:
+    from seesay.serving.command import load_speakers
+    from seesay.serving.server import bind, create_app, run_server, warm_up
+
+    with bind(options.host, options.port) as listener:  # first: an address in use is known at once
+        models = load_speakers(root, options.model, device=options.device)
+        app = create_app(models)
+        warm_up(models)
+        host, port = options.host, listener.getsockname()[1]
+        print(f"{', '.join(model.name for model in models)} at http://{f'[{host}]' if ':' in host else host}:{port} "
+              "(stop it with Ctrl-C)", flush=True)  # fmt: skip
+        run_server(app, listener)
+    return 0
+
+
 def bundle(root: Path, options: argparse.Namespace) -> int:
     from seesay.serving.bundle import write_bundle
     from seesay.serving.card import model_card
