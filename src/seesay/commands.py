@@ -95,16 +95,17 @@ def predict(root: Path, options: argparse.Namespace) -> int:
 
 def serve(root: Path, options: argparse.Namespace) -> int:
     from seesay.serving.command import load_speakers
-    from seesay.serving.server import bind, create_app, run_server, warm_up
+    from seesay.serving.server import bind, build_server, create_app, run_server, warm_up
 
     with bind(options.host, options.port) as listener:  # first: an address in use is known at once
         models = load_speakers(root, options.model, device=options.device)
-        app = create_app(models)
+        server = build_server(create_app(models))
         warm_up(models)
+        listener.listen()  # who comes from now on is answered
         host, port = options.host, listener.getsockname()[1]
         print(f"{', '.join(model.name for model in models)} at http://{f'[{host}]' if ':' in host else host}:{port} "
               "(stop it with Ctrl-C)", flush=True)  # fmt: skip
-        run_server(app, listener)
+        run_server(server, listener)
     return 0
 
 

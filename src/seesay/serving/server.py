@@ -164,13 +164,27 @@ def create_app(models: Sequence[Speaker], limits: Limits | None = None) -> FastA
     return app
 
 
-def run_server(app: FastAPI, listener: socket.socket) -> None:
+def build_server(app: FastAPI) -> uvicorn.Server:
+    """Return a server whose connections have limits; see `seesay.serving.connections`."""
+    # Asyncio's loop and h11, so that the same code runs everywhere. A picture costs far more than they do.
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=BoundedConnection,
+            loop="asyncio",
+            ws="none",
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            backlog=512,
+        )
+    )
+
+
+def run_server(server: uvicorn.Server, listener: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM; answers under way may end."""
-    # Asyncio's loop and h11, so that the same code runs everywhere; a picture costs far more than they do.
-    config = uvicorn.Config(app, http=BoundedConnection, loop="asyncio", ws="none", log_level="error",
-                            access_log=False, server_header=False, backlog=512)  # fmt: skip
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
     except KeyboardInterrupt:  # uvicorn repeats the signal when it has stopped
         return
 
