@@ -154,7 +154,8 @@ def create_app(models: Sequence[Speaker], limits: Limits | None = None) -> FastA
                         decode = partial(decode_request, is_json=is_json, options=options, models=models)
                         picture = await in_pool(partial(decode, body, max_pixels=limits.pixels))
                         answers = await asyncio.wrap_future(batcher.submit(picture.pixels, picture.options))
-                        content = await in_pool(render_reply, models, picture, answers)
+                        render = partial(render_reply, models, picture, answers)  # many PNG files, or a few lines
+                        content = await in_pool(render) if picture.options.explain else render()
             except Busy:
                 raise _busy("The server is busy.") from None
             except TimeoutError:
@@ -173,6 +174,7 @@ def build_server(app: FastAPI) -> uvicorn.Server:
             http=BoundedConnection,
             loop="asyncio",
             ws="none",
+            proxy_headers=False,
             log_level="error",
             access_log=False,
             server_header=False,
