@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import io
 import json
 import os
@@ -19,14 +18,13 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.serving.running import Client, serving
 
 import seesay
 from seesay.core.errors import InputError
@@ -35,58 +33,9 @@ from seesay.serving import batcher, connections
 from seesay.serving.batcher import shown_regions
 from seesay.serving.classifier import Classifier
 from seesay.serving.command import Speaker
-from seesay.serving.server import Limits, bind, build_server, create_app
+from seesay.serving.server import Limits, create_app
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass(frozen=True)
-class Client:
-    port: int
-
-    def ask(self, body: bytes = b"", kind: str | None = "image/png", query: str = "", **options: Any) -> Answer:
-        headers = {} if kind is None else {"Content-Type": kind}
-        return self.request("POST", f"/v1/predict{query}", body, headers, **options)
-
-    def request(self, method: str, path: str, body: Any = None, headers: Any = None, **options: Any) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            connection.request(method, path, body, headers or {}, **options)
-            answer = connection.getresponse()
-            return Answer(answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read())
-        finally:
-            connection.close()
-
-    def open(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
-
-
-@contextmanager
-def serving(models: Sequence[Speaker], **limits: Any) -> Iterator[Client]:
-    listener = bind("127.0.0.1", 0)
-    server = build_server(create_app(models, Limits(**limits)))
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        yield Client(listener.getsockname()[1])
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
 
 
 @pytest.fixture(scope="module")
@@ -438,7 +387,7 @@ def test_among_many_bad_requests_every_good_one_is_answered(models, contents, mo
 
 def test_models_of_equal_names_are_refused(models):
     with pytest.raises(InputError, match=r"--model: got resnet9, resnet9: expected different names"):
-        create_app([models[0], models[0]])
+        create_app([models[0], models[0]], Limits())
 
 
 def test_the_page_reaches_no_other_host(client):

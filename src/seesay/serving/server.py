@@ -63,7 +63,7 @@ class Limits:
     all_bodies_bytes: int = 256_000_000
     pixels: int = 50_000_000
     pending: int = 64
-    batch: int = 32
+    batch: int = 16
     answer_seconds: float = 60.0
 
 
@@ -100,7 +100,7 @@ class Bodies:
             self.num_bytes -= len(body)
 
 
-def create_app(models: Sequence[Speaker], limits: Limits | None = None) -> FastAPI:
+def create_app(models: Sequence[Speaker], limits: Limits) -> FastAPI:
     """Return the application; its thread of models ends with its lifespan.
 
     Raises `InputError` for models of equal names, which answers could not tell apart.
@@ -108,7 +108,6 @@ def create_app(models: Sequence[Speaker], limits: Limits | None = None) -> FastA
     if len({model.name for model in models}) < len(models):
         raise InputError(f"--model: got {', '.join(model.name for model in models)}: expected different names")
     Image.init()
-    limits = limits or Limits()
     page = files("seesay.serving").joinpath("page.html").read_text(encoding="utf-8")
     bodies, pool = Bodies(limits), ThreadPoolExecutor(min(os.cpu_count() or 1, 4), thread_name_prefix="pictures")
     batcher = Batcher(models, max_batch=limits.batch, max_pending=limits.pending)
@@ -203,11 +202,11 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def warm_up(models: Sequence[Speaker]) -> None:
-    """Answer an empty picture, so that the first request does not wait for imports."""
+def warm_up(models: Sequence[Speaker], limits: Limits) -> None:
+    """Answer full batches of an empty picture, so that imports and memory are there before the first request."""
     pixels = prepare(models, Image.new("RGB", (64, 48), "grey"))
     for explain in (False, True):
-        answer_batch(models, [pixels], [Options(explain=explain)])
+        answer_batch(models, [pixels] * limits.batch, [Options(explain=explain)] * limits.batch)
 
 
 def _busy(sentence: str) -> HTTPException:
