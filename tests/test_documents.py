@@ -30,7 +30,7 @@ DOCUMENTS += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs"
 MADE = ("data/", "models/", "runs/", ".work/", "mlruns/", ".venv/")
 """What a run or the set-up makes; a fresh clone has none of it."""
 
-OTHER_PROGRAMS = {"$EDITOR", "cd", "curl", "pip", "source"}
+OTHER_PROGRAMS = {"$EDITOR", "cd", "curl", "pip", "printf", "source"}
 
 
 def text_of(document: str) -> str:

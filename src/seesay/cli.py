@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(root: Path, options: argparse.Namespace) -> int:
     from seesay.check import check_repository
 
-    if options.run not in (completion, commands.gate, commands.predict, commands.score):  # these need no pipeline
+    without_pipeline = (completion, commands.gate, commands.predict, commands.score, commands.serve)
+    if options.run not in without_pipeline:
         check_repository(root)
     return int(options.run(root, options))
 
@@ -74,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--explain", metavar="DIR", type=Path, help="also write pictures of where the models looked")
     sub.add_argument("--batch-size", metavar="N", type=_positive, default=32, help="pictures at a time (default: 32)")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    sub = command(commands.serve, "answer pictures over HTTP, for programs and on a page")
+    sub.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: 127.0.0.1, this machine)")
+    sub.add_argument("--port", type=_port, default=8000, help="the port; 0 for any (default: 8000)")
+    sub.add_argument("--model", metavar="MODEL", action="append",
+                     help="an experiment, a bundle, or models:/NAME@ALIAS (default: released ones)")  # fmt: skip
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     sub = command(commands.bundle, "write a trained model as a folder that works without this repository")
     sub.add_argument("cell", metavar="MODEL", help="an experiment, such as classifiers/resnet9")
     sub.add_argument("--out", metavar="DIR", type=Path, help="the folder to write (default: .work/bundles/NAME)")
@@ -111,6 +118,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {value}")
     return value
 
 

@@ -93,6 +93,23 @@ def predict(root: Path, options: argparse.Namespace) -> int:
     return predict(root, options)
 
 
+def serve(root: Path, options: argparse.Namespace) -> int:
+    from seesay.serving.command import load_speakers
+    from seesay.serving.server import Limits, bind, build_server, create_app, run_server, warm_up
+
+    with bind(options.host, options.port) as listener:  # first: an address in use is known at once
+        models = load_speakers(root, options.model, device=options.device)
+        limits = Limits()
+        server = build_server(create_app(models, limits))
+        warm_up(models, limits)
+        listener.listen()  # who comes from now on is answered
+        host, port = options.host, listener.getsockname()[1]
+        print(f"{', '.join(model.name for model in models)} at http://{f'[{host}]' if ':' in host else host}:{port} "
+              "(stop it with Ctrl-C)", flush=True)  # fmt: skip
+        run_server(server, listener)
+    return 0
+
+
 def bundle(root: Path, options: argparse.Namespace) -> int:
     from seesay.serving.bundle import write_bundle
     from seesay.serving.card import model_card

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -128,6 +128,16 @@ class Captioner(Predictor):
         """Whether it attends to a grid, so that its words can be explained."""
         return self.captioner.looks_at == "grid"
 
+    @property
+    def attended(self) -> int:
+        """The number of the transform whose pixels its attention is about."""
+        return next(position for position, kind in self.captioner.inputs() if kind == "grid")
+
+    @property
+    def max_captions(self) -> int:
+        """The most captions of an image that it decodes."""
+        return _max_captions(self.decoding.model_dump())
+
     def _decoding(self, num_captions: int, beam_size: int | None) -> Decoding:
         require_positive("num_captions", num_captions)
         described = self.decoding.model_dump(exclude_none=True)
@@ -138,7 +148,7 @@ class Captioner(Predictor):
             described |= {"max_length": self.decoding.max_length, "batch_size": BATCH_SIZE}
             if beam_size == 1:
                 described = {"method": "greedy", **{key: described[key] for key in ("max_length", "batch_size")}}
-        most = int(described.get("beam_size", described.get("num_samples", 1)))
+        most = _max_captions(described)
         if num_captions > most:
             raise InputError(f"num_captions: got {num_captions}: expected at most {most}, the captions that it decodes")
         decoding: Decoding = validate(described, Decoding, where="decoding")
@@ -190,9 +200,8 @@ class Captioner(Predictor):
             batch_size=BATCH_SIZE,
             device=self.device,
         )
-        grids = [position for position, kind in self.captioner.inputs() if kind == "grid"]
         pictures = iter(zip(rows, attention, strict=True))
-        return [[_word_evidence(pixels[grids[0]], *next(pictures)) for _ in of_image] for of_image in found]
+        return [[_word_evidence(pixels[self.attended], *next(pictures)) for _ in of_image] for of_image in found]
 
     def _encoder(self, bundle: Bundle, number: int, part: EncoderPart) -> FeatureEncoder:
         tensors = {
@@ -210,6 +219,10 @@ class Captioner(Predictor):
         else:
             encoder = load_feature_encoder(part.network, None, grid_size=part.grid_size)
         return on_device(encoder, self.device)
+
+
+def _max_captions(decoding: Mapping[str, Any]) -> int:
+    return int(decoding.get("beam_size", decoding.get("num_samples", 1)))
 
 
 def _components(tensors: dict[str, Tensor]) -> dict[str, Components]:
