@@ -1,4 +1,4 @@
-"""Prepare packed train, val and test splits from one class subset of an image source, and write a data report."""
+"""Prepare packed train, val and test splits from an image source, or a class subset of it, and write a data report."""
 
 from pathlib import Path
 
