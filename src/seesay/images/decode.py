@@ -149,8 +149,12 @@ def _groups(examples: Sequence[Example]) -> dict[str, list[Example]]:
     return groups
 
 
-MAX_HASH_DISTANCE = 4
-"""Images are near-duplicates up to this many different bits of 64; unrelated photographs differ in about 32."""
+MAX_HASH_DISTANCE = 6
+"""Images are near-duplicates up to this many different bits of 64; unrelated photographs differ in about 32.
+
+Of the 136 million pairs of tiny30, two are that near, and one of these shows the same photograph. Photographs scaled to
+half, saved at JPEG quality 30 or a fifth brighter are found (99.7 % or more), two thirds of those cropped by 3 %.
+"""
 
 _MAX_PAIRS = 200
 _ROWS_AT_A_TIME = 64
