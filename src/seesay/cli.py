@@ -126,7 +126,12 @@ def repro(root: Path, options: argparse.Namespace) -> int:
         progress = run_dvc(root, options.dvc_arguments, brief=False)
         if "--dry" in options.dvc_arguments:
             return progress.status
-        _sync(root, quiet=progress.status != 0)
+        try:
+            _sync(root, quiet=progress.status != 0)
+        except InputError as error:  # of a part of the pipeline in a fresh clone, where other parts have no results
+            if progress.status == 0:
+                print(f"the pages in reports/ were not rendered: {error}")
+            return progress.status
     if progress.status == 0:
         from seesay.report.readme import has_documents, update_documents
 

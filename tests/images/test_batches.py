@@ -119,7 +119,7 @@ def test_alternating_flips_mirror_an_image_in_every_second_epoch():
     assert mirrored(3) == first
 
 
-def test_a_balanced_epoch_has_each_class_and_each_of_its_images_equally_often():
+def test_a_balanced_epoch_has_classes_and_their_images_equally_often():
     labels = torch.tensor([0] * 70 + [1] * 25 + [2] * 5)
     seen = []
     for number in range(3):

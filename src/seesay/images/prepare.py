@@ -258,3 +258,17 @@ def _num_same_bytes(decoded: Sequence[DecodedImage]) -> int:
     """Return the number of files that have the same bytes as another file."""
     counts = Counter(image.file_sha256 for image in decoded)
     return sum(count for count in counts.values() if count > 1)
+
+
+def summarise_report(report: dict[str, Any]) -> str:
+    """Return one line on a data report: images per split, and how many files were left out."""
+    counts = ", ".join(f"{split} {count:,}" for split, count in report["num_images"].items())
+    left_out = {
+        "undecodable": len(report["undecodable"]),
+        "duplicates": len(report["left_out"]),
+        "unlabelled": len(report.get("unlabelled", [])),
+    }
+    named = ", ".join(f"{count:,} {what}" for what, count in left_out.items() if count) or "nothing"
+    near = sum(report.get("near_duplicates", {}).get("num_pairs", {}).values())
+    kept = f"; kept: {near:,} pairs of near-duplicates" if near else ""
+    return f"{report['name']}: {counts} images of {report['num_classes']} classes; left out: {named}{kept}"
