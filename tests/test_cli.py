@@ -281,8 +281,8 @@ def test_an_empty_baseline_is_refused(
 def test_the_last_words_of_a_failed_repro_are_its_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("check_architectures", "check_git", "check_workspace"):
-        monkeypatch.setattr(f"seesay.check.{name}", lambda _: None)
+    for name in ("check.check_git", "cli._checked"):
+        monkeypatch.setattr(f"seesay.{name}", lambda _: None)
     (tmp_path / "params.yaml").write_text("{}\n")
     (tmp_path / "dvc.yaml").write_text("stages: {report: {cmd: exit 3}}\n")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
@@ -299,8 +299,8 @@ def test_a_part_of_the_pipeline_ends_well_without_results_of_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """In a fresh clone, results.json is in git, and the data reports that the pages show are not."""
-    for name in ("check_architectures", "check_git", "check_workspace"):
-        monkeypatch.setattr(f"seesay.check.{name}", lambda _: None)
+    for name in ("check.check_git", "cli._checked"):
+        monkeypatch.setattr(f"seesay.{name}", lambda _: None)
 
     def refresh_views(*_: object) -> None:
         raise InputError("data/reports/prepare_images/tiny30.json: no such file")

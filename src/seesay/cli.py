@@ -11,11 +11,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seesay.core.errors import InputError
 from seesay.core.files import write_json
 from seesay.core.paths import Paths, checked_name
 from seesay.core.stage import guarded
+
+if TYPE_CHECKING:
+    from seesay.params.project import Params
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -106,22 +110,19 @@ def _ref(text: str) -> str:
 
 
 def check(root: Path, _options: argparse.Namespace) -> int:
-    from seesay.check import check_architectures, check_workspace
-
-    params = check_workspace(root)
-    check_architectures(params)
+    params = _checked(root)
     print(f"params.yaml and gates.yaml are sound: {len(params.classifiers)} classifiers, "
           f"{len(params.autoencoders)} autoencoders, {len(params.captioners)} captioners")  # fmt: skip
     return 0
 
 
 def repro(root: Path, options: argparse.Namespace) -> int:
-    from seesay.check import check_architectures, check_git, check_workspace
+    from seesay.check import check_git
     from seesay.console import run_dvc
     from seesay.tracking.ledger import own_ledger
 
     check_git(root)
-    check_architectures(check_workspace(root))
+    _checked(root)
     with own_ledger(root):
         progress = run_dvc(root, options.dvc_arguments, brief=False)
         if "--dry" in options.dvc_arguments:
@@ -226,7 +227,6 @@ def demo(root: Path, _options: argparse.Namespace) -> int:
 
 
 def workspace(root: Path, options: argparse.Namespace) -> int:
-    from seesay.check import check_architectures, check_workspace
     from seesay.console import earlier_results, moved_scores, run_dvc, score_table
     from seesay.report.gate import read_verdict
     from seesay.report.results import read_results
@@ -245,7 +245,7 @@ def workspace(root: Path, options: argparse.Namespace) -> int:
         before = earlier_results(paths)
         prepare_workspace(root, folder, overrides=overrides, gates=gates)
         try:
-            check_architectures(check_workspace(folder))
+            _checked(folder)
         except InputError as error:
             raise InputError(edited(str(error))) from None
         progress = run_dvc(folder, [], brief=True, rewrite=edited)
@@ -270,6 +270,18 @@ def completion(_root: Path, options: argparse.Namespace) -> int:
 
     print(shtab.complete(_parser(), shell=options.shell))
     return 0
+
+
+def _checked(root: Path) -> Params:
+    """Return the checked parameters; user-supplied files that have changed since they were fetched are noted."""
+    from seesay.check import check_architectures, check_workspace
+    from seesay.console import changed_sources
+
+    params = check_workspace(root)
+    check_architectures(params)
+    for note in changed_sources(params, root):
+        print(f"seesay: note: {note}", file=sys.stderr)
+    return params
 
 
 def _sync(root: Path, *, quiet: bool = False) -> None:

@@ -21,6 +21,7 @@ from seesay.images.packed import PackedImages
 from seesay.images.prepare import prepare_images
 from seesay.params.datasets import ImageDataset, ImageFolderSource, ImageLimits, LocalFile, SplitShares
 from seesay.sources.fetch import fetch_image_source
+from seesay.sources.local import changed_files
 
 SHARES = {"val": 0.2, "test": 0.3}
 
@@ -402,6 +403,30 @@ def test_another_kind_of_source_leaves_nothing_of_the_folder_behind(tmp_path):
     source = source.model_copy(update={"labels": None})
     fetch_image_source(source, tmp_path / "raw", mirror=None, scratch=tmp_path, root=tmp_path)
     assert {path.name for path in (tmp_path / "raw").iterdir()} == {"images.zip", "source.json"}
+
+
+def test_files_that_changed_since_they_were_fetched_are_found(tmp_path):
+    """DVC tracks the copy. Added, removed and replaced files are found without reading any."""
+    (tmp_path / "t.csv").write_text("file,label\n")
+    labels = LocalFile(path="t.csv", checksum=f"sha256:{file_digest(tmp_path / 't.csv')}")
+    photos, raw = write_files(tmp_path / "photos", class_folders({"cat": 2, "dög": 2})), tmp_path / "raw"
+    source = ImageFolderSource(kind="image_folder", path="photos", labels=labels)
+    assert changed_files(source, raw, root=tmp_path) == []
+    fetch_image_source(source, raw, mirror=None, scratch=tmp_path, root=tmp_path)
+    (photos / "notes.txt").write_text("no image")
+    assert changed_files(source, raw, root=tmp_path) == []
+    (photos / "cat/2.png").write_bytes(b"new")
+    (tmp_path / "t.csv").write_text("file,label\ncat/2.png,cat\n")
+    assert changed_files(source, raw, root=tmp_path) == [photos, tmp_path / "t.csv"]
+    (photos / "cat/2.png").unlink()
+    (photos / "cat/1.png").write_bytes(b"replaced")
+    assert changed_files(source, raw, root=tmp_path) == [photos, tmp_path / "t.csv"]
+    zipped = write_archive(tmp_path / "photos.zip", class_folders({"cat": 2}))
+    source = ImageFolderSource(kind="image_folder", path="photos.zip")
+    fetch_image_source(source, raw, mirror=None, scratch=tmp_path, root=tmp_path)
+    assert changed_files(source, raw, root=tmp_path) == []
+    write_archive(zipped, class_folders({"cat": 3}))
+    assert changed_files(source, raw, root=tmp_path) == [zipped]
 
 
 # ------------------------------------------------------------ Tiny ImageNet

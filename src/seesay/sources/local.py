@@ -12,7 +12,7 @@ from seesay.core.errors import InputError
 from seesay.core.files import atomic_path, file_digest, read_json, write_json
 from seesay.params.datasets import CocoFilesSource, ImageFolderSource
 from seesay.scenes.drawing import write_zip
-from seesay.sources.members import IMAGE_SUFFIXES, LABELS_FILE, ZipMembers, is_image_name, list_folder
+from seesay.sources.members import IMAGE_SUFFIXES, LABELS_FILE, ZipMembers, is_image_name, list_folder, zip_errors
 from seesay.sources.provenance import SourceFile
 
 
@@ -61,6 +61,33 @@ def fetch_image_folder(source: ImageFolderSource, folder: Path, *, root: Path) -
         path = local_path(source.labels.path, root)
         files.append(_bring(path, folder / LABELS_FILE, source.labels.checksum, key=f"{key}.labels"))
     return files
+
+
+def changed_files(source: ImageFolderSource | CocoFilesSource, folder: Path, *, root: Path) -> list[Path]:
+    """Return the user-supplied files and folders that differ from what was imported into `folder`.
+
+    They are compared by names and sizes alone, which takes no reading. What is missing on either side is not compared.
+    """
+    imported: dict[Path, str] = {}
+    if isinstance(source, ImageFolderSource):
+        imported[local_path(source.path, root)] = IMAGES_FILE
+        if source.labels is not None:
+            imported[local_path(source.labels.path, root)] = LABELS_FILE
+    else:
+        for name, split in source.splits.items():
+            imported.setdefault(local_path(split.annotations.path, root), annotations_name(name))
+            imported.setdefault(local_path(split.images.path, root), images_name(name))
+    return [path for path, name in imported.items() if _differs(path, folder / name)]
+
+
+def _differs(path: Path, target: Path) -> bool:
+    if not path.exists() or not target.is_file():
+        return False
+    if path.is_file():
+        return path.stat().st_size != target.stat().st_size
+    with zip_errors(f"{target}: not a readable zip archive"), zipfile.ZipFile(target) as archive:
+        packed = {info.filename: info.file_size for info in archive.infolist()}
+    return packed != {name: found.stat().st_size for name, found in list_folder(path).items() if _is_wanted(found)}
 
 
 def forget_coco_files(folder: Path) -> None:
