@@ -16,6 +16,7 @@ from seesay.report.results import substituted_files
 
 SPLITS = ("train", "val", "test")
 _MAX_LISTED = 40
+_MAX_SIZES = 6
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _image_report(name: str, report: Mapping[str, Any]) -> DataReport:
         *_per_split("images", report.get("num_images", {})),
         ("classes", str(len(classes))),
         ("image size", f"{report.get('image_size', '–')} pixels"),
-        ("image sizes", _counts(report.get("sizes", {}))),
+        ("image sizes", _most_common(report.get("sizes", {}))),
         ("image modes", _counts(report.get("modes", {}))),
         ("undecodable", str(len(report.get("undecodable", [])))),
         ("left out", _counts(report.get("num_left_out", {}))),
@@ -210,6 +211,13 @@ def _non_empty(*tables: DataTable) -> tuple[DataTable, ...]:
 
 def _per_split(name: str, counts: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
     return ((name, ", ".join(f"{split} {whole(counts[split])}" for split in SPLITS if split in counts)),)
+
+
+def _most_common(counts: Mapping[str, int]) -> str:
+    """Format the largest counts, and how many others there are: `64x64 500, 640x480 20, and 7 others`."""
+    largest = sorted(counts, key=lambda name: -counts[name])[:_MAX_SIZES]
+    others = f", and {whole(len(counts) - len(largest))} others" if len(counts) > len(largest) else ""
+    return _counts({name: counts[name] for name in largest}) + others
 
 
 def _counts(counts: Mapping[str, int]) -> str:
