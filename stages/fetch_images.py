@@ -1,4 +1,4 @@
-"""Fetch one image source: official archives, or generated drawings."""
+"""Fetch one image source: official archives, user-supplied images or generated drawings."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def main(cell: str, root: Path = Path()) -> None:
     paths = Paths(root)
     with record_stage(root, "fetch_images", cell, params=source) as log:
         note = fetch_image_source(
-            source, paths.raw_images(cell), mirror=mirror_from_environment(), scratch=paths.scratch
+            source, paths.raw_images(cell), mirror=mirror_from_environment(), scratch=paths.scratch, root=root
         )
         source_path = paths.raw_images(cell) / "source.json"
         log.dataset(cell, digest=file_digest(source_path), context="fetched", source=note)

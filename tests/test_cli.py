@@ -12,6 +12,7 @@ from seesay.captioning.networks.recurrent import LSTMCaptioner
 from seesay.check import check_architectures, check_git, check_workspace
 from seesay.cli import main
 from seesay.core.errors import InputError
+from seesay.core.paths import Paths
 from seesay.core.settings import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -280,8 +281,8 @@ def test_an_empty_baseline_is_refused(
 def test_the_last_words_of_a_failed_repro_are_its_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("check_architectures", "check_git", "check_workspace"):
-        monkeypatch.setattr(f"seesay.check.{name}", lambda _: None)
+    for name in ("check.check_git", "cli._checked"):
+        monkeypatch.setattr(f"seesay.{name}", lambda _: None)
     (tmp_path / "params.yaml").write_text("{}\n")
     (tmp_path / "dvc.yaml").write_text("stages: {report: {cmd: exit 3}}\n")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
@@ -292,3 +293,28 @@ def test_the_last_words_of_a_failed_repro_are_its_error(
     assert ended.value.code != 0
     assert output.splitlines()[-1].startswith(("[1/1] report", "> exit 3"))
     assert error.splitlines()[-1].startswith("ERROR: failed to reproduce 'report'")
+
+
+def test_a_part_of_the_pipeline_ends_well_without_results_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In a fresh clone, results.json is in git, and the data reports that the pages show are not."""
+    for name in ("check.check_git", "cli._checked"):
+        monkeypatch.setattr(f"seesay.{name}", lambda _: None)
+
+    def refresh_views(*_: object) -> None:
+        raise InputError("data/reports/prepare_images/tiny30.json: no such file")
+
+    monkeypatch.setattr("seesay.report.page.refresh_views", refresh_views)
+    monkeypatch.setenv("SEESAY_TRACKING", "off")
+    (tmp_path / "params.yaml").write_text("{}\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {evaluate: {cmd: exit 0}}\n")
+    for path in (Paths(tmp_path).gate, Paths(tmp_path).results_data):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["repro", "evaluate"])
+    assert ended.value.code == 0
+    assert "pages in reports/ were not rendered: data/reports/prepare_images/tiny30.json" in capfd.readouterr().out

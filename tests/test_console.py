@@ -3,11 +3,17 @@
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from PIL import Image
 
-from seesay.console import Progress, moved_scores, run_dvc, score_table
+from seesay.console import Progress, changed_sources, moved_scores, run_dvc, score_table
+from seesay.core.paths import Paths
+from seesay.params.datasets import ImageFolderSource
 from seesay.report.results import Results
+from seesay.sources.fetch import fetch_image_source
 
 STAGES = ["check", "train_classifier@mlp", "evaluate_classifier@mlp", "report"]
 
@@ -125,3 +131,15 @@ def test_what_moved_is_shown_with_its_old_value() -> None:
         "moved: mlp top-1 95 % from 93 % (+2 points)",
         "moved: lstm CIDEr-D 1.25 from 1.5 (-0.25)",
     ]
+
+
+def test_changed_photos_are_noted_with_the_command_that_reads_them(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "photos/1.png")
+    source = ImageFolderSource(kind="image_folder", path="photos")
+    params: Any = SimpleNamespace(image_sources={"mine": source}, caption_sources={})
+    fetch_image_source(source, Paths(tmp_path).raw_images("mine"), mirror=None, scratch=tmp_path, root=tmp_path)
+    assert list(changed_sources(params, tmp_path)) == []
+    Image.new("RGB", (4, 4)).save(tmp_path / "photos/2.png")
+    (note,) = changed_sources(params, tmp_path)
+    assert note.endswith("photos has changed since it was fetched: `dvc repro -f fetch_images@mine` reads it again")

@@ -45,7 +45,7 @@ def check_workspace(root: Path) -> Params:
         _refuse(_unknown_architectures(content), path)
         raise
     for name, dataset in params.image_datasets.items():
-        if dataset.subset not in SUBSETS:
+        if dataset.subset is not None and dataset.subset not in SUBSETS:
             expected = f"expected one of {', '.join(SUBSETS)}{did_you_mean(dataset.subset, SUBSETS)}"
             raise InputError(f"{path}: image_datasets.{name}.subset: got {dataset.subset!r}: {expected}")
     experiments = {section: entries for section, entries in params if isinstance(entries, dict)}

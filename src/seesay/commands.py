@@ -9,30 +9,31 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seesay.core.errors import InputError
 from seesay.core.files import write_json
 from seesay.core.paths import Paths, checked_name
 
+if TYPE_CHECKING:
+    from seesay.params.project import Params
+
 
 def check(root: Path, _options: argparse.Namespace) -> int:
-    from seesay.check import check_architectures, check_workspace
-
-    params = check_workspace(root)
-    check_architectures(params)
+    params = _checked(root)
     print(f"params.yaml and gates.yaml are sound: {len(params.classifiers)} classifiers, "
           f"{len(params.autoencoders)} autoencoders, {len(params.captioners)} captioners")  # fmt: skip
     return 0
 
 
 def repro(root: Path, options: argparse.Namespace) -> int:
-    from seesay.check import check_architectures, check_git, check_workspace
+    from seesay.check import check_git
     from seesay.console import run_dvc
     from seesay.jobs import run_side_by_side
     from seesay.tracking.ledger import own_ledger
 
     check_git(root)
-    check_architectures(check_workspace(root))
+    _checked(root)
     with own_ledger(root):
         if options.jobs > 1:
             stages = [one for one in options.dvc_arguments if not one.startswith("-")]
@@ -42,7 +43,12 @@ def repro(root: Path, options: argparse.Namespace) -> int:
             progress = run_dvc(root, options.dvc_arguments, brief=False)
         if "--dry" in options.dvc_arguments:
             return progress.status
-        _sync(root, quiet=progress.status != 0)
+        try:
+            _sync(root, quiet=progress.status != 0)
+        except InputError as error:  # of a part of the pipeline in a fresh clone, where other parts have no results
+            if progress.status == 0:
+                print(f"the pages in reports/ were not rendered: {error}")
+            return progress.status
     if progress.status == 0:
         from seesay.report.readme import has_documents, update_documents
 
@@ -200,7 +206,6 @@ def demo(root: Path, options: argparse.Namespace) -> int:
 
 
 def workspace(root: Path, options: argparse.Namespace) -> int:
-    from seesay.check import check_architectures, check_workspace
     from seesay.console import earlier_results, moved_scores, run_dvc, score_table
     from seesay.jobs import run_side_by_side
     from seesay.report.gate import read_verdict
@@ -220,7 +225,7 @@ def workspace(root: Path, options: argparse.Namespace) -> int:
         before = earlier_results(paths)
         prepare_workspace(root, folder, overrides=overrides, gates=gates)
         try:
-            check_architectures(check_workspace(folder))
+            _checked(folder)
         except InputError as error:
             raise InputError(edited(str(error))) from None
         if options.jobs > 1:
@@ -241,6 +246,18 @@ def workspace(root: Path, options: argparse.Namespace) -> int:
     print(f"gate:    {outcome} ({paths.verdict.relative_to(root)})")
     print("MLflow:  make ui")
     return 0
+
+
+def _checked(root: Path) -> Params:
+    """Return the checked parameters; user-supplied files that have changed since they were fetched are noted."""
+    from seesay.check import check_architectures, check_workspace
+    from seesay.console import changed_sources
+
+    params = check_workspace(root)
+    check_architectures(params)
+    for note in changed_sources(params, root):
+        print(f"seesay: note: {note}", file=sys.stderr)
+    return params
 
 
 def _sync(root: Path, *, quiet: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What a run of the pipeline prints: numbered stages with the time left, and scores at its end."""
+"""What a run of the pipeline prints: changed sources, numbered stages with the time left, and scores at its end."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from seesay.core.errors import InputError
 from seesay.core.forkserver import forking_python
 from seesay.core.paths import Paths, cell_name
 from seesay.core.settings import read_yaml
+from seesay.params.datasets import CocoFilesSource, ImageFolderSource
+from seesay.params.project import Params
 from seesay.plotting.numbers import format_change, format_value
 from seesay.plotting.table import CHANCE, Row
 from seesay.report.results import Results, read_results
+from seesay.sources.local import changed_files
 
 _RUNNING = re.compile(r"Running stage '(?:.*:)?([^':]+)':")
 _DONE = re.compile(r"Stage '(?:.*:)?([^':]+)' (didn't change, skipping|is cached - skipping run, checking out outputs)")
@@ -30,6 +33,19 @@ _PROBLEM = re.compile(r"ERROR: |WARNING: |seesay: (error|warning): ")
 _NOISE = re.compile(r"\s*$|> python |(Updating|Generating) lock file|Initialized DVC repository")
 _PUSH = "Use `dvc push`"
 _GIT_ADVICE = re.compile(r"To track the changes with git, run:|\tgit add |To enable auto staging, run:|\tdvc config ")
+
+
+def changed_sources(params: Params, root: Path) -> Iterator[str]:
+    """Yield a note on each user-supplied file or folder that has changed since it was fetched; DVC tracks copies."""
+    paths = Paths(root)
+    sources = {
+        **{f"fetch_images@{name}": (one, paths.raw_images(name)) for name, one in params.image_sources.items()},
+        **{f"fetch_captions@{name}": (one, paths.raw_captions(name)) for name, one in params.caption_sources.items()},
+    }
+    for stage, (source, folder) in sources.items():
+        if isinstance(source, ImageFolderSource | CocoFilesSource):
+            for path in changed_files(source, folder, root=root):
+                yield f"{path} has changed since it was fetched: `dvc repro -f {stage}` reads it again"
 
 
 class Progress:

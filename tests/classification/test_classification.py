@@ -88,7 +88,14 @@ def test_metrics_have_their_keys_and_top5_only_where_it_means_something(split):
     metrics = metrics_of(split, split)
     assert set(metrics) == {
         *("val/top1", "val/loss", "test/top1", "test/loss", "test/macro_f1", "test/num_images"),
-        *("test/balanced_accuracy", "test/auc_macro", "test/top1_low", "test/top1_high"),
+        *(
+            "val/macro_f1",
+            "val/balanced_accuracy",
+            "test/balanced_accuracy",
+            "test/auc_macro",
+            "test/top1_low",
+            "test/top1_high",
+        ),
         *("calibration/temperature", "test/ece", "test/ece_calibrated", "test/loss_calibrated"),
     }
     assert metrics["test/macro_f1"] == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from seesay.classification.compare import compare_classifiers
+from seesay.classification.compare import chance_row, compare_classifiers
 from seesay.classification.predictions import ClassPredictions, SplitPredictions, write_class_predictions
 from seesay.core.errors import InputError
 from seesay.core.files import write_json
@@ -117,3 +119,18 @@ def test_a_missing_checkpoint_or_metrics_file_is_named(workspace, compute):
     workspace.metrics("evaluate_classifier", "small").unlink()
     with pytest.raises(InputError, match=r"small\.json: no such file"):
         compare(workspace, compute)
+
+
+def test_chance_is_the_share_of_the_classes_most_common_in_train(make_images):
+    """Of even classes 1 / k. Else a constant answer is right more often, and small classes do not hide that."""
+    images = make_images(8, num_per_class=2)
+    even = chance_row(images)
+    assert (even["test/top1"], even["val/top1"], even["test/top5"]) == (1 / 8, 1 / 8, 5 / 8)
+
+    def uneven(split):
+        labels = np.array([3] * 9 + [2] + list(range(6)))
+        return replace(split, labels=labels, images=split.images[:16], ids=split.ids[:16])
+
+    row = chance_row(replace(images, train=uneven(images.train), test=uneven(images.test)))
+    assert (row["test/top1"], row["val/top1"]) == (10 / 16, 1 / 8)
+    assert row["test/top5"] == 15 / 16  # classes 3 (ten), 2 (two), and three with one image each

@@ -3,9 +3,16 @@ import pytest
 import torch
 
 from seesay.core.errors import InputError
-from seesay.images.batches import load_images, num_training_batches, ordered_batches, training_batches
+from seesay.images.batches import (
+    balanced_order,
+    load_images,
+    num_training_batches,
+    ordered_batches,
+    training_batches,
+)
 from seesay.images.packed import ImageSplit
 from seesay.params.augmentation import Augmentation, Mixing
+from seesay.seeding import torch_generator
 
 AUGMENTATION = Augmentation(flip=True, crop_padding=1, cutout=0.25)
 PLAIN = Augmentation(flip=False, crop_padding=0, cutout=0.0)
@@ -110,3 +117,37 @@ def test_alternating_flips_mirror_an_image_in_every_second_epoch():
     assert 0 < sum(first.values()) < 10
     assert mirrored(2) == {label: not is_mirrored for label, is_mirrored in first.items()}
     assert mirrored(3) == first
+
+
+def test_a_balanced_epoch_has_classes_and_their_images_equally_often():
+    labels = torch.tensor([0] * 70 + [1] * 25 + [2] * 5)
+    seen = []
+    for number in range(3):
+        order = balanced_order(labels, generator=torch_generator(0, "balanced order", number))
+        assert len(order) == 100
+        assert sorted(torch.bincount(labels[order]).tolist()) == [33, 33, 34]
+        times = torch.bincount(order, minlength=100)
+        assert set(times[:70].tolist()) == {0, 1}
+        assert set(times[70:95].tolist()) <= {1, 2}
+        assert set(times[95:].tolist()) <= {6, 7}
+        assert labels[order[:50]].bincount(minlength=3).min() > 5, "classes come mixed"
+        seen.append(order.tolist())
+    assert seen[0] != seen[1]
+    again = balanced_order(labels, generator=torch_generator(0, "balanced order", 0))
+    assert again.tolist() == seen[0]
+
+
+def test_a_balanced_order_of_fewer_images_than_classes_could_have():
+    order = balanced_order(torch.tensor([0, 0, 4]), generator=torch.Generator().manual_seed(0))
+    assert sorted(order.tolist()) in ([0, 1, 2], [0, 2, 2], [1, 2, 2])
+
+
+def test_balanced_batches_keep_images_and_labels_together_also_mirrored():
+    labels = np.array([0] * 9 + [1] * 3, dtype=np.int64)
+    images = np.broadcast_to((10 * np.arange(12)).astype(np.uint8)[:, None, None, None], (12, 8, 8, 3))
+    split = ImageSplit(images, labels, tuple(map(str, labels)))
+    loaded = load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, device=torch.device("cpu"))
+    batches = list(training_batches(loaded, 1, batch_size=4, augmentation=ALTERNATING, seed=0, balanced=True))
+    values = torch.cat([(images[:, 0, 0, 0] * 25.5).round().long() for images, _ in batches])
+    assert torch.equal(torch.cat([labels for _, labels in batches]), (values >= 9).long())
+    assert (values >= 9).sum() == 6

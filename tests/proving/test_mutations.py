@@ -111,6 +111,12 @@ MUTATIONS = {
     "temperature not squared": Mutation(
         "classification", "* distillation.temperature**2", "* distillation.temperature", (MLP,)
     ),
+    "labels of mixed images without class weights": Mutation(
+        "classification", "weighted / of_image[:, None]", "shares / shares.sum(dim=1, keepdim=True)", (MLP,), (CNN,)
+    ),
+    "the first images of a class more often": Mutation(
+        "batches", "members[torch.randperm(len(members), generator=generator)]", "members", (MLP,), (CNN,)
+    ),
     "images grow later": Mutation("classification", "settings.until * num_epochs", "num_epochs", (CNN,), (MLP,)),
     "layer decay": Mutation(
         "pretrained", "layer_decay**depth", "layer_decay ** (depth + 1)", ("classifiers/pretrained",)

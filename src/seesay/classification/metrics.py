@@ -61,7 +61,7 @@ def classification_metrics(
     """Compute all metrics under flat keys; shares and areas are fractions.
 
     - `test/top1` with its 95 % interval `test/top1_low`, `test/top1_high`; `test/loss` (mean cross-entropy).
-    - `test/macro_f1`; `test/balanced_accuracy` (mean recall of the classes).
+    - `test/macro_f1`; `test/balanced_accuracy` (mean recall of the classes); both also of val.
     - `test/auc_macro`: each class against the rest, mean of the classes with a curve; absent where there is none.
     - `test/ece`: expected calibration error.
     - `calibration/temperature`, fitted on val; with it, `test/ece_calibrated` and `test/loss_calibrated`.
@@ -73,10 +73,10 @@ def classification_metrics(
         metrics[f"{name}/top1"] = top_accuracy(split, k=1)
         if len(split.class_labels) > 5:
             metrics[f"{name}/top5"] = top_accuracy(split, k=5)
+        per_class = _per_class(split)
+        metrics[f"{name}/macro_f1"] = float(np.mean(per_class["f1"]))
+        metrics[f"{name}/balanced_accuracy"] = float(np.mean(per_class["recall"][per_class["support"] > 0]))
     test = predictions.test
-    per_class = _per_class(test)
-    metrics["test/macro_f1"] = float(np.mean(per_class["f1"]))
-    metrics["test/balanced_accuracy"] = float(np.mean(per_class["recall"][per_class["support"] > 0]))
     if curves := one_vs_rest(test):
         metrics["test/auc_macro"] = float(np.mean([curve.area for curve in curves.values()]))
     metrics["test/top1_low"], metrics["test/top1_high"] = bootstrap_interval(

@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from seesay.classification.networks.registry import restore_classifier
 from seesay.classification.training.experiments import load_parents, start_network
-from seesay.classification.training.fit import image_size_at, learning_step
+from seesay.classification.training.fit import build_learning_step, image_size_at
 from seesay.compute import Compute, configure
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
@@ -158,6 +157,7 @@ def run_range_test(root: Path, cell: str, *, low: float, high: float, num_steps:
             seed=seed,
             size=size,
             num_classes=images.num_classes,
+            balanced=settings.sampler is not None,
         )
         for epoch in count(1)
     )
@@ -165,9 +165,7 @@ def run_range_test(root: Path, cell: str, *, low: float, high: float, num_steps:
         classifier,
         training,
         batches=chain.from_iterable(epochs),
-        compute_step=partial(
-            learning_step, label_smoothing=settings.label_smoothing, teacher=teacher, distillation=settings.distillation
-        ),
+        compute_step=build_learning_step(settings, images, teacher=teacher, compute=compute),
         low=low,
         high=high,
         num_steps=num_steps,

@@ -25,7 +25,7 @@ _NOTE = (
     "diagonals. Seeds: mean ± sample standard deviation of top-1 (number of networks). Against next: the number of "
     "images that only this classifier gets right, the number that only our next one gets right, and p of McNemar's "
     "exact test. AUC: each class against the rest, mean. ECE: expected calibration error, as trained and with the "
-    f"temperature fitted on val. The row {CHANCE} is guessing at random; published results are not ours."
+    f"temperature fitted on val. The row {CHANCE} always says the most common class; published results are not ours."
 )
 
 

@@ -64,8 +64,9 @@ def training_batches(
     seed: int,
     size: int | None = None,
     num_classes: int | None = None,
+    balanced: bool = False,
 ) -> Iterator[Batch]:
-    """Yield one epoch's augmented batches in random order.
+    """Yield one epoch's augmented batches in random order; where `balanced`, in that of `balanced_order`.
 
     Order and augmentation depend on (seed, epoch) alone. `size` is the side of the returned images, at most the stored
     side, which is the default. Raises `InputError` where `augmentation.mixing` is set without `num_classes`, as in
@@ -73,7 +74,10 @@ def training_batches(
     """
     if augmentation.mixing is not None and num_classes is None:
         raise InputError("augmentation.mixing: expected none where no class labels are used")
-    order = torch.randperm(len(images), generator=torch_generator(seed, "order", epoch))
+    if balanced:
+        order = balanced_order(images.labels.cpu(), generator=torch_generator(seed, "balanced order", epoch))
+    else:
+        order = torch.randperm(len(images), generator=torch_generator(seed, "order", epoch))
     generator = torch_generator(seed, "augmentation", epoch)
     mirrored = None
     if augmentation.flip == "alternating":
@@ -92,6 +96,25 @@ def training_batches(
             yield mix(batch, labels, chances.mixes, num_classes=num_classes)
         else:
             yield batch, labels
+
+
+def balanced_order(labels: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Draw as many rows as there are `labels`, int64 (N,), in random order, equally many of each class.
+
+    Classes differ by at most one row; which classes have one more is drawn too. A class's images are used equally
+    often, give or take once: again and again where the class is small, and only a part of them where it is large.
+    """
+    classes = torch.bincount(labels).nonzero().flatten()
+    counts = torch.full_like(classes, len(labels) // len(classes))
+    counts[torch.randperm(len(classes), generator=generator)[: len(labels) % len(classes)]] += 1
+    rows = []
+    for one, count in zip(classes, counts.tolist(), strict=True):
+        members = (labels == one).nonzero().flatten()
+        rounds = range(-(-count // len(members)))
+        shuffled = [members[torch.randperm(len(members), generator=generator)] for _ in rounds]
+        rows.append(torch.cat([members[:0], *shuffled])[:count])
+    together = torch.cat(rows)
+    return together[torch.randperm(len(together), generator=generator)]
 
 
 def ordered_batches(images: DeviceImages, *, batch_size: int) -> Iterator[Batch]:

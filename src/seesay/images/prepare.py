@@ -11,7 +11,18 @@ from typing import Any
 import numpy as np
 
 from seesay.core.errors import InputError
-from seesay.images.decode import RULE, DecodedImage, LeftOut, decode_all, leave_out, repeated
+from seesay.images.decode import (
+    FOLDER_RULE,
+    RULE,
+    DecodedImage,
+    LeftOut,
+    ListedImage,
+    decode_all,
+    leave_out,
+    near_duplicates,
+    repeated,
+)
+from seesay.images.image_folder import cut_folder, read_image_folder
 from seesay.images.packed import (
     SPLITS,
     ImageClass,
@@ -24,30 +35,41 @@ from seesay.images.packed import (
 from seesay.images.tiny_imagenet import TinyImageNet, choose_classes, find_archive, read_index
 from seesay.params.datasets import ImageDataset
 from seesay.seeding import numpy_generator
-from seesay.sources.members import ZipMembers
+from seesay.sources.members import LABELS_FILE, ZipMembers
 from seesay.sources.provenance import SourceNote, read_source
 
 
 def prepare_images(settings: ImageDataset, raw_folder: Path, *, name: str) -> tuple[PackedImages, dict[str, Any]]:
-    """Return the packed splits of one class subset, and the data report.
+    """Return the packed splits of an image dataset, and the data report.
 
-    The test split is the whole official val split. The val and train splits come from the official train split. Each
-    class is shuffled with `split_seed`; the first `num_val_per_class` images go to val, and the next
-    `num_train_per_class` to train. Train has fewer where images were left out (`seesay.images.decode.RULE`). Within a
-    split, images are ordered by class, then by file number.
+    With `settings.subset`, the test split is the whole official val split, and val and train come from the official
+    train split. Each class is shuffled with `split_seed`; the first `num_val_per_class` images go to val, and the next
+    `num_train_per_class` to train. Train has fewer where images were left out (`seesay.images.decode.RULE`).
 
-    Raises `InputError` that names the archive and the files: for a damaged archive, and for more undecodable or left
-    out images than `settings.limits` allows. Raises `InputError` that names the params key: for an unknown subset, and
-    for a class with too few images.
+    Without it, the splits are the source's own, and those in `settings.splits` are cut from train by
+    `seesay.images.image_folder.cut_folder` (`seesay.images.decode.FOLDER_RULE`).
+
+    Within a split, images are ordered by class, then by file number or name. Raises `InputError` that names the archive
+    and the files: for a damaged archive, and for more undecodable or left out images than `settings.limits` allows.
+    Raises `InputError` that names the params key: for an unknown subset, for a class with too few images, and for a
+    split that is given twice or not at all.
     """
     key = f"image_datasets.{name}"
     note = read_source(raw_folder)
     path = find_archive(raw_folder, note)
+    table, folder = note.file(LABELS_FILE), None
     with ZipMembers(path) as archive:
-        index = read_index(archive, path)
-        wnids = choose_classes(settings.subset, index.wnids, key=f"{key}.subset", archive=path)
-        _require_enough(index, wnids, settings, key=key, path=path)
-        images = decode_all(archive, index, wnids, image_size=settings.image_size)
+        if settings.subset is None:
+            folder = read_image_folder(archive, path, labels=None if table is None else path.with_name(table.name))
+            folder.require_splits(settings.splits, key=key)
+            top, words, wnids, listed = folder.top, {}, folder.labels, folder.images
+        else:
+            index = read_index(archive, path)
+            top, words = index.top, index.words
+            wnids = choose_classes(settings.subset, index.wnids, key=f"{key}.subset", archive=path)
+            _require_enough(index, wnids, settings, key=key, path=path)
+            listed = tuple(_list_subset(index, wnids))
+        images = decode_all(archive, listed, top=top, image_size=settings.image_size)
     decoded, undecodable = [image for image in images if not image.error], [image for image in images if image.error]
     _require_few(
         [f"{image.example.member} ({image.error})" for image in undecodable],
@@ -65,14 +87,38 @@ def prepare_images(settings: ImageDataset, raw_folder: Path, *, name: str) -> tu
             key=f"{key}.limits.max_left_out_per_class",
             path=path,
         )
-    members = _cut(decoded, left_out, wnids, settings, key=key)
+    excluded = {item.member for item in left_out}
+    usable = [image for image in decoded if image.example.member not in excluded]
+    if folder is None:
+        members = _cut_subset(usable, wnids, settings, key=key)
+    else:
+        members = cut_folder(usable, folder, settings.splits, seed=settings.split_seed or 0)
     _assert_no_leakage(members)
-    packed = _pack(members, _classes(wnids, index.words), settings, name=name, source=note)
-    return packed, build_image_report(settings.subset, packed, decoded, left_out, undecodable)
+    packed = _pack(members, _classes(wnids, words), settings, name=name, source=note)
+    report = build_image_report(settings.subset, packed, decoded, left_out, undecodable)
+    if folder is not None:
+        examples = [image.example for image in decoded]
+        report |= {
+            "rule": FOLDER_RULE,
+            "given_splits": list(folder.splits),
+            "num_groups": len(set(folder.groups.values())),
+            "unlabelled": list(folder.unlabelled),
+            "near_duplicates": near_duplicates(packed),
+        }
+        report["duplicates"] |= {split: repeated(examples, split) for split in folder.splits}
+    return packed, report
+
+
+def _list_subset(index: TinyImageNet, wnids: Sequence[str]) -> list[ListedImage]:
+    """List train by class and number, then test by class and number."""
+    train = [ListedImage(member, "train", wnid) for wnid in wnids for member in index.train[wnid]]
+    return train + [
+        ListedImage(member, "test", wnid) for wnid in wnids for member, labelled in index.val if labelled == wnid
+    ]
 
 
 def _require_enough(index: TinyImageNet, wnids: Sequence[str], settings: ImageDataset, *, key: str, path: Path) -> None:
-    wanted = settings.num_train_per_class + settings.num_val_per_class
+    wanted = (settings.num_train_per_class or 0) + (settings.num_val_per_class or 0)
     for wnid in wnids:
         found = len(index.train[wnid])
         if found < wanted:
@@ -89,27 +135,24 @@ def _require_few(found: Sequence[str], limit: int, *, what: str, key: str, path:
         raise InputError(f"{path}: {len(found)} {what}; {key} allows {limit}\n{listed}{more}")
 
 
-def _cut(
-    decoded: Sequence[DecodedImage],
-    left_out: Sequence[LeftOut],
-    wnids: Sequence[str],
-    settings: ImageDataset,
-    *,
-    key: str,
+def _cut_subset(
+    usable: Sequence[DecodedImage], wnids: Sequence[str], settings: ImageDataset, *, key: str
 ) -> dict[str, list[DecodedImage]]:
-    excluded = {item.member for item in left_out}
-    usable: dict[str, list[DecodedImage]] = {wnid: [] for wnid in wnids}
+    by_class: dict[str, list[DecodedImage]] = {wnid: [] for wnid in wnids}
     splits: dict[str, list[DecodedImage]] = {split: [] for split in SPLITS}
-    for image in decoded:
+    for image in usable:
         if image.example.split == "test":
             splits["test"].append(image)
-        elif image.example.member not in excluded:
-            usable[image.example.wnid].append(image)
-    num_val, num_train = settings.num_val_per_class, settings.num_train_per_class
-    for wnid, images in usable.items():
+        else:
+            by_class[image.example.wnid].append(image)
+    num_val, num_train, seed = settings.num_val_per_class, settings.num_train_per_class, settings.split_seed
+    assert num_val is not None, "settings have seen to these three"
+    assert num_train is not None
+    assert seed is not None
+    for wnid, images in by_class.items():
         if len(images) <= num_val:
             raise InputError(f"{key}.num_val_per_class: got {num_val}: {wnid} has {len(images)} usable images in all")
-        order = numpy_generator(settings.split_seed, "split", wnid).permutation(len(images))
+        order = numpy_generator(seed, "split", wnid).permutation(len(images))
         splits["val"] += [images[position] for position in sorted(order[:num_val])]
         splits["train"] += [images[position] for position in sorted(order[num_val : num_val + num_train])]
     return splits
@@ -162,7 +205,7 @@ def _pack(
 
 
 def build_image_report(
-    subset: str,
+    subset: str | None,
     packed: PackedImages,
     decoded: Sequence[DecodedImage],
     left_out: Sequence[LeftOut],
@@ -215,3 +258,17 @@ def _num_same_bytes(decoded: Sequence[DecodedImage]) -> int:
     """Return the number of files that have the same bytes as another file."""
     counts = Counter(image.file_sha256 for image in decoded)
     return sum(count for count in counts.values() if count > 1)
+
+
+def summarise_report(report: dict[str, Any]) -> str:
+    """Return one line on a data report: images per split, and how many files were left out."""
+    counts = ", ".join(f"{split} {count:,}" for split, count in report["num_images"].items())
+    left_out = {
+        "undecodable": len(report["undecodable"]),
+        "duplicates": len(report["left_out"]),
+        "unlabelled": len(report.get("unlabelled", [])),
+    }
+    named = ", ".join(f"{count:,} {what}" for what, count in left_out.items() if count) or "nothing"
+    near = sum(report.get("near_duplicates", {}).get("num_pairs", {}).values())
+    kept = f"; kept: {near:,} pairs of near-duplicates" if near else ""
+    return f"{report['name']}: {counts} images of {report['num_classes']} classes; left out: {named}{kept}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from seesay.core.errors import InputError
 from seesay.core.files import file_digest
-from seesay.sources.members import IMAGE_SUFFIXES, ZipMembers, is_zip_name, normal_name
+from seesay.sources.members import ZipMembers, is_image_name, is_zip_name, normal_name
 from seesay.sources.provenance import SourceNote
 
 
@@ -89,9 +89,7 @@ def read_index(archive: ZipMembers, path: Path) -> TinyImageNet:
 def _is_image(folders: Sequence[str], file_name: str) -> bool:
     """Return whether a file below `train/` or `val/` is an image: in a folder `images`, any file counts as one."""
     is_beside_boxes = len(folders) == 1 and folders[0] != "images"
-    return (folders[-1] == "images" and len(folders) <= 2) or (
-        is_beside_boxes and file_name.lower().endswith(IMAGE_SUFFIXES)
-    )
+    return (folders[-1] == "images" and len(folders) <= 2) or (is_beside_boxes and is_image_name(file_name))
 
 
 def _val(

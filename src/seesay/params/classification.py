@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -63,6 +63,10 @@ class Classifier(Settings):
 
     An ensemble is not trained. Every other architecture needs `training`. With `layer_decay`, the learning rate of each
     block of a pretrained network is `layer_decay` times that of the next block.
+
+    For uneven classes there are `class_weights` and `sampler`, of which an entry has at most one. With the first, an
+    image counts n / (k * n_c) times in the loss, where n_c of n images are of its class and there are k classes. With
+    the second, an epoch has as many images as without it, and equally many of each class.
     """
 
     dataset: CellName
@@ -74,6 +78,8 @@ class Classifier(Settings):
     distillation: Distillation | None = None
     progressive_resizing: ProgressiveResizing | None = None
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    class_weights: Literal["balanced"] | None = None
+    sampler: Literal["balanced"] | None = None
     seeds: Annotated[tuple[NaturalInt, ...], AsTuple, Field(min_length=1)] | None = None
 
     @property
@@ -98,6 +104,10 @@ class Classifier(Settings):
             raise ValueError(f"training: expected with every architecture but {ENSEMBLE}, which is not trained")
         if kind == ENSEMBLE and self.augmentation != Augmentation():
             raise ValueError(f"augmentation: expected none for architecture {ENSEMBLE}, which is not trained")
+        if self.class_weights is not None and self.sampler is not None:
+            raise ValueError("class_weights and sampler: expected one of them; each balances the classes by itself")
+        if kind == ENSEMBLE and (self.class_weights or self.sampler) is not None:
+            raise ValueError(f"class_weights and sampler: expected none for architecture {ENSEMBLE}")
         if kind == ENSEMBLE and self.seeds is not None:
             raise ValueError("seeds: an ensemble is not trained; its members have seeds")
         return self

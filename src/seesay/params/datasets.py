@@ -66,7 +66,48 @@ class ScenesImageSource(Settings):
     num_val_per_class: PositiveInt
 
 
-ImageSource = Annotated[TinyImageNetSource | ScenesImageSource, Field(discriminator="kind")]
+LocalPath = Annotated[str, Field(min_length=1)]
+"""The path of user-supplied files: absolute, or relative to the workspace's root."""
+
+Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class LocalFile(Settings):
+    """A user-supplied file and its checksum: `sha256:` followed by the output of `sha256sum`.
+
+    DVC tracks this entry, not the file. If the file changes, the stage rejects it until `checksum` is updated.
+    """
+
+    path: LocalPath
+    checksum: Sha256
+
+
+class LocalImages(Settings):
+    """A zip archive of images, or a folder of images, which is packed into an archive.
+
+    `checksum` is that of the archive; for a folder, that of the packed archive. If it is absent, the images are not
+    checked. A change of the images alone then needs `dvc repro -f` with the stage that fetches them.
+    """
+
+    path: LocalPath
+    checksum: Sha256 | None = None
+
+
+class ImageFolderSource(Settings):
+    """User-supplied labelled images: a folder or a zip archive, `path`; `checksum` is as in `LocalImages`.
+
+    A label is the name of the folder that an image lies in, possibly below folders for train, val and test. Instead,
+    `labels` may be a CSV with the columns `file` and `label`, and optionally `split` and `group`. Images of one group
+    stay in one split. Tiny ImageNet is recognised by its wnids.txt.
+    """
+
+    kind: Literal["image_folder"]
+    path: LocalPath
+    checksum: Sha256 | None = None
+    labels: LocalFile | None = None
+
+
+ImageSource = Annotated[TinyImageNetSource | ScenesImageSource | ImageFolderSource, Field(discriminator="kind")]
 
 
 class CocoSource(Settings):
@@ -105,33 +146,6 @@ class ScenesCaptionSource(Settings):
     num_val: PositiveInt
 
 
-LocalPath = Annotated[str, Field(min_length=1)]
-"""The path of user-supplied files: absolute, or relative to the workspace's root."""
-
-Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-
-
-class LocalFile(Settings):
-    """A user-supplied file and its checksum: `sha256:` followed by the output of `sha256sum`.
-
-    DVC tracks this entry, not the file. If the file changes, the stage rejects it until `checksum` is updated.
-    """
-
-    path: LocalPath
-    checksum: Sha256
-
-
-class LocalImages(Settings):
-    """A zip archive of images, or a folder of images, which is packed into an archive.
-
-    `checksum` is that of the archive; for a folder, that of the packed archive. If it is absent, the images are not
-    checked. A change of the images alone then needs `dvc repro -f fetch_captions@<name>`.
-    """
-
-    path: LocalPath
-    checksum: Sha256 | None = None
-
-
 class CocoFilesSplit(Settings):
     """Captions in COCO's format. Each `file_name` in them is a path inside `images`."""
 
@@ -166,16 +180,53 @@ class ImageLimits(Settings):
     max_left_out_per_class: NaturalInt
 
 
+class SplitShares(Settings):
+    """The shares of each class's images that become val and test; the rest is train."""
+
+    val: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    test: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+
+    @model_validator(mode="after")
+    def _leaves_train(self) -> SplitShares:
+        if (self.val or 0.0) + (self.test or 0.0) >= 1.0:
+            raise ValueError(f"got val {self.val} and test {self.test}: expected less than 1 together")
+        return self
+
+
 class ImageDataset(Settings):
-    """An experiment of the stage `prepare_images`: a class subset of a source, split into train, val and test."""
+    """An experiment of the stage `prepare_images`: an image source, split into train, val and test.
+
+    Of a source in Tiny ImageNet's layout it is a class subset. Test is then the official val split;
+    `num_val_per_class` and `num_train_per_class` images of each class are drawn from the official train split.
+
+    Without `subset` it is all of a source of kind `image_folder`. `splits` names the splits that the source lacks.
+    """
 
     source: CellName
-    subset: str
+    subset: str | None = None
     image_size: PositiveInt
-    num_train_per_class: PositiveInt
-    num_val_per_class: PositiveInt
-    split_seed: NaturalInt
+    num_train_per_class: PositiveInt | None = None
+    num_val_per_class: PositiveInt | None = None
+    splits: SplitShares | None = None
+    split_seed: NaturalInt | None = None
     limits: ImageLimits
+
+    @model_validator(mode="after")
+    def _splits_are_of_one_kind(self) -> ImageDataset:
+        of_subset = ("num_train_per_class", "num_val_per_class")
+        if self.subset is None:
+            wrong = [key for key in of_subset if getattr(self, key) is not None]
+            wrong += ["split_seed"] if self.split_seed is not None and self.splits is None else []
+            missing = ["split_seed"] if self.splits is not None and self.split_seed is None else []
+        else:
+            wrong = ["splits"] if self.splits is not None else []
+            missing = [key for key in (*of_subset, "split_seed") if getattr(self, key) is None]
+        beside = f"{'without' if self.subset is None else 'with'} subset"
+        if wrong:
+            raise ValueError(f"{wrong[0]}: expected none {beside}{' and splits' if wrong[0] == 'split_seed' else ''}")
+        if missing:
+            raise ValueError(f"{missing[0]}: missing: expected {'with splits' if self.subset is None else beside}")
+        return self
 
 
 class CaptionLimits(Settings):

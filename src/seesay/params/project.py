@@ -77,7 +77,11 @@ def load_params(root: Path) -> Params:
 def misfits(params: Params) -> Misfits:
     yield from _reserved_names(params)
     for name, dataset in params.image_datasets.items():
-        yield from _one_of(f"image_datasets.{name}.source", dataset.source, "image_sources", params.image_sources)
+        key = f"image_datasets.{name}.source"
+        yield from _one_of(key, dataset.source, "image_sources", params.image_sources)
+        source = params.image_sources[dataset.source]
+        if dataset.subset is None and source.kind != "image_folder":
+            yield key, dataset.source, f"a source of kind image_folder without subset; its kind is {source.kind}"
     for name, classifier in params.classifiers.items():
         yield from _misfits_of_classifier(name, classifier, params)
     for name, autoencoder in params.autoencoders.items():

@@ -10,7 +10,7 @@ from seesay.params.classification import ENSEMBLE
 
 MISSING = "–"
 CHANCE = "chance"
-"""Name of the row for guessing at random, in place of an experiment's."""
+"""Name of the row for guessing without the image, in place of an experiment's."""
 
 Row = dict[str, Any]
 """One row of results: a flat dict with metric keys."""

@@ -155,10 +155,16 @@ def _classifier(
 
 _OF_FINETUNED: Section = {"start": "weights/test_efficientnet"}
 _OF_PROBED: Section = {"start": "weights/test_resnet"}
+_UNEVEN: Section = {**_IMAGES, **_CLASSIFIER_CASES["cosine"], "dataset": "uneven", "architecture": MLP}
 _ENSEMBLE: Section = {"dataset": "tiny", "architecture": {"name": "ensemble"}, "start": "classifiers/members"}
 
 CLASSIFIERS = {
-    "mlp": _classifier(MLP, {**MLP, "hidden_sizes": [8]}),
+    "mlp": _classifier(
+        MLP,
+        {**MLP, "hidden_sizes": [8]},
+        class_weights={**_UNEVEN, "class_weights": "balanced"},
+        sampler={**_UNEVEN, "sampler": "balanced"},
+    ),
     "plain_cnn": _classifier(PLAIN_CNN, {**PLAIN_CNN, "widths": [4, 6, 8]}, grows=True),
     "alexnet_mini": _classifier(
         {**ALEXNET_MINI, "normalisation": "local_response"}, {**ALEXNET_MINI, "normalisation": "batch"}, slower=10.0

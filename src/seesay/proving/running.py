@@ -42,6 +42,7 @@ def prepare(root: Path, proof: Proof) -> None:
         YAML(typ="safe", pure=True).dump({**COMMON, **proof.params}, file)
     images = tiny_data.write_images(paths, "tiny")
     tiny_data.write_images(paths, "misleading", val_shift=1)
+    tiny_data.write_images(paths, "uneven", num_of_last=3)
     for cell, architecture in proof.classifiers.items():
         tiny_data.write_classifier(paths, cell, Architecture(**architecture), images)
     for network in proof.weights:

@@ -48,13 +48,15 @@ COLOURS = ((190, 40, 40), (40, 170, 60), (50, 60, 200), (180, 170, 40), (150, 60
 NAMES = ("red", "green", "blue", "yellow", "purple", "grey")
 
 
-def write_images(paths: Paths, name: str, *, val_shift: int = 0) -> PackedImages:
+def write_images(paths: Paths, name: str, *, val_shift: int = 0, num_of_last: int = 1) -> PackedImages:
     """Write images of coloured discs on noise, in six classes. Return the packed dataset.
+
+    For each image of another class there are `num_of_last` of the last class.
 
     `val_shift` shifts the labels of val, so that they are wrong: the better the network fits train, the worse are its
     results on val, and the patience of the training runs out.
     """
-    splits = {split: _image_split(split, count) for split, count in NUM_IMAGES.items()}
+    splits = {split: _image_split(split, count, num_of_last) for split, count in NUM_IMAGES.items()}
     splits["val"] = replace(splits["val"], labels=(splits["val"].labels + val_shift) % NUM_CLASSES)
     mean, std = channel_statistics(splits["train"].images)
     classes = tuple(ImageClass(f"n{index}", label) for index, label in enumerate(NAMES))
@@ -189,9 +191,9 @@ def write_finetuned_encoder(paths: Paths, cell: str, made_of: str, captions: Cap
     write_finetuned_origin(path, cell, before, captions, architecture=architecture, network=network, captioner="first")
 
 
-def _image_split(split: str, count: int) -> ImageSplit:
+def _image_split(split: str, count: int, num_of_last: int) -> ImageSplit:
     random = numpy_generator(0, "tiny_data", split)
-    labels = np.arange(count) % NUM_CLASSES
+    labels = np.minimum(np.arange(count) % (NUM_CLASSES - 1 + num_of_last), NUM_CLASSES - 1)
     pixels = np.stack([_disc(int(label), IMAGE_SIZE, IMAGE_SIZE, random) for label in labels])
     return ImageSplit(pixels, labels, tuple(f"{split}{number}" for number in range(count)))
 

@@ -16,6 +16,7 @@ from seesay.report.results import substituted_files
 
 SPLITS = ("train", "val", "test")
 _MAX_LISTED = 40
+_MAX_SIZES = 6
 
 
 @dataclass(frozen=True)
@@ -87,16 +88,19 @@ def _feature_report(
 def _image_report(name: str, report: Mapping[str, Any]) -> DataReport:
     classes = report.get("classes", [])
     leakage, duplicates = report.get("leakage", {}), report.get("duplicates", {})
+    near, unlabelled = report.get("near_duplicates", {}), report.get("unlabelled", [])
     facts = (
         *_per_split("images", report.get("num_images", {})),
         ("classes", str(len(classes))),
         ("image size", f"{report.get('image_size', '–')} pixels"),
-        ("image sizes", _counts(report.get("sizes", {}))),
+        ("image sizes", _most_common(report.get("sizes", {}))),
         ("image modes", _counts(report.get("modes", {}))),
         ("undecodable", str(len(report.get("undecodable", [])))),
         ("left out", _counts(report.get("num_left_out", {}))),
-        ("duplicates within splits", _counts({s: len(duplicates.get(s, [])) for s in ("train", "test")})),
+        ("duplicates within splits", _counts({s: len(duplicates.get(s, [])) for s in SPLITS})),
         ("duplicates between splits", _counts({key.replace("_", " and "): n for key, n in leakage.items()})),
+        *((("unlabelled, not used", whole(len(unlabelled))),) if unlabelled else ()),
+        *((("pairs of near-duplicates, kept", _counts(near["num_pairs"])),) if near else ()),
     )
     per_class = tuple((c["label"], c["wnid"], *(whole(c.get(split)) for split in SPLITS)) for c in classes)
     left_out = report.get("left_out", [])
@@ -107,6 +111,9 @@ def _image_report(name: str, report: Mapping[str, Any]) -> DataReport:
         _non_empty(
             DataTable("Images per class", ("class", "wnid", *SPLITS), per_class, is_long=True),
             _left_out(left_out, "member"),
+            _listed("Undecodable", ("file", "reason"), report.get("undecodable", []), ("member", "reason")),
+            _listed("Unlabelled", ("file",), [{"file": name} for name in unlabelled], ("file",)),
+            _near_duplicates(near),
         ),
         str(report.get("rule", "")),
         tuple(substituted_files(report)),
@@ -173,12 +180,29 @@ def _histogram(lengths: Mapping[str, Any]) -> DataTable:
 
 def _left_out(items: Sequence[Mapping[str, Any]], key: str) -> DataTable:
     rows = [
-        (str(item.get(key, "")), str(item.get("reason") or item.get("split", "")), ", ".join(item.get("same_as", [])))
-        for item in items[:_MAX_LISTED]
+        {**item, "reason": item.get("reason") or item.get("split", ""), "same_as": ", ".join(item.get("same_as", []))}
+        for item in items
     ]
+    return _listed("Left out", ("file", "reason", "duplicate of"), rows, (key, "reason", "same_as"))
+
+
+def _near_duplicates(near: Mapping[str, Any]) -> DataTable:
+    """Return the pairs of images that look alike; they are reported, and none of them is left out."""
+    title = f"Near-duplicates: perceptual hashes at most {near.get('max_distance')} of 64 bits apart"
+    rows = [
+        {"first": pair["files"][0], "second": pair["files"][1], "splits": " and ".join(pair["splits"]),
+         "distance": pair["distance"]}
+        for pair in near.get("pairs", [])
+    ]  # fmt: skip
+    return _listed(title, ("file", "near-duplicate", "splits", "bits"), rows, ("first", "second", "splits", "distance"))
+
+
+def _listed(title: str, heads: tuple[str, ...], items: Sequence[Mapping[str, Any]], keys: tuple[str, ...]) -> DataTable:
+    """Return a folded table of the first items, a row each, which says how many more there are."""
+    rows = [tuple(str(item.get(key, "")) for key in keys) for item in items[:_MAX_LISTED]]
     if len(items) > _MAX_LISTED:
-        rows.append((f"and {len(items) - _MAX_LISTED} more", "", ""))
-    return DataTable("Left out", ("file", "reason", "duplicate of"), tuple(rows), is_long=True)
+        rows.append((f"and {len(items) - _MAX_LISTED} more", *("" for _ in keys[1:])))
+    return DataTable(title, heads, tuple(rows), is_long=True)
 
 
 def _non_empty(*tables: DataTable) -> tuple[DataTable, ...]:
@@ -187,6 +211,13 @@ def _non_empty(*tables: DataTable) -> tuple[DataTable, ...]:
 
 def _per_split(name: str, counts: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
     return ((name, ", ".join(f"{split} {whole(counts[split])}" for split in SPLITS if split in counts)),)
+
+
+def _most_common(counts: Mapping[str, int]) -> str:
+    """Format the largest counts, and how many others there are: `64x64 500, 640x480 20, and 7 others`."""
+    largest = sorted(counts, key=lambda name: -counts[name])[:_MAX_SIZES]
+    others = f", and {whole(len(counts) - len(largest))} others" if len(counts) > len(largest) else ""
+    return _counts({name: counts[name] for name in largest}) + others
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -41,8 +41,8 @@ STAGES = {
     "prepare_images": Measured("image_datasets", _keys("train val test", "num_images")),
     "train_classifier": Measured("classifiers", [*_LEARNING, "train/flops", "train/top1", "val/top1", "val/top5"]),
     "evaluate_classifier": Measured("classifiers", [
-        *_keys("test val", "top1 top5 loss"),
-        *_keys("test", "top1_low top1_high top1_flipped top1_views macro_f1 balanced_accuracy auc_macro"),
+        *_keys("test val", "top1 top5 loss macro_f1 balanced_accuracy"),
+        *_keys("test", "top1_low top1_high top1_flipped top1_views auc_macro"),
         *_keys("test", "ece ece_calibrated loss_calibrated num_images"),
         "calibration/temperature", "seeds/num", *_keys("seeds/test seeds/val", "top1_mean top1_std"),
     ]),

@@ -14,6 +14,7 @@ from seesay.params.datasets import (
     CocoFilesSource,
     CocoSource,
     Flickr8kSource,
+    ImageFolderSource,
     ImageSource,
     ScenesCaptionSource,
     ScenesImageSource,
@@ -23,8 +24,8 @@ from seesay.scenes.caption_scenes import CAPTION_SCENE_FILES, write_caption_scen
 from seesay.scenes.class_scenes import CLASS_SCENES_FILE, write_class_scenes
 from seesay.sources.archives import Mirror, fetch_archive, open_mirror
 from seesay.sources.coco_images import fetch_coco_images, forget_coco_images
-from seesay.sources.local import fetch_coco_files, forget_coco_files
-from seesay.sources.members import list_zips
+from seesay.sources.local import fetch_coco_files, fetch_image_folder, forget_coco_files
+from seesay.sources.members import LABELS_FILE, list_zips
 from seesay.sources.provenance import SOURCE_FILE, SourceFile, SourceNote, read_source, write_architecture, write_source
 
 GENERATED_URL = "generated:scenes"
@@ -35,17 +36,29 @@ def mirror_from_environment() -> str | None:
     return os.environ.get("MIRROR") or None
 
 
-def fetch_image_source(source: ImageSource, folder: Path, *, mirror: str | None, scratch: Path) -> SourceNote:
-    """Fill `folder` with an image source's archives; correct files that are already present are kept."""
-    if isinstance(source, ScenesImageSource):
-        write_class_scenes(
-            folder / CLASS_SCENES_FILE,
-            num_train_per_class=source.num_train_per_class,
-            num_val_per_class=source.num_val_per_class,
-            seed=source.seed,
-        )
-        return _noted(folder, _generated(folder, (CLASS_SCENES_FILE,)))
-    return _noted(folder, _fetch_archives(source.archives, folder, _opened(mirror), scratch))
+def fetch_image_source(
+    source: ImageSource, folder: Path, *, mirror: str | None, scratch: Path, root: Path = Path()
+) -> SourceNote:
+    """Fill `folder` with an image source's archives; correct files that are already present are kept.
+
+    Relative paths of user-supplied files are relative to `root`, the root of the workspace.
+    """
+    match source:
+        case ImageFolderSource():
+            files = fetch_image_folder(source, folder, root=root)
+        case ScenesImageSource():
+            write_class_scenes(
+                folder / CLASS_SCENES_FILE,
+                num_train_per_class=source.num_train_per_class,
+                num_val_per_class=source.num_val_per_class,
+                seed=source.seed,
+            )
+            files = _generated(folder, (CLASS_SCENES_FILE,))
+        case _:
+            files = _fetch_archives(source.archives, folder, _opened(mirror), scratch)
+    if not isinstance(source, ImageFolderSource) or source.labels is None:
+        (folder / LABELS_FILE).unlink(missing_ok=True)
+    return _noted(folder, files)
 
 
 def fetch_caption_source(

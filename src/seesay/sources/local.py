@@ -10,9 +10,9 @@ from pathlib import Path
 
 from seesay.core.errors import InputError
 from seesay.core.files import atomic_path, file_digest, read_json, write_json
-from seesay.params.datasets import CocoFilesSource
+from seesay.params.datasets import CocoFilesSource, ImageFolderSource
 from seesay.scenes.drawing import write_zip
-from seesay.sources.members import IMAGE_SUFFIXES, ZipMembers, list_folder
+from seesay.sources.members import IMAGE_SUFFIXES, LABELS_FILE, ZipMembers, is_image_name, list_folder, zip_errors
 from seesay.sources.provenance import SourceFile
 
 
@@ -44,6 +44,50 @@ def fetch_coco_files(source: CocoFilesSource, folder: Path, *, root: Path) -> li
         (folder / annotations_name(name)).unlink(missing_ok=True)
     write_layout(folder, layout)
     return [*files, local_source_file(folder / LAYOUT_FILE, "generated:layout")]
+
+
+IMAGES_FILE = "images.zip"
+
+
+def fetch_image_folder(source: ImageFolderSource, folder: Path, *, root: Path) -> list[SourceFile]:
+    """Import labelled images into `folder` as one archive, with their CSV of labels if there is one.
+
+    Paths, checks and errors are as in `fetch_coco_files`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key, path = f"image_sources.{folder.name}", local_path(source.path, root)
+    files = [_bring(path, folder / IMAGES_FILE, source.checksum or "", key=key, is_images=True)]
+    if source.labels is not None:
+        path = local_path(source.labels.path, root)
+        files.append(_bring(path, folder / LABELS_FILE, source.labels.checksum, key=f"{key}.labels"))
+    return files
+
+
+def changed_files(source: ImageFolderSource | CocoFilesSource, folder: Path, *, root: Path) -> list[Path]:
+    """Return the user-supplied files and folders that differ from what was imported into `folder`.
+
+    They are compared by names and sizes alone, which takes no reading. What is missing on either side is not compared.
+    """
+    imported: dict[Path, str] = {}
+    if isinstance(source, ImageFolderSource):
+        imported[local_path(source.path, root)] = IMAGES_FILE
+        if source.labels is not None:
+            imported[local_path(source.labels.path, root)] = LABELS_FILE
+    else:
+        for name, split in source.splits.items():
+            imported.setdefault(local_path(split.annotations.path, root), annotations_name(name))
+            imported.setdefault(local_path(split.images.path, root), images_name(name))
+    return [path for path, name in imported.items() if _differs(path, folder / name)]
+
+
+def _differs(path: Path, target: Path) -> bool:
+    if not path.exists() or not target.is_file():
+        return False
+    if path.is_file():
+        return path.stat().st_size != target.stat().st_size
+    with zip_errors(f"{target}: not a readable zip archive"), zipfile.ZipFile(target) as archive:
+        packed = {info.filename: info.file_size for info in archive.infolist()}
+    return packed != {name: found.stat().st_size for name, found in list_folder(path).items() if _is_wanted(found)}
 
 
 def forget_coco_files(folder: Path) -> None:
@@ -89,13 +133,20 @@ def _is_copy(target: Path, path: Path) -> bool:
     return same_size and file_digest(target) == file_digest(path)
 
 
+_TINY_IMAGENET_TEXTS = ("wnids.txt", "words.txt", "val_annotations.txt")
+
+
 def _images_of(folder: Path, key: str) -> Iterator[tuple[str, bytes]]:
-    """Yield (path inside the folder, content) of each image, sorted by path."""
-    paths = {name: path for name, path in list_folder(folder).items() if path.suffix.lower() in IMAGE_SUFFIXES}
-    if not paths:
+    """Yield (path inside the folder, content) of each image, and of Tiny ImageNet's text files, sorted by path."""
+    paths = {name: path for name, path in list_folder(folder).items() if _is_wanted(path)}
+    if not any(is_image_name(name) for name in paths):
         raise InputError(f"params.yaml: {key}.path: {folder}: no image in this folder ({', '.join(IMAGE_SUFFIXES)})")
     for name in sorted(paths):
         yield name, paths[name].read_bytes()
+
+
+def _is_wanted(path: Path) -> bool:
+    return is_image_name(path.name) or path.name in _TINY_IMAGENET_TEXTS
 
 
 LOCAL = "local:"

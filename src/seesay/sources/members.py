@@ -23,9 +23,11 @@ MAX_IMAGE_BYTES = 1 << 28
 MAX_TEXT_BYTES = 1 << 29
 """The largest text file that is read, 512 MiB; the largest of COCO's caption files has 144 MB."""
 IMAGE_SUFFIXES = (
-    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff",
-    ".webp",
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm",
+    ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
+LABELS_FILE = "labels.csv"
+"""The CSV beside an archive of user-supplied images that lists them."""
 AGAIN = "fetch the source again; pack an archive of your own again first"
 
 
@@ -44,6 +46,10 @@ def is_hidden(name: str) -> bool:
 
 
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
+
+
+def is_image_name(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def is_zip_name(name: str) -> bool:

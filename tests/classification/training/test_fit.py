@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from seesay.classification.evaluate import predict_classes
 from seesay.classification.metrics import classification_metrics
 from seesay.classification.networks.registry import build_classifier, restore_classifier
-from seesay.classification.training.fit import fit_classifier, image_size_at
+from seesay.classification.training.fit import fit_classifier, image_size_at, weighted_cross_entropy
 from seesay.core.errors import InputError
 from seesay.images.batches import load_images, ordered_batches
 from seesay.images.packed import ImageClass, ImageSplit, PackedImages, channel_statistics
@@ -142,8 +144,6 @@ def test_a_head_of_another_width_is_refused_before_training(fit):
 
 
 def test_images_that_are_not_normalised_are_noticed_by_the_first_loss(fit, images):
-    from dataclasses import replace
-
     wrong = replace(images, channel_mean=(-90.0,) * 3, channel_std=(1e-3,) * 3)
     architecture = Architecture(name="mlp", hidden_sizes=[8], dropout=0.0)
     mlp = build_classifier(architecture, num_classes=NUM_CLASSES, image_size=SIZE, seed=0, key="x")
@@ -193,6 +193,61 @@ def test_the_distillation_loss_is_the_weighted_sum_it_says_it_is():
     hard = math.log1p(math.exp(-2))
     soft = math.log1p(math.exp(-1)) + math.e / (1 + math.e)
     assert step.loss.item() == pytest.approx(0.25 * hard + 0.75 * 4 * soft, rel=1e-5)
+
+
+LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.1, 0.2, 0.3], [-0.5, 1.5, 0.0]])
+WEIGHTS = torch.tensor([0.5, 1.0, 3.0])
+
+
+def test_weights_without_smoothing_are_those_of_torch():
+    labels = torch.tensor([0, 2, 1])
+    weighted = weighted_cross_entropy(LOGITS, labels, WEIGHTS, label_smoothing=0.0)
+    assert weighted.item() == pytest.approx(F.cross_entropy(LOGITS, labels, weight=WEIGHTS).item(), rel=1e-6)
+
+
+def test_each_part_of_a_mixed_and_smoothed_label_has_its_weight():
+    """The loss of parts (image, class, share), each smoothed and weighted by its class, is worked out one by one."""
+    shares = torch.tensor([[0.7, 0.0, 0.3], [0.0, 1.0, 0.0], [0.0, 0.4, 0.6]])
+    total, weight = 0.0, 0.0
+    for image, label in ((0, 0), (0, 2), (1, 1), (2, 1), (2, 2)):
+        part = shares[image, label].item() * WEIGHTS[label].item()
+        smoothed = F.cross_entropy(LOGITS[image : image + 1], torch.tensor([label]), label_smoothing=0.2).item()
+        total, weight = total + part * smoothed, weight + part
+    found = weighted_cross_entropy(LOGITS, shares, WEIGHTS, label_smoothing=0.2)
+    assert found.item() == pytest.approx(total / weight, rel=1e-6)
+    hard = torch.tensor([0, 2, 1])
+    of_hard = weighted_cross_entropy(LOGITS, hard, WEIGHTS, label_smoothing=0.2)
+    of_shares = weighted_cross_entropy(LOGITS, F.one_hot(hard, 3).float(), WEIGHTS, label_smoothing=0.2)
+    assert of_hard.item() == pytest.approx(of_shares.item(), rel=1e-6)
+    equal = weighted_cross_entropy(LOGITS, shares, torch.ones(3), label_smoothing=0.2)
+    assert equal.item() == pytest.approx(F.cross_entropy(LOGITS, shares, label_smoothing=0.2).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("option", ["class_weights", "sampler"])
+def test_balanced_classes_make_the_common_one_less_likely(fit, images, settings, option):
+    """One class has 8 images and the others 2 each, all of noise and a faint square."""
+    train = images.train
+    rows = np.flatnonzero((train.labels == 0) | (np.arange(len(train)) % 8 < 2))
+    faint = (0.5 * train.images[rows]).astype(np.uint8)
+    uneven = replace(images, train=ImageSplit(faint, train.labels[rows], tuple(train.ids[row] for row in rows)))
+    batch, _ = next(ordered_batches(load_images_of(uneven), batch_size=100))
+
+    def probability_of_common(**changes):
+        training = settings.training.model_copy(update={"epochs": 15})
+        changed = settings.model_copy(update={"training": training, **changes})
+        return restore_classifier(fit(images=uneven, settings=changed))(batch).softmax(1)[:, 0].mean().item()
+
+    assert probability_of_common(**{option: "balanced"}) < 0.85 * probability_of_common()
+
+
+def test_classes_are_balanced_in_one_way_and_never_in_an_ensemble(settings):
+    values = {"dataset": "x", "architecture": ARCHITECTURE, "start": "scratch", "training": settings.training}
+    with pytest.raises(ValueError, match="class_weights and sampler: expected one of them"):
+        Classifier(**values, class_weights="balanced", sampler="balanced")
+    ensemble = {"dataset": "x", "architecture": Architecture(name="ensemble"), "start": "classifiers/x"}
+    for option in ("class_weights", "sampler"):
+        with pytest.raises(ValueError, match="expected none for architecture ensemble"):
+            Classifier(**ensemble, **{option: "balanced"})
 
 
 def test_labels_tied_with_larger_logits_count_as_right_within_k():

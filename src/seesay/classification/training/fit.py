@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
 from seesay.classification.networks.registry import check_head
@@ -51,8 +53,9 @@ def fit_classifier(
     Returns its best epoch, by the lowest `val/loss`, and the core-seconds of all epochs. `teacher` is the network that
     `settings.distillation` learns from; it gets the same augmented images.
 
-    Metrics: `train/loss` (as minimised, with label smoothing, mixed labels and the teacher), `train/top1` (on augmented
-    images during training; the larger of mixed labels counts), `val/loss` (plain cross-entropy), `val/top1`, `val/top5`
+    Metrics: `train/loss` (as minimised, with label smoothing, mixed labels, class weights and the teacher),
+    `train/top1` (on augmented images during training; the larger of mixed labels counts), `val/loss` (plain
+    cross-entropy, where all images weigh the same), `val/top1`, `val/top5`
     with more than five classes, and `train/flops`, the floating-point operations of all epochs.
 
     Raises `InputError` where the head's width is not the number of classes, and `TrainingError` for labels that are no
@@ -86,11 +89,10 @@ def fit_classifier(
             seed=seed,
             size=sizes[epoch - 1],
             num_classes=images.num_classes,
+            balanced=settings.sampler is not None,
         ),
         num_batches=num_batches,
-        compute_step=partial(
-            learning_step, label_smoothing=settings.label_smoothing, teacher=teacher, distillation=settings.distillation
-        ),
+        compute_step=build_learning_step(settings, images, teacher=teacher, compute=compute),
         evaluate=partial(_evaluate, val=val, batch_size=EVALUATION_BATCH_SIZE, ks=ks, compute=compute),
         # A teacher's cross-entropy is not that of the labels. A pretrained network is checked: its head starts small.
         expected_first_loss=math.log(images.num_classes) if teacher is None else None,
@@ -138,18 +140,43 @@ def evaluate_on_val(classifier: nn.Module, images: PackedImages, *, compute: Com
         return _evaluate(placed, val=val, batch_size=EVALUATION_BATCH_SIZE, ks=ks, compute=compute)
 
 
+def build_learning_step(
+    settings: Classifier, images: PackedImages, *, teacher: nn.Module | None, compute: Compute
+) -> Callable[[nn.Module, Batch], Step]:
+    """Return `learning_step` as the settings and the classes of `images.train` have it."""
+    class_weights = None
+    if settings.class_weights is not None:
+        labels = np.asarray(images.train.labels)
+        weights = compute_class_weight(settings.class_weights, classes=np.arange(images.num_classes), y=labels)
+        class_weights = torch.tensor(weights, dtype=torch.float32, device=compute.device)
+    return partial(
+        learning_step,
+        label_smoothing=settings.label_smoothing,
+        class_weights=class_weights,
+        teacher=teacher,
+        distillation=settings.distillation,
+    )
+
+
 def learning_step(
     classifier: nn.Module,
     batch: Batch,
     *,
     label_smoothing: float,
+    class_weights: Tensor | None = None,
     teacher: nn.Module | None,
     distillation: Distillation | None,
 ) -> Step:
-    """Compute the loss that `fit` minimises for one batch, and the number of correct predictions (`top1`)."""
+    """Compute the loss that `fit` minimises for one batch, and the number of correct predictions (`top1`).
+
+    `class_weights`, float32 (num_classes,), weigh the labels' part of the loss (`weighted_cross_entropy`).
+    """
     images, labels = batch
     logits = classifier(images)
-    loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    if class_weights is None:
+        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    else:
+        loss = weighted_cross_entropy(logits, labels, class_weights, label_smoothing=label_smoothing)
     if teacher is not None and distillation is not None:
         with torch.no_grad():
             soft_labels = (teacher(images).float() / distillation.temperature).softmax(dim=1)
@@ -157,6 +184,20 @@ def learning_step(
         loss = (1.0 - distillation.weight) * loss + distillation.weight * soft
     hard_labels = labels if labels.ndim == 1 else labels.argmax(dim=1)
     return Step(loss, len(labels), {"top1": _num_correct(logits.detach(), hard_labels, k=1)})
+
+
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, *, label_smoothing: float) -> Tensor:
+    """Compute the mean cross-entropy over a batch, where an image weighs as much as its class.
+
+    Labels are int64 (n,), or float32 (n, num_classes) where images are mixed; each part of a mixed image has the weight
+    of its own class. Smoothing spreads an image's label evenly over the classes, whatever their weights:
+    `F.cross_entropy` would spread most of it over the rare ones, and would divide by n where images are mixed.
+    """
+    shares = labels if labels.ndim == 2 else F.one_hot(labels, len(weights))
+    weighted = shares * weights
+    of_image = weighted.sum(dim=1)
+    losses = F.cross_entropy(logits, weighted / of_image[:, None], label_smoothing=label_smoothing, reduction="none")
+    return (of_image * losses).sum() / of_image.sum()
 
 
 def _training_flops(classifier: nn.Module, teacher: nn.Module | None, *, image_size: int) -> int:
