@@ -17,7 +17,7 @@ from seesay.core.errors import InputError
 from seesay.images.batches import Batch
 from seesay.images.packed import PackedImages
 from seesay.images.tiny_imagenet import find_archive, read_index
-from seesay.params.augmentation import Augmentation
+from seesay.params.training import Augmentation
 from seesay.sources.members import ZipMembers
 from seesay.sources.provenance import SOURCE_FILE, read_source
 

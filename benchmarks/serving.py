@@ -34,8 +34,7 @@ from PIL import Image
 from seesay.core.errors import InputError
 from seesay.core.files import write_json
 from seesay.core.stage import guarded
-from seesay.serving.bundle import Config, write_bundle
-from seesay.serving.card import model_card
+from seesay.serving.bundle import Config, model_card, write_bundle
 from seesay.serving.load import open_bundle
 from seesay.tracking.registry import save_package
 

@@ -9,10 +9,10 @@ from PIL import Image, ImageDraw
 import seesay
 from seesay.captioning.data.records import open_caption_images, read_caption_records
 from seesay.captioning.explain import read_attention
-from seesay.captioning.figures.attention import draw_attention
+from seesay.captioning.figures.captions import draw_attention
 from seesay.core.paths import Paths
 from seesay.plotting.panels import font
-from seesay.serving.classifier import Classifier
+from seesay.serving.predictor import Classifier
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSIFIER, CAPTIONER, DATASET, IMAGE = "resnet9", "soft_attention_reward_scenes", "scenes", 782

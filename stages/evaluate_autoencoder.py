@@ -4,14 +4,14 @@ from pathlib import Path
 
 from seesay.core.stage import run
 from seesay.autoencoding.evaluate import evaluate_autoencoder, load_backbone_classifier
-from seesay.autoencoding.figures.latents import (
+from seesay.autoencoding.figures.reconstructions import (
     NUM_STEPS,
     choose_pairs,
     draw_interpolations,
     draw_latents,
     draw_neighbours,
+    draw_reconstructions,
 )
-from seesay.autoencoding.figures.reconstructions import draw_reconstructions
 from seesay.autoencoding.networks.registry import autoencoder_settings, restore_autoencoder
 from seesay.autoencoding.reconstruct import interpolate
 from seesay.compute import configure

@@ -12,7 +12,7 @@ from seesay.captioning.features.origin import CLASSIFIER, fetched_origin, write_
 from seesay.captioning.features.store import FeaturesIndex, read_features
 from seesay.captioning.features.trainable import TrainableEncoder, trainable_classifier, trainable_network
 from seesay.captioning.features.views import PixelRows
-from seesay.captioning.training.finetune import finetune_encoder
+from seesay.captioning.training.experiments import finetune_encoder
 from seesay.captioning.training.reward import ValidationScore
 from seesay.compute import configure
 from seesay.core.files import atomic_directory, file_digest

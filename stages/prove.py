@@ -5,8 +5,7 @@ from pathlib import Path
 from seesay.core.stage import run
 from seesay.core.errors import InputError
 from seesay.proving.cases import PROOFS
-from seesay.proving.comparing import update
-from seesay.proving.running import run_proof
+from seesay.proving.running import run_proof, update
 
 STAGES = Path(__file__).resolve().parent
 

@@ -13,8 +13,7 @@ from seesay.params.autoencoding import Autoencoder
 from seesay.params.captioning import Captioner
 from seesay.params.classification import Classifier
 from seesay.params.results import Release
-from seesay.serving.bundle import write_bundle
-from seesay.serving.card import model_card
+from seesay.serving.bundle import model_card, write_bundle
 from seesay.serving.gather import gather_bundle
 from seesay.tracking.recorder import record_stage
 from seesay.tracking.registry import Cells, describe_release, register_models

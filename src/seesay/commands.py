@@ -117,8 +117,7 @@ def serve(root: Path, options: argparse.Namespace) -> int:
 
 
 def bundle(root: Path, options: argparse.Namespace) -> int:
-    from seesay.serving.bundle import write_bundle
-    from seesay.serving.card import model_card
+    from seesay.serving.bundle import model_card, write_bundle
     from seesay.serving.gather import find_cell, gather_bundle, training_run
 
     section, cell = find_cell(root, options.cell)
@@ -193,7 +192,7 @@ def score(root: Path, options: argparse.Namespace) -> int:
 
 
 def learning_rates(root: Path, options: argparse.Namespace) -> int:
-    from seesay.classification.figures.rate_range import report_rate_range
+    from seesay.classification.figures.comparison import report_rate_range
     from seesay.classification.rate_range import run_range_test
 
     test = run_range_test(root, options.cell, low=options.low, high=options.high, num_steps=options.steps)

@@ -20,8 +20,7 @@ from seesay.core.paths import Paths, cell_name
 from seesay.core.settings import read_yaml
 from seesay.params.datasets import CocoFilesSource, ImageFolderSource
 from seesay.params.project import Params
-from seesay.plotting.numbers import format_change, format_value
-from seesay.plotting.table import CHANCE, Row
+from seesay.plotting.table import CHANCE, Row, format_change, format_value
 from seesay.report.results import Results, read_results
 from seesay.sources.local import changed_files
 

@@ -2,11 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from seesay.autoencoding.tables import autoencoder_tables, describe_start
+from seesay.autoencoding.page import autoencoder_tables, describe_start
 from seesay.params.autoencoding import Autoencoder
 from seesay.params.project import load_params
-from seesay.plotting.numbers import decimal_with_interval
-from seesay.plotting.table import Footnotes
+from seesay.plotting.table import Footnotes, decimal_with_interval
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -17,9 +17,8 @@ from seesay.core.paths import Paths
 from seesay.images.batches import load_images, ordered_batches
 from seesay.images.packed import PackedImages, read_packed_images, write_packed_images
 from seesay.images.prepare import prepare_images
-from seesay.params.augmentation import Augmentation
 from seesay.params.datasets import ImageDataset, ImageLimits, ScenesImageSource
-from seesay.params.training import Runtime
+from seesay.params.training import Augmentation, Runtime
 from seesay.sources.fetch import fetch_image_source
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -11,7 +11,7 @@ from seesay.images.batches import (
     training_batches,
 )
 from seesay.images.packed import ImageSplit
-from seesay.params.augmentation import Augmentation, Mixing
+from seesay.params.training import Augmentation, Mixing
 from seesay.seeding import torch_generator
 
 AUGMENTATION = Augmentation(flip=True, crop_padding=1, cutout=0.25)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seesay.proving.comparing import TOLERANCE, as_text, moves, update
 from seesay.proving.numbers import rounded, sums_of
+from seesay.proving.running import TOLERANCE, as_text, moves, update
 
 OLD: dict[str, Any] = {
     "case": {

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from seesay.proving.comparing import TOLERANCE, moves
+from seesay.proving.running import TOLERANCE, moves
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,9 +21,9 @@ FILES = {
     "resuming": "training/resume.py",
     "classification": "classification/training/fit.py",
     "captioning": "captioning/training/fit.py",
-    "scheduled_sampling": "captioning/training/scheduled_sampling.py",
-    "self_critical": "captioning/training/self_critical.py",
-    "encoder_finetuning": "captioning/training/finetune.py",
+    "scheduled_sampling": "captioning/training/fit.py",
+    "self_critical": "captioning/training/reward.py",
+    "encoder_finetuning": "captioning/training/experiments.py",
     "reconstruction": "autoencoding/training/fit.py",
     "augmentation": "images/augment/pipeline.py",
     "batches": "images/batches.py",
@@ -31,13 +31,13 @@ FILES = {
     "colour": "images/augment/colour.py",
     "mixing": "images/augment/mixing.py",
     "trivial_augment": "images/augment/trivial_augment.py",
-    "patch_masks": "autoencoding/training/masks.py",
+    "patch_masks": "autoencoding/training/experiments.py",
     "features": "captioning/features/store.py",
     "image_views": "captioning/features/views.py",
     "components": "captioning/features/components.py",
     "pretrained": "classification/networks/pretrained.py",
     "local_response": "classification/networks/alexnet.py",
-    "resnet9": "classification/networks/resnet9.py",
+    "resnet9": "classification/networks/resnets.py",
     "lstm": "captioning/networks/recurrent.py",
     "recurrence": "captioning/networks/attention.py",
     "attention": "captioning/networks/attention.py",

@@ -6,7 +6,8 @@ import pytest
 
 from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_json
-from seesay.plotting.numbers import (
+from seesay.plotting.table import (
+    Timings,
     format_change,
     format_value,
     magnitude,
@@ -16,7 +17,6 @@ from seesay.plotting.numbers import (
     probability,
     whole,
 )
-from seesay.plotting.table import Timings
 from seesay.report.results import (
     Results,
     collect_results,

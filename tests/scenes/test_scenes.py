@@ -13,7 +13,7 @@ from seesay.images.prepare import prepare_images
 from seesay.params.datasets import ImageDataset, ImageLimits, ScenesCaptionSource, ScenesImageSource
 from seesay.scenes.caption_scenes import COLOURS, Thing, draw_scene, relation, write_captions
 from seesay.scenes.class_scenes import WNIDS, draw_class_scene
-from seesay.scenes.shapes import SHAPES
+from seesay.scenes.drawing import SHAPES
 from seesay.sources.fetch import fetch_caption_source, fetch_image_source
 
 

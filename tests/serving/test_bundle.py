@@ -15,8 +15,7 @@ from tests.serving.conftest import CAPTIONERS
 import seesay
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
-from seesay.serving.bundle import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, read_bundle, write_bundle
-from seesay.serving.card import model_card
+from seesay.serving.bundle import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, model_card, read_bundle, write_bundle
 from seesay.serving.gather import find_cell, gather_bundle
 
 MODELS = [("classifiers", "resnet9"), ("autoencoders", "conv"), ("captioners", "ensemble")]

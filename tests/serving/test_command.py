@@ -14,8 +14,7 @@ import seesay
 from seesay.cli import main
 from seesay.core.files import atomic_directory
 from seesay.core.paths import Paths
-from seesay.serving.bundle import write_bundle
-from seesay.serving.card import model_card
+from seesay.serving.bundle import model_card, write_bundle
 from seesay.serving.gather import gather_bundle
 
 

@@ -29,8 +29,7 @@ from seesay.core.settings import read_section
 from seesay.images.packed import read_packed_images
 from seesay.params.captioning import Decoding
 from seesay.serving.captioner import Captioner
-from seesay.serving.classifier import Autoencoder, Classifier
-from seesay.serving.predictor import Caption, Prediction
+from seesay.serving.predictor import Autoencoder, Caption, Classifier, Prediction
 from seesay.training.checkpoint import load_checkpoint
 
 

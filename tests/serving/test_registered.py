@@ -26,8 +26,7 @@ from seesay.params.captioning import Captioner
 from seesay.params.results import Release
 from seesay.proving.cases import RESNET9
 from seesay.proving.running import untracked
-from seesay.serving.bundle import write_bundle
-from seesay.serving.card import model_card
+from seesay.serving.bundle import model_card, write_bundle
 from seesay.serving.gather import gather_bundle
 from seesay.sources.provenance import SourceNote
 from seesay.tracking.recorder import record_stage

@@ -31,8 +31,8 @@ from seesay.core.errors import InputError
 from seesay.images.pixels import Transform
 from seesay.serving import batcher, connections
 from seesay.serving.batcher import shown_regions
-from seesay.serving.classifier import Classifier
 from seesay.serving.command import Speaker
+from seesay.serving.predictor import Classifier
 from seesay.serving.server import Limits, create_app
 
 ROOT = Path(__file__).resolve().parents[2]

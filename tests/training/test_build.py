@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from seesay.classification.networks.resnet9 import ResNet9
+from seesay.classification.networks.resnets import ResNet9
 from seesay.core.errors import InputError
 from seesay.params.classification import Architecture
 from seesay.training.build import construct, load_weights, seeded_initialisation
@@ -93,8 +93,8 @@ def test_outlines_of_networks_have_shapes_and_cost_no_import():
     """torch's compiler, which its meta device imports to compute initial values, takes seconds."""
     code = (
         "import sys, torch\n"
-        "from seesay.captioning.networks.soft_attention import SoftAttentionCaptioner\n"
-        "from seesay.classification.networks.resnet9 import ResNet9\n"
+        "from seesay.captioning.networks.attention_captioners import SoftAttentionCaptioner\n"
+        "from seesay.classification.networks.resnets import ResNet9\n"
         "from seesay.training.build import shapes_alone\n"
         "with shapes_alone():\n"
         "    networks = [ResNet9(3, 64, width=8), SoftAttentionCaptioner(\n"

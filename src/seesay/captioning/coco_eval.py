@@ -15,7 +15,6 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from seesay.captioning.data.tokenizer import tokenize_references
-from seesay.captioning.metrics.bleu import bleu_scores, bleu_statistics
 from seesay.captioning.metrics.cider import CiderReferences
 from seesay.captioning.metrics.java import (
     JAR,
@@ -26,8 +25,7 @@ from seesay.captioning.metrics.java import (
     spice_java,
     why_no_meteor,
 )
-from seesay.captioning.metrics.ngrams import MAX_ORDER
-from seesay.captioning.metrics.rouge import image_rouge_l
+from seesay.captioning.metrics.ngrams import MAX_ORDER, bleu_scores, bleu_statistics, image_rouge_l
 from seesay.core.errors import InputError, shorten
 
 ImageId = TypeVar("ImageId", bound=Hashable)

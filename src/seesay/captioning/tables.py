@@ -7,8 +7,19 @@ from collections.abc import Mapping, Sequence
 from seesay.params.captioning import Beam, CaptionerTraining, Decoding, DiverseBeam, Nucleus
 from seesay.params.datasets import Features
 from seesay.params.references import CLASSIFIERS, FINETUNED
-from seesay.plotting.numbers import decimal, magnitude, percent, probability, whole
-from seesay.plotting.table import MISSING, Footnotes, Row, Table, Timings, total_training_cost
+from seesay.plotting.table import (
+    MISSING,
+    Footnotes,
+    Row,
+    Table,
+    Timings,
+    decimal,
+    magnitude,
+    percent,
+    probability,
+    total_training_cost,
+    whole,
+)
 
 Costs = Mapping[str, tuple[float | None, float | None]]
 """Core-seconds by cell: of its own training, and in total, with the captioners that it is built on."""

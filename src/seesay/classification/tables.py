@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seesay.plotting.numbers import (
+from seesay.plotting.table import (
+    CHANCE,
+    MISSING,
+    Footnotes,
+    Row,
+    Table,
+    Timings,
     decimal,
     magnitude,
     percent,
     percent_with_interval,
     percent_with_spread,
     probability,
+    total_training_cost,
     whole,
 )
-from seesay.plotting.table import CHANCE, MISSING, Footnotes, Row, Table, Timings, total_training_cost
 
 _HEADS = (
     *("classifier", "top-1, %", "with flip, %", "six views, %", "seeds, %", "against next", "top-5, %"),

@@ -13,7 +13,7 @@ from seesay.core.errors import InputError
 from seesay.images.augment.mixing import mix
 from seesay.images.augment.pipeline import augment, draw, normalise
 from seesay.images.packed import ImageSplit
-from seesay.params.augmentation import Augmentation
+from seesay.params.training import Augmentation
 from seesay.seeding import torch_generator
 
 Batch = tuple[Tensor, Tensor]

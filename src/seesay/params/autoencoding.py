@@ -7,10 +7,9 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from seesay.core.settings import CellName, NaturalInt, NonNegativeFloat, PositiveInt, Settings
-from seesay.params.augmentation import Augmentation
 from seesay.params.classification import Architecture
 from seesay.params.references import CLASSIFIERS, SCRATCH, AutoencoderStart, name_in
-from seesay.params.training import Training
+from seesay.params.training import Augmentation, Training
 
 PCA = "pca"
 BACKBONE_AUTOENCODER = "backbone_autoencoder"

@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from seesay.core.settings import AsTuple, CellName, NaturalInt, PositiveFloat, Settings
-from seesay.params.augmentation import Augmentation
 from seesay.params.references import CLASSIFIERS, SCRATCH, WEIGHTS, ClassifierStart, name_in
-from seesay.params.training import Training
+from seesay.params.training import Augmentation, Training
 
 ENSEMBLE = "ensemble"
 PRETRAINED = "pretrained"

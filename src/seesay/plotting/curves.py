@@ -13,8 +13,8 @@ from seesay.core.errors import InputError
 from seesay.core.files import read_text
 from seesay.core.paths import Paths
 from seesay.core.stage import read_stage_json
-from seesay.plotting.numbers import is_fraction
 from seesay.plotting.style import BLUE, GREY, VERMILION, new_figure
+from seesay.plotting.table import is_fraction
 
 _NAMES = {"loss": "Loss", "top1": "Top-1 accuracy", "psnr": "PSNR, dB", "perplexity": "Perplexity"}
 _OMITTED = ("mse", "top5")  # redundant beside the loss and top-1

@@ -11,7 +11,7 @@ from seesay.core.paths import Paths
 from seesay.core.stage import read_stage_json
 from seesay.params.datasets import Features
 from seesay.params.project import Params
-from seesay.plotting.numbers import decimal, percent, whole
+from seesay.plotting.table import decimal, percent, whole
 from seesay.report.results import substituted_files
 
 SPLITS = ("train", "val", "test")

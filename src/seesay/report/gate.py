@@ -12,7 +12,7 @@ from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_json, write_text
 from seesay.core.paths import Paths
 from seesay.core.settings import PARAMS_FILE, read_yaml
-from seesay.plotting.numbers import format_value
+from seesay.plotting.table import format_value
 from seesay.report.rules import STAGES, Gates, read_gates
 from seesay.report.verdict import Baseline, Verdict, json_number, judge
 

@@ -18,7 +18,7 @@ from seesay.classification.figures.ranking import draw_costs
 from seesay.core.files import write_text
 from seesay.core.paths import Paths
 from seesay.params.project import Params, load_params
-from seesay.plotting.numbers import format_value
+from seesay.plotting.table import format_value
 from seesay.report.data_section import read_data_reports
 from seesay.report.experiments_section import collect_figures
 from seesay.report.gate import read_verdict

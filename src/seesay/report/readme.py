@@ -9,8 +9,7 @@ from pathlib import Path
 from seesay.core.errors import InputError
 from seesay.core.files import read_text, write_text
 from seesay.core.paths import Paths
-from seesay.plotting.numbers import decimal, percent, percent_with_interval, whole
-from seesay.plotting.table import CHANCE, MISSING, Row, Table
+from seesay.plotting.table import CHANCE, MISSING, Row, Table, decimal, percent, percent_with_interval, whole
 from seesay.report.results import Results, read_results
 
 README, RESULTS = "README.md", "docs/results.md"

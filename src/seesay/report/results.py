@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from seesay.autoencoding.tables import autoencoder_tables, describe_start
+from seesay.autoencoding.page import autoencoder_tables, describe_start
 from seesay.captioning.tables import caption_tables, describe_decoding, describe_features, describe_training
 from seesay.classification.tables import classifier_tables
 from seesay.core.errors import InputError
@@ -18,8 +18,7 @@ from seesay.core.stage import read_stage_json
 from seesay.params.captioning import CaptionerTraining
 from seesay.params.project import Params
 from seesay.params.references import CLASSIFIERS, name_in
-from seesay.plotting.numbers import whole
-from seesay.plotting.table import CHANCE, Footnotes, Row, Table, Timings
+from seesay.plotting.table import CHANCE, Footnotes, Row, Table, Timings, whole
 
 REQUIRED_CAPTION_SETS = ("test", "val", "test_shuffled", "floor_constant", "floor_random")
 _MCNEMAR = ("mcnemar/b", "mcnemar/c", "mcnemar/p")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from seesay.plotting.numbers import format_change, format_value
+from seesay.plotting.table import format_change, format_value
 from seesay.report.rules import Gates, Margin, Rule
 
 Status = Literal["passed", "failed", "new", "not judged"]

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seesay.scenes.drawing import Canvas, Colour, Pose, cloudy, jpeg_bytes, write_zip
-from seesay.scenes.shapes import SHAPES
+from seesay.scenes.drawing import SHAPES, Canvas, Colour, Pose, cloudy, jpeg_bytes, write_zip
 from seesay.seeding import numpy_generator
 
 # COCO's own file names, so that COCO's reader works unchanged.

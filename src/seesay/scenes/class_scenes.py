@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from seesay.scenes.drawing import Canvas, Colour, Pose, cloudy, jpeg_bytes, random_colour, write_zip
-from seesay.scenes.shapes import SHAPES, Role
+from seesay.scenes.drawing import SHAPES, Canvas, Colour, Pose, Role, cloudy, jpeg_bytes, random_colour, write_zip
 from seesay.seeding import numpy_generator
 
 CLASS_SCENES_FILE = "scenes.zip"

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from seesay.core.errors import InputError
 from seesay.images.pixels import Transform
 from seesay.serving.captioner import Captioner
-from seesay.serving.classifier import Classifier
 from seesay.serving.command import Answers, Speaker
+from seesay.serving.predictor import Classifier
 
 Pixels = list[list[np.ndarray]]
 """An image as each transform of each model returns it, uint8 (S, S, 3)."""

@@ -23,9 +23,8 @@ from seesay.core.files import atomic_path, write_text
 from seesay.images.pixels import read_rgb
 from seesay.serving.bundle import read_bundle
 from seesay.serving.captioner import Captioner
-from seesay.serving.classifier import Classifier
 from seesay.serving.load import build, load_named, released_bundles
-from seesay.serving.predictor import Caption, Prediction
+from seesay.serving.predictor import Caption, Classifier, Prediction
 
 Speaker = Classifier | Captioner
 Answers = Sequence[Prediction | Caption]

@@ -11,8 +11,8 @@ from seesay.core.errors import InputError
 from seesay.core.paths import Paths
 from seesay.serving.bundle import Bundle, is_bundle, read_bundle
 from seesay.serving.captioner import Captioner
-from seesay.serving.classifier import Autoencoder, Classifier
 from seesay.serving.gather import SECTIONS, find_cell, gather_bundle
+from seesay.serving.predictor import Autoencoder, Classifier
 from seesay.tracking.store import fetch_model
 
 Model = Classifier | Captioner | Autoencoder

@@ -17,9 +17,8 @@ from pydantic import BaseModel, Field, ValidationError
 from seesay.core.errors import InputError
 from seesay.images.pixels import read_rgb
 from seesay.serving.batcher import Options, Pixels, check_options, prepare, shown_regions
-from seesay.serving.classifier import Classifier
 from seesay.serving.command import Answers, Speaker
-from seesay.serving.predictor import Caption, Evidence, Prediction
+from seesay.serving.predictor import Caption, Classifier, Evidence, Prediction
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow knows more. Some are read by other programs (EPS), others by code that is hardly ever tried."""

@@ -34,7 +34,7 @@ class PackagedModel(PythonModel):
     # No type hints: MLflow would interpret them as a schema.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         from seesay.serving.captioner import Captioner
-        from seesay.serving.classifier import Classifier
+        from seesay.serving.predictor import Classifier
 
         if not hasattr(model_input, "columns") or "image" not in model_input.columns:
             raise InputError("expected a table with the column image: the bytes of an image's file in each row")

@@ -1,7 +1,6 @@
 import numpy as np
 
-from seesay.autoencoding.figures.latents import NUM_PAIRS, choose_pairs
-from seesay.autoencoding.figures.reconstructions import choose_at_random, without_hidden
+from seesay.autoencoding.figures.reconstructions import NUM_PAIRS, choose_at_random, choose_pairs, without_hidden
 from seesay.params.results import Evaluation
 
 SETTINGS = Evaluation(batch_size=8, panel_images=6, panel_seed=0, bootstrap_resamples=10, bootstrap_seed=0)

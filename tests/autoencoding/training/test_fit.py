@@ -13,7 +13,12 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from seesay.autoencoding.networks.registry import autoencoder_settings, restore_autoencoder
 from seesay.autoencoding.reconstruct import evaluation_masks, masked_mse, mean_psnr, reconstruct
-from seesay.autoencoding.training.experiments import start_autoencoder, train_autoencoder
+from seesay.autoencoding.training.experiments import (
+    hidden_pixels,
+    sample_hidden_patches,
+    start_autoencoder,
+    train_autoencoder,
+)
 from seesay.autoencoding.training.fit import (
     LOG_FLOOR,
     masked_mean,
@@ -21,13 +26,12 @@ from seesay.autoencoding.training.fit import (
     reconstruction_step,
     structural_similarity,
 )
-from seesay.autoencoding.training.masks import hidden_pixels, sample_hidden_patches
 from seesay.classification.networks.registry import build_classifier, restore_classifier
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
-from seesay.params.augmentation import Augmentation
 from seesay.params.autoencoding import Autoencoder, Masking, ReconstructionLoss
 from seesay.params.classification import Architecture
+from seesay.params.training import Augmentation
 from seesay.training.checkpoint import Checkpoint, describe_architecture, save_checkpoint
 
 BACKBONE = {"name": "resnet9", "width": 2}

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from seesay.captioning.data.vocabulary import BOS, EOS, NEVER_EMITTED, PAD, UNK
 from seesay.captioning.decoding import beam as searching
-from seesay.captioning.decoding import greedy as greedy_module
 from seesay.captioning.decoding import sampling
+from seesay.captioning.decoding import sampling as greedy_module
 from seesay.captioning.decoding.decode import decode, greedy_search, greedy_tokens, sample_captions
 from seesay.captioning.decoding.hypotheses import Decoded, allowed_log_probabilities, best_first
 from seesay.captioning.networks.base import Captioner, Memory, State

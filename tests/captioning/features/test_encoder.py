@@ -2,8 +2,8 @@ import pytest
 import torch
 import torchvision
 
+from seesay.captioning.features.adapters import SmallCnn
 from seesay.captioning.features.encoders import load_feature_encoder
-from seesay.captioning.features.small_cnn import SmallCnn
 from seesay.classification.networks.published import build_published
 from seesay.core.errors import InputError
 

@@ -10,7 +10,7 @@ from seesay.captioning.features.rows import FeatureRows
 from seesay.captioning.features.store import Features, read_features, write_features
 from seesay.core.errors import InputError
 from seesay.params import datasets
-from seesay.params.augmentation import ResizedCrop
+from seesay.params.training import ResizedCrop
 from seesay.sources.provenance import SourceFile, SourceNote, write_architecture, write_source
 
 WEIGHTS = SourceNote(

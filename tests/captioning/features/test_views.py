@@ -4,8 +4,8 @@ from PIL import Image, ImageOps
 from pydantic import ValidationError
 
 from seesay.captioning.features.views import ViewedImages
-from seesay.params.augmentation import ResizedCrop
 from seesay.params.datasets import Views
+from seesay.params.training import ResizedCrop
 
 WHOLE = ResizedCrop(min_area=1.0, max_area=1.0, max_aspect=1.0)
 QUARTER = ResizedCrop(min_area=0.25, max_area=0.25, max_aspect=1.0)

@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seesay.captioning.data.tokenizer import tokenize, tokenize_all, tokenize_references
-from seesay.captioning.metrics.bleu import bleu_scores, bleu_statistics
 from seesay.captioning.metrics.cider import CiderReferences
-from seesay.captioning.metrics.rouge import image_rouge_l
+from seesay.captioning.metrics.ngrams import bleu_scores, bleu_statistics, image_rouge_l
 
 GOLDEN = Path(__file__).resolve().parents[4] / "shared/golden"
 

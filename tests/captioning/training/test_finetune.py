@@ -7,7 +7,7 @@ import torch
 from seesay.captioning.data.batches import references_of
 from seesay.captioning.features.trainable import blocks_of, trainable_classifier, trainable_network
 from seesay.captioning.features.views import PixelRows
-from seesay.captioning.training.finetune import finetune_encoder, finetuning_settings
+from seesay.captioning.training.experiments import finetune_encoder, finetuning_settings
 from seesay.captioning.training.reward import ValidationScore
 from seesay.classification.networks.published import build_published
 from seesay.classification.networks.registry import build_classifier

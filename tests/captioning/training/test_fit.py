@@ -7,7 +7,7 @@ import torch
 
 from seesay.captioning.data.batches import CaptionBatch, encode_captions, references_of
 from seesay.captioning.data.records import CaptionRecord, collect_records
-from seesay.captioning.decoding.greedy import greedy_search
+from seesay.captioning.decoding.sampling import greedy_search
 from seesay.captioning.features.combined import CombinedFeatures
 from seesay.captioning.features.store import Features
 from seesay.captioning.networks.registry import restore_captioner

@@ -3,7 +3,7 @@ import torch
 
 from seesay.captioning.data.batches import CaptionBatch
 from seesay.captioning.data.vocabulary import BOS, EOS, PAD, UNK
-from seesay.captioning.training.scheduled_sampling import replace_inputs, share_at
+from seesay.captioning.training.fit import replace_inputs, share_at
 from seesay.params.captioning import ScheduledSampling
 from seesay.seeding import torch_generator
 

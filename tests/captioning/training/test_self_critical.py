@@ -4,8 +4,8 @@ import torch
 
 from seesay.captioning.data.batches import CaptionBatch, ImageBatch
 from seesay.captioning.data.vocabulary import EOS, PAD
-from seesay.captioning.training.scheduled_sampling import replace_inputs
-from seesay.captioning.training.self_critical import advantages, self_critical_step, token_log_probabilities
+from seesay.captioning.training.fit import replace_inputs
+from seesay.captioning.training.reward import advantages, self_critical_step, token_log_probabilities
 from seesay.captioning.training.validation import token_losses
 from seesay.core.errors import InputError
 from seesay.seeding import torch_generator

@@ -10,8 +10,8 @@ from seesay.classification.figures.evaluation import choose_mistakes, draw_mista
 from seesay.classification.figures.ranking import draw_costs, draw_ranking, frontier, label_points
 from seesay.classification.predictions import ClassPredictions, SplitPredictions
 from seesay.core.errors import InputError
-from seesay.params.augmentation import Augmentation
 from seesay.params.classification import Architecture
+from seesay.params.training import Augmentation
 from seesay.plotting.style import new_figure, reduce_colours
 from seesay.plotting.table import total_training_cost
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from seesay.classification.networks.alexnet import LocalResponseNorm
-from seesay.classification.networks.base import ConvolutionalClassifier
+from seesay.classification.networks.plain_cnn import ConvolutionalClassifier
 from seesay.classification.networks.registry import (
     CLASSIFIERS,
     build_classifier,

@@ -5,7 +5,7 @@ import torchvision.transforms.v2.functional as reference
 from seesay.images.augment import colour
 from seesay.images.augment.pipeline import augment, draw
 from seesay.images.augment.trivial_augment import NAMES, Operations, change_colours, draw_operations
-from seesay.params.augmentation import Augmentation, ColourJitter
+from seesay.params.training import Augmentation, ColourJitter
 
 SIZE = 16
 PLAIN = Augmentation(flip=False, crop_padding=0, cutout=0.0)

@@ -18,7 +18,7 @@ from seesay.images.augment.geometry import (
 )
 from seesay.images.augment.pipeline import augment, draw
 from seesay.images.augment.trivial_augment import NAMES, Operations, draw_operations, operation_maps
-from seesay.params.augmentation import Affine, Augmentation, ResizedCrop
+from seesay.params.training import Affine, Augmentation, ResizedCrop
 
 SIZE = 16
 UNIT = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from seesay.images.augment.mixing import Mixes, draw_mixes, mix
-from seesay.params.augmentation import Mixing
+from seesay.params.training import Mixing
 
 MIXUP = Mixing(mixup_alpha=0.4, cutmix_alpha=0.0, probability=1.0)
 CUTMIX = Mixing(mixup_alpha=0.0, cutmix_alpha=1.0, probability=1.0)

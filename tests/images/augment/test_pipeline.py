@@ -3,7 +3,7 @@ import torch
 
 from seesay.core.errors import InputError
 from seesay.images.augment.pipeline import Draws, augment, draw, normalise
-from seesay.params.augmentation import Augmentation
+from seesay.params.training import Augmentation
 
 PLAIN = Augmentation(flip=False, crop_padding=0, cutout=0.0)
 UNIT = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

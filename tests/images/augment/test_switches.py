@@ -4,7 +4,7 @@ import torch
 from seesay.core.errors import InputError
 from seesay.core.settings import validate
 from seesay.images.augment.pipeline import augment, draw
-from seesay.params.augmentation import Affine, Augmentation, ColourJitter, Mixing, ResizedCrop
+from seesay.params.training import Affine, Augmentation, ColourJitter, Mixing, ResizedCrop
 
 SIZE = 16
 OFF = {"flip": True, "crop_padding": 0, "cutout": 0.3}

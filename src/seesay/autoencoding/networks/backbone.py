@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from seesay.autoencoding.networks.base import LatentAutoencoder, clamp_straight_through
 from seesay.autoencoding.networks.decoder import Completion, MapDecoder, check_widths
-from seesay.classification.networks.base import ConvolutionalClassifier
+from seesay.classification.networks.plain_cnn import ConvolutionalClassifier
 from seesay.classification.networks.pretrained import Pretrained
 from seesay.classification.networks.published import feature_map
 from seesay.classification.networks.registry import CLASSIFIERS
-from seesay.classification.networks.resnet18 import ResNet18
+from seesay.classification.networks.resnets import ResNet18
 from seesay.core.errors import InputError
 from seesay.params.classification import Architecture
 from seesay.training.build import construct

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from seesay.autoencoding.networks.backbone import BackboneAutoencoder, backbone_of
-from seesay.autoencoding.networks.base import LatentAutoencoder
-from seesay.autoencoding.networks.conv import ConvAutoencoder
-from seesay.autoencoding.networks.pca import PcaAutoencoder
-from seesay.autoencoding.networks.residual import ResidualAutoencoder
+from seesay.autoencoding.networks.base import LatentAutoencoder, PcaAutoencoder
+from seesay.autoencoding.networks.convolutional import ConvAutoencoder, ResidualAutoencoder
 from seesay.classification.networks.registry import restore_classifier
 from seesay.core.errors import InputError
 from seesay.core.settings import validate

@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from seesay.captioning.decoding.beam import beam_search
-from seesay.captioning.decoding.greedy import greedy_search, greedy_tokens
 from seesay.captioning.decoding.hypotheses import Decoded
-from seesay.captioning.decoding.sampling import nucleus_sampling, sample_captions
+from seesay.captioning.decoding.sampling import greedy_search, greedy_tokens, nucleus_sampling, sample_captions
 from seesay.captioning.networks.base import Captioner
 from seesay.params.captioning import Beam, Decoding, DiverseBeam, Greedy, Nucleus
 

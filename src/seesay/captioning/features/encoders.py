@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from seesay.captioning.features.adapters import (
     BodyAdapter,
     PublishedAdapter,
+    SmallCnn,
     TiledAdapter,
     max_pool,
     mean_pool,
 )
 from seesay.captioning.features.origin import CLASSIFIER, Origin, fetched_origin, finetuned_origin, trained_origin
-from seesay.captioning.features.small_cnn import SmallCnn
-from seesay.classification.networks.base import ConvolutionalClassifier
+from seesay.classification.networks.plain_cnn import ConvolutionalClassifier
 from seesay.classification.networks.pretrained import Pretrained
 from seesay.classification.networks.published import (
     Preprocessing,
@@ -29,7 +29,7 @@ from seesay.classification.networks.published import (
     remove_head,
 )
 from seesay.classification.networks.registry import restore_classifier
-from seesay.classification.networks.resnet18 import ResNet18
+from seesay.classification.networks.resnets import ResNet18
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
 from seesay.images.pixels import Interpolation

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from seesay.captioning.metrics.bleu import NUM_STATISTICS, bleu_scores, bleu_statistics
 from seesay.captioning.metrics.cider import CiderReferences
-from seesay.captioning.metrics.ngrams import MAX_ORDER
-from seesay.captioning.metrics.rouge import image_rouge_l
+from seesay.captioning.metrics.ngrams import MAX_ORDER, NUM_STATISTICS, bleu_scores, bleu_statistics, image_rouge_l
 from seesay.core.files import write_text
 from seesay.resampling import resampled_sums
 

@@ -11,12 +11,10 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from seesay.captioning.networks.att2in import Att2InCaptioner
+from seesay.captioning.networks.attention_captioners import Att2InCaptioner, SoftAttentionCaptioner, UpDownCaptioner
 from seesay.captioning.networks.base import Captioner, Memory, State
 from seesay.captioning.networks.recurrent import GRUCaptioner, LSTMCaptioner
-from seesay.captioning.networks.soft_attention import SoftAttentionCaptioner
 from seesay.captioning.networks.transformer import TransformerCaptioner
-from seesay.captioning.networks.updown import UpDownCaptioner
 from seesay.core.errors import InputError
 from seesay.core.settings import validate
 from seesay.params.classification import ENSEMBLE, Architecture

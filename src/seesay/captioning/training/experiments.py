@@ -1,27 +1,33 @@
-"""Captioner experiments: the weights that training starts from, and ensembles of trained captioners."""
+"""Captioner experiments: what they start from, ensembles, and fine-tuning of encoders."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from seesay.captioning.data.batches import encode_captions, images_of
+from seesay.captioning.data.batches import ImageInputs, encode_captions, images_of
 from seesay.captioning.data.records import CaptionRecords
 from seesay.captioning.data.vocabulary import Vocabulary
 from seesay.captioning.features.combined import CaptionerInputs
 from seesay.captioning.features.store import Features
+from seesay.captioning.features.trainable import EndToEndCaptioner, TrainableEncoder, unfreeze
 from seesay.captioning.networks.base import Captioner
 from seesay.captioning.networks.registry import build_captioner, ensemble_of, restore_captioner
+from seesay.captioning.training.fit import fit_weights
 from seesay.captioning.training.validation import Score, validation_metrics
 from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
-from seesay.params.captioning import CaptionerTraining
+from seesay.core.settings import validate
+from seesay.params.captioning import CaptionerTraining, FinetunedEncoder
+from seesay.params.references import CAPTIONERS
 from seesay.training.build import load_weights
 from seesay.training.checkpoint import Checkpoint, describe_architecture, load_checkpoint
-from seesay.training.loop import Log
+from seesay.training.loop import Fit, Log
 
 
 def start_captioner(
@@ -103,3 +109,61 @@ def _require_compatible(
                 f"{key}.{name}: got {ours}: expected {theirs}, that of {settings.parents[0]}, which it starts from; "
                 f"change it, or train {settings.parents[0]} again"
             )
+
+
+def finetune_encoder(
+    trainable: TrainableEncoder,
+    trained: Checkpoint,
+    captions: CaptionRecords,
+    pixels: ImageInputs,
+    vocabulary: Vocabulary,
+    settings: FinetunedEncoder,
+    *,
+    key: str,
+    score: Score,
+    seed: int,
+    compute: Compute,
+    log: Log,
+    resume: Path | None,
+) -> Fit:
+    """Fit the encoder and the captioner of `trained` on the train captions.
+
+    Afterwards `trainable` has the weights of the best epoch, chosen on val by the criterion of the captioner's own
+    training. `pixels` has the images by row of the captions' records; `key` names `settings` in errors. The captioner
+    starts from its trained weights and keeps its feature scale. Metrics are those of `fit_captioner`. Raises
+    `InputError` where all blocks are frozen or the captioner has another vocabulary, `TrainingError` where training
+    fails.
+    """
+    trained.require_vocabulary(vocabulary.digest)
+    names = unfreeze(trainable.encoder, settings.frozen_blocks, key=f"{key}.frozen_blocks")
+    captioner = EndToEndCaptioner(trainable.encoder, restore_captioner(trained))
+    best = fit_weights(
+        captioner,
+        [captions],
+        pixels,
+        vocabulary,
+        finetuning_settings(trained, settings),
+        score=score,
+        reward=None,
+        seed=seed,
+        compute=compute,
+        log=log,
+        resume=resume,
+        rate_scales={f"encoder.{name}": settings.encoder_rate for name in names},
+    )
+    load_weights(captioner, best.state_dict)
+    return best
+
+
+def finetuning_settings(trained: Checkpoint, settings: FinetunedEncoder) -> CaptionerTraining:
+    """Return the captioner's own settings, for human captions of its first dataset, with the `training` of these."""
+    changed: dict[str, Any] = {
+        "datasets": trained.settings["datasets"][:1],
+        "features": trained.settings["features"][:1],
+        "start": [f"{CAPTIONERS}/{settings.captioner}"],
+        "scheduled_sampling": None,
+        "self_critical": None,
+        "training": settings.training.model_dump(mode="json"),
+    }
+    merged: CaptionerTraining = validate({**trained.settings, **changed}, CaptionerTraining, where="checkpoint")
+    return merged

@@ -1,4 +1,4 @@
-"""Training of captioners on cached features: by cross-entropy on human captions, or by reward."""
+"""Training of captioners: steps on captions, or on samples by reward, with scheduled sampling where asked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
@@ -21,16 +21,15 @@ from seesay.captioning.data.batches import (
     shuffled_batches,
 )
 from seesay.captioning.data.records import CaptionRecords
-from seesay.captioning.data.vocabulary import Vocabulary
+from seesay.captioning.data.vocabulary import EOS, NEVER_EMITTED, Vocabulary
 from seesay.captioning.features.combined import CombinedFeatures, require_compatible
 from seesay.captioning.features.store import Features
 from seesay.captioning.networks.base import Captioner
-from seesay.captioning.training.scheduled_sampling import replace_inputs, share_at
-from seesay.captioning.training.self_critical import Reward, self_critical_step
+from seesay.captioning.training.reward import Reward, evaluation_mode, self_critical_step
 from seesay.captioning.training.validation import Score, token_losses, validation_metrics
 from seesay.compute import Compute
 from seesay.core.errors import InputError
-from seesay.params.captioning import CaptionerTraining
+from seesay.params.captioning import CaptionerTraining, ScheduledSampling
 from seesay.seeding import numpy_generator, torch_generator
 from seesay.training.checkpoint import Checkpoint, describe_architecture
 from seesay.training.checks import check_next_tokens
@@ -243,3 +242,36 @@ def _self_critical(
         )
 
     return Objective(images.num_batches(batch_size), batches, compute_step)
+
+
+def share_at(epoch: int, num_epochs: int, settings: ScheduledSampling | None) -> float:
+    """Return the share of input words to replace in `epoch` (from 1): linear from 0 to `max_share` in the last."""
+    if settings is None or num_epochs == 1:
+        return 0.0
+    return settings.max_share * (epoch - 1) / (num_epochs - 1)
+
+
+def replace_inputs(
+    captioner: nn.Module, batch: CaptionBatch, *, share: float, generator: torch.Generator
+) -> CaptionBatch:
+    """Return `batch` with about `share` of its input words sampled from the captioner; the targets stay.
+
+    Parallel scheduled sampling (Duckworth et al., 2019) of one pass: the captioner reads the human words, without
+    gradients and dropout, and its predictions are sampled at the positions to replace. This costs one extra forward
+    pass for any architecture; sampling word by word is far slower. <bos>, <eos> and <pad> are never replaced, nor
+    sampled. `generator` is on the batch's device.
+    """
+    chances = torch.rand(batch.inputs.shape, generator=generator, device=batch.inputs.device)
+    replaced = (batch.inputs > EOS) & (chances < share)
+    if not bool(replaced.any()):
+        return batch
+    model = cast(Captioner, captioner)
+    with torch.no_grad(), evaluation_mode(captioner):
+        # The prediction at one position is the input of the next. Only replaced positions cost logits.
+        hidden = model.hidden(batch.features, batch.inputs[:, :-1])[replaced[:, 1:]]
+        logits = model.logits(hidden).float()
+        logits[:, [*NEVER_EMITTED, EOS]] = -torch.inf
+        sampled = logits.softmax(dim=1).multinomial(1, generator=generator).squeeze(1)
+    inputs = batch.inputs.clone()
+    inputs[replaced] = sampled
+    return CaptionBatch(batch.features, inputs, batch.targets)

@@ -16,9 +16,8 @@ from matplotlib.transforms import Bbox
 
 from seesay.core.files import atomic_directory
 from seesay.params.classification import PRETRAINED
-from seesay.plotting.numbers import magnitude
 from seesay.plotting.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, new_figure
-from seesay.plotting.table import CHANCE, total_training_cost
+from seesay.plotting.table import CHANCE, magnitude, total_training_cost
 
 _FROM_SCRATCH = ("from scratch", BLUE, "o")
 _PRETRAINED = ("from ImageNet weights, whose own cost is not counted", GREEN, "^")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from seesay.classification.networks.base import ConvolutionalClassifier
+from seesay.classification.networks.plain_cnn import ConvolutionalClassifier
 from seesay.core.errors import InputError
 
 MINI_WIDTHS = (32, 64, 128, 128, 64)

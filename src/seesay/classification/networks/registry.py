@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from seesay.classification.networks.alexnet import AlexNet, AlexNetMini
-from seesay.classification.networks.mlp import MLP
-from seesay.classification.networks.plain_cnn import PlainCNN
+from seesay.classification.networks.plain_cnn import MLP, PlainCNN
 from seesay.classification.networks.pretrained import Pretrained
-from seesay.classification.networks.resnet9 import ResNet9
-from seesay.classification.networks.resnet18 import ResNet18
+from seesay.classification.networks.resnets import ResNet9, ResNet18
 from seesay.core.errors import InputError
 from seesay.core.settings import validate
 from seesay.params.classification import ENSEMBLE, Architecture

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seesay.classification.networks.pretrained import Pretrained, load_pretrained
 from seesay.classification.networks.registry import build_classifier, ensemble_of, load_members, restore_classifier
-from seesay.classification.networks.resnet9 import ResNet9
+from seesay.classification.networks.resnets import ResNet9
 from seesay.classification.training.fit import evaluate_on_val, fit_classifier
 from seesay.compute import Compute
 from seesay.core.errors import InputError

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seesay.params.augmentation import ColourJitter
+from seesay.params.training import ColourJitter
 
 
 def draw_jitter(num_images: int, settings: ColourJitter, *, generator: torch.Generator) -> Tensor:

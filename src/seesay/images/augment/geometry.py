@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seesay.params.augmentation import Affine, ResizedCrop
+from seesay.params.training import Affine, ResizedCrop
 
 CROP_ATTEMPTS = 10
 """The number of windows tried per image before the whole image is taken, as in torchvision."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seesay.images.augment.geometry import rectangles
-from seesay.params.augmentation import Mixing
+from seesay.params.training import Mixing
 from seesay.seeding import numpy_generator, torch_generator
 
 

@@ -23,7 +23,7 @@ from seesay.images.augment.geometry import (
 )
 from seesay.images.augment.mixing import Mixes, draw_mixes
 from seesay.images.augment.trivial_augment import Operations, change_colours, draw_operations, operation_maps
-from seesay.params.augmentation import Augmentation
+from seesay.params.training import Augmentation
 from seesay.seeding import torch_generator
 
 
