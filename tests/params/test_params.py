@@ -80,6 +80,18 @@ def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, sou
         ),
         ("image_datasets.tiny30.source", "imagenet", "expected an entry of image_sources: tiny_imagenet"),
         ("image_sources.tiny_imagenet.kind", "cifar", "got 'cifar': expected one of 'tiny_imagenet', 'scenes'"),
+        (
+            "image_datasets.tiny30",
+            {
+                "source": "tiny_imagenet",
+                "image_size": 64,
+                "limits": {"max_undecodable": 0, "max_left_out_per_class": 0},
+            },
+            "expected a source of kind image_folder without subset; its kind is tiny_imagenet",
+        ),
+        ("image_datasets.tiny30.num_val_per_class", None, "num_val_per_class: missing: expected with subset"),
+        ("image_datasets.tiny30.splits", {}, "expected val or test, or no splits where the source has both"),
+        ("classifiers.mlp.class_weights", "even", "got 'even': input should be 'balanced'"),
         ("captioners.lstm_coco2017.learning.vocabulary", "nope", "expected an entry of vocabularies"),
         ("captioners.lstm_coco2017.learning.features", ["flickr8k_mobilenet_v2"], "features of dataset coco2017"),
         ("captioners.lstm_coco2017.learning.features", [], "should have at least 1 item"),

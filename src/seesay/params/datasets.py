@@ -188,6 +188,8 @@ class SplitShares(Settings):
 
     @model_validator(mode="after")
     def _leaves_train(self) -> SplitShares:
+        if self.val is None and self.test is None:
+            raise ValueError("expected val or test, or no splits where the source has both")
         if (self.val or 0.0) + (self.test or 0.0) >= 1.0:
             raise ValueError(f"got val {self.val} and test {self.test}: expected less than 1 together")
         return self
