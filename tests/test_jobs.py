@@ -132,7 +132,7 @@ def times_run(root: Path) -> dict[str, int]:
     return {path.name: len(path.read_text().splitlines()) for path in sorted((root / "ran").iterdir())}
 
 
-def test_independent_stages_run_side_by_side_with_the_results_of_one_by_one(project, tmp_path_factory):
+def test_stages_side_by_side_give_the_results_of_one_by_one(project, tmp_path_factory):
     status, said = run(project, "2", side_by_side=True)
     assert status == 0, said
     assert times_run(project) == dict.fromkeys(["compare", "fetch", "train-a", "train-b", "train-c"], 1)

@@ -85,7 +85,7 @@ def check_architectures(params: Params) -> None:
     features have none. The message names the key, the value and the allowed values.
     """
     from seesay.autoencoding.networks.registry import build_autoencoder
-    from seesay.autoencoding.training.experiments import num_hidden_patches
+    from seesay.autoencoding.training.masks import num_hidden_patches
     from seesay.captioning.networks.registry import build_captioner
     from seesay.classification.networks.published import build_published
     from seesay.classification.networks.registry import build_classifier

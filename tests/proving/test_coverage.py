@@ -56,7 +56,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     "captioning/networks/attention.py": {
         "def attention(self, features: Tensor, tokens: Tensor) -> Tensor:": DRAWING_ATTENTION,
     },
-    "captioning/features/trainable.py": {
+    "captioning/training/experiments.py": {
         "def attention(self, features: Tensor, tokens: Tensor) -> Tensor:": DRAWING_ATTENTION,
     },
     "captioning/networks/base.py": {"def forward(self, features: Tensor, tokens: Tensor) -> Tensor:": "for tests"},

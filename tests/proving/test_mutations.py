@@ -31,7 +31,7 @@ FILES = {
     "colour": "images/augment/colour.py",
     "mixing": "images/augment/mixing.py",
     "trivial_augment": "images/augment/trivial_augment.py",
-    "patch_masks": "autoencoding/training/experiments.py",
+    "patch_masks": "autoencoding/training/masks.py",
     "features": "captioning/features/store.py",
     "image_views": "captioning/features/views.py",
     "components": "captioning/features/components.py",

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from seesay.autoencoding.networks.base import LatentAutoencoder
-from seesay.autoencoding.training.experiments import cut_patches, hidden_pixels, sample_hidden_patches
 from seesay.autoencoding.training.fit import MIN_MSE, structural_similarity
+from seesay.autoencoding.training.masks import cut_patches, hidden_pixels, sample_hidden_patches
 from seesay.compute import Compute
 from seesay.images.batches import load_images, ordered_batches
 from seesay.images.packed import ImageSplit, PackedImages

@@ -13,12 +13,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from seesay.autoencoding.networks.registry import autoencoder_settings, restore_autoencoder
 from seesay.autoencoding.reconstruct import evaluation_masks, masked_mse, mean_psnr, reconstruct
-from seesay.autoencoding.training.experiments import (
-    hidden_pixels,
-    sample_hidden_patches,
-    start_autoencoder,
-    train_autoencoder,
-)
+from seesay.autoencoding.training.experiments import start_autoencoder, train_autoencoder
 from seesay.autoencoding.training.fit import (
     LOG_FLOOR,
     masked_mean,
@@ -26,6 +21,7 @@ from seesay.autoencoding.training.fit import (
     reconstruction_step,
     structural_similarity,
 )
+from seesay.autoencoding.training.masks import hidden_pixels, sample_hidden_patches
 from seesay.classification.networks.registry import build_classifier, restore_classifier
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from seesay.autoencoding.training.experiments import hidden_pixels, num_hidden_patches, sample_hidden_patches
+from seesay.autoencoding.training.masks import hidden_pixels, num_hidden_patches, sample_hidden_patches
 from seesay.core.errors import InputError
 from seesay.params.autoencoding import Masking
 

@@ -12,12 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seesay.autoencoding.networks.base import LatentAutoencoder
-from seesay.autoencoding.training.experiments import (
-    cut_patches,
-    hidden_pixels,
-    num_hidden_patches,
-    sample_hidden_patches,
-)
+from seesay.autoencoding.training.masks import cut_patches, hidden_pixels, num_hidden_patches, sample_hidden_patches
 from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.images.batches import (

@@ -1,4 +1,4 @@
-"""Encoders for fine-tuning: batch norms unfused, some first blocks frozen, alone or before a captioner."""
+"""Encoders for fine-tuning: batch norms unfused, in evaluation mode, with some first blocks frozen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from seesay.captioning.features.adapters import BodyAdapter, PublishedAdapter
 from seesay.captioning.features.encoders import FeatureEncoder, encoder_of_classifier, encoder_of_network
-from seesay.captioning.networks.base import Captioner, Memory, State
 from seesay.classification.networks.published import layers_of, load_published
 from seesay.classification.networks.registry import restore_classifier
 from seesay.core.errors import InputError
@@ -92,43 +91,3 @@ def blocks_of(network: nn.Module) -> list[list[nn.Parameter]]:
     assert isinstance(network, BodyAdapter), network
     blocks = [list(child.parameters()) for child in network.body.children()]
     return [block for block in blocks if block]
-
-
-class EndToEndCaptioner(Captioner):
-    """An encoder before a captioner; its features are pixels, uint8 RGB (N, 3, H, W).
-
-    The encoder stays in evaluation mode, without dropout: small batches would spoil the statistics of its batch norms.
-    """
-
-    def __init__(self, encoder: FeatureEncoder, captioner: Captioner) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.captioner = captioner
-        self.vocabulary_size = captioner.vocabulary_size
-
-    def train(self, mode: bool = True) -> EndToEndCaptioner:
-        super().train(mode)
-        self.encoder.eval()
-        return self
-
-    def hidden(self, features: Tensor, tokens: Tensor) -> Tensor:
-        return self.captioner.hidden(self._encode(features), tokens)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return self.captioner.logits(hidden)
-
-    def memory(self, features: Tensor) -> Memory:
-        return self.captioner.memory(self._encode(features))
-
-    def initial_state(self, memory: Memory) -> State:
-        return self.captioner.initial_state(memory)
-
-    def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
-        return self.captioner.step(tokens, state, memory)
-
-    def attention(self, features: Tensor, tokens: Tensor) -> Tensor:
-        return self.captioner.attention(self._encode(features), tokens)
-
-    def _encode(self, images: Tensor) -> Tensor:
-        features: Tensor = self.encoder(images)[self.captioner.looks_at]
-        return features

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from seesay.captioning.data.batches import ImageInputs, encode_captions, images_of
 from seesay.captioning.data.records import CaptionRecords
 from seesay.captioning.data.vocabulary import Vocabulary
 from seesay.captioning.features.combined import CaptionerInputs
+from seesay.captioning.features.encoders import FeatureEncoder
 from seesay.captioning.features.store import Features
-from seesay.captioning.features.trainable import EndToEndCaptioner, TrainableEncoder, unfreeze
-from seesay.captioning.networks.base import Captioner
+from seesay.captioning.features.trainable import TrainableEncoder, unfreeze
+from seesay.captioning.networks.base import Captioner, Memory, State
 from seesay.captioning.networks.registry import build_captioner, ensemble_of, restore_captioner
 from seesay.captioning.training.fit import fit_weights
 from seesay.captioning.training.validation import Score, validation_metrics
@@ -167,3 +169,43 @@ def finetuning_settings(trained: Checkpoint, settings: FinetunedEncoder) -> Capt
     }
     merged: CaptionerTraining = validate({**trained.settings, **changed}, CaptionerTraining, where="checkpoint")
     return merged
+
+
+class EndToEndCaptioner(Captioner):
+    """An encoder before a captioner; its features are pixels, uint8 RGB (N, 3, H, W).
+
+    The encoder stays in evaluation mode, without dropout: small batches would spoil the statistics of its batch norms.
+    """
+
+    def __init__(self, encoder: FeatureEncoder, captioner: Captioner) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.captioner = captioner
+        self.vocabulary_size = captioner.vocabulary_size
+
+    def train(self, mode: bool = True) -> EndToEndCaptioner:
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def hidden(self, features: Tensor, tokens: Tensor) -> Tensor:
+        return self.captioner.hidden(self._encode(features), tokens)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.captioner.logits(hidden)
+
+    def memory(self, features: Tensor) -> Memory:
+        return self.captioner.memory(self._encode(features))
+
+    def initial_state(self, memory: Memory) -> State:
+        return self.captioner.initial_state(memory)
+
+    def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
+        return self.captioner.step(tokens, state, memory)
+
+    def attention(self, features: Tensor, tokens: Tensor) -> Tensor:
+        return self.captioner.attention(self._encode(features), tokens)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        features: Tensor = self.encoder(images)[self.captioner.looks_at]
+        return features
