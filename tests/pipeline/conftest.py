@@ -24,10 +24,7 @@ KEPT = {key: value for key, value in os.environ.items() if not key.startswith(("
 ENVIRONMENT = {**KEPT, "OMP_NUM_THREADS": "1"}
 
 # The fork server of the tests also runs DVC. `faster_locks` lies beside this file.
-IMPORTED = (
-    *LIBRARIES, "dvc.cli", "dvc.commands.repro", "dvc.repo", "faster_locks", "torch._dynamo",
-    "torch.fx.passes.shape_prop", "torch.utils.flop_counter", "torchvision", "torchmetrics.functional.image",
-)  # fmt: skip
+IMPORTED = (*LIBRARIES, "dvc.cli", "dvc.commands.repro", "dvc.repo", "faster_locks")
 
 
 @dataclass(frozen=True)
