@@ -26,12 +26,12 @@ def check(root: Path, _options: argparse.Namespace) -> int:
 
 
 def repro(root: Path, options: argparse.Namespace) -> int:
-    from seesay.check import check_architectures, check_git, check_workspace
+    from seesay.check import check_before_run, check_git
     from seesay.console import run_dvc
     from seesay.tracking.ledger import own_ledger
 
     check_git(root)
-    check_architectures(check_workspace(root))
+    check_before_run(root)
     with own_ledger(root):
         progress = run_dvc(root, options.dvc_arguments, brief=False)
         if "--dry" in options.dvc_arguments:
@@ -150,7 +150,7 @@ def demo(root: Path, _options: argparse.Namespace) -> int:
 
 
 def workspace(root: Path, options: argparse.Namespace) -> int:
-    from seesay.check import check_architectures, check_workspace
+    from seesay.check import check_before_run
     from seesay.console import earlier_results, moved_scores, run_dvc, score_table
     from seesay.report.gate import read_verdict
     from seesay.report.results import read_results
@@ -169,7 +169,7 @@ def workspace(root: Path, options: argparse.Namespace) -> int:
         before = earlier_results(paths)
         prepare_workspace(root, folder, overrides=overrides, gates=gates)
         try:
-            check_architectures(check_workspace(folder))
+            check_before_run(folder)
         except InputError as error:
             raise InputError(edited(str(error))) from None
         progress = run_dvc(folder, [], brief=True, rewrite=edited)
