@@ -17,10 +17,13 @@ pytest_plugins = [
     "tests.fixtures.training",
 ]
 
+SLOWEST = ("tests/pipeline/test_whole_pipeline", "tests/pipeline/test_reruns", "tests/pipeline/test_proofs",
+           "tests/proving", "tests/pipeline")  # fmt: skip
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the tests that take longest first, so that the parallel processes end at the same time."""
-    items.sort(key=lambda item: not item.nodeid.startswith(("tests/pipeline", "tests/proving")))
+    items.sort(key=lambda item: [not item.nodeid.startswith(start) for start in SLOWEST])
 
 
 @pytest.fixture(autouse=True)

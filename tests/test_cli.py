@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from seesay.captioning.networks.recurrent import LSTMCaptioner
-from seesay.check import check_architectures, check_git, check_workspace
+from seesay.check import check_architectures, check_before_run, check_git, check_workspace
 from seesay.cli import main
 from seesay.core.errors import InputError
+from seesay.core.files import file_digest
 from seesay.core.paths import Paths
 from seesay.core.settings import read_yaml
 
@@ -111,6 +112,16 @@ def test_check_refuses_what_could_not_run(copy: Path, old: str, new: str, says: 
     with pytest.raises(InputError) as error:
         check_architectures(check_workspace(copy))
     assert says in str(error.value)
+
+
+def test_networks_that_the_stage_has_built_are_not_built_again(copy: Path) -> None:
+    path = copy / "params.yaml"
+    path.write_text(path.read_text().replace("name: resnet9,", "name: vgg,"))
+    (copy / "dvc.lock").write_text("md5: of another params.yaml")
+    with pytest.raises(InputError):
+        check_before_run(copy)
+    (copy / "dvc.lock").write_text(f"md5: {file_digest(path, 'md5')}")
+    check_before_run(copy)
 
 
 def test_check_refuses_a_grid_captioner_on_features_without_a_grid(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +292,7 @@ def test_an_empty_baseline_is_refused(
 def test_the_last_words_of_a_failed_repro_are_its_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("check.check_git", "cli._checked"):
+    for name in ("check.check_git", "commands._checked"):
         monkeypatch.setattr(f"seesay.{name}", lambda _: None)
     (tmp_path / "params.yaml").write_text("{}\n")
     (tmp_path / "dvc.yaml").write_text("stages: {report: {cmd: exit 3}}\n")

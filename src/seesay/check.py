@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from seesay.core.errors import InputError, did_you_mean
+from seesay.core.files import file_digest, read_text
+from seesay.core.paths import Paths
 from seesay.core.settings import PARAMS_FILE, check_names, read_yaml
 from seesay.images.tiny_imagenet import SUBSETS
 from seesay.params.classification import ENSEMBLE
@@ -50,6 +52,18 @@ def check_workspace(root: Path) -> Params:
             raise InputError(f"{path}: image_datasets.{name}.subset: got {dataset.subset!r}: {expected}")
     experiments = {section: entries for section, entries in params if isinstance(entries, dict)}
     _refuse(unknown_metrics(read_gates(gates), experiments), gates)
+    return params
+
+
+def check_before_run(root: Path) -> Params:
+    """Check the parameters as the stage `check` does, so that an error is seen without DVC's own words.
+
+    Building the networks is left out if dvc.lock has this params.yaml: the stage has built them, or builds them again
+    if their code has changed. It takes most of the time of a run in which nothing has changed.
+    """
+    params, lock = check_workspace(root), Paths(root).lock
+    if not lock.is_file() or file_digest(root / PARAMS_FILE, "md5") not in read_text(lock):
+        check_architectures(params)
     return params
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check(root: Path, _options: argparse.Namespace) -> int:
-    params = _checked(root)
+    params = _checked(root, before_run=False)
     print(f"params.yaml and gates.yaml are sound: {len(params.classifiers)} classifiers, "
           f"{len(params.autoencoders)} autoencoders, {len(params.captioners)} captioners")  # fmt: skip
     return 0
@@ -247,13 +247,15 @@ def workspace(root: Path, options: argparse.Namespace) -> int:
     return 0
 
 
-def _checked(root: Path) -> Params:
+def _checked(root: Path, *, before_run: bool = True) -> Params:
     """Return the checked parameters; user-supplied files that have changed since they were fetched are noted."""
-    from seesay.check import check_architectures, check_workspace
+    from seesay.check import check_architectures, check_before_run, check_workspace
     from seesay.console import changed_sources
 
-    params = check_workspace(root)
-    check_architectures(params)
+    if before_run:
+        params = check_before_run(root)
+    else:
+        check_architectures(params := check_workspace(root))
     for note in changed_sources(params, root):
         print(f"seesay: note: {note}", file=sys.stderr)
     return params

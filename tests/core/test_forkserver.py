@@ -35,6 +35,20 @@ except KeyboardInterrupt:
     sys.exit(130)
 """
 
+ENDING = """
+import atexit, os, threading, time
+class Kept:
+    def __del__(self, write=os.write):
+        write(1, b"dismantled\\n")
+threading.kept = Kept()
+def later():
+    time.sleep(0.2)
+    print("thread")
+threading.Thread(target=later).start()
+atexit.register(print, "at exit")
+print("script")
+"""
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ForkServer]:
@@ -61,6 +75,13 @@ def test_it_runs_a_script_as_an_ordinary_python_does(server: ForkServer, tmp_pat
     assert forked.stdout.startswith("__main__ ")
     assert forked.stderr.startswith("to stderr\n")
     assert forked.stderr.splitlines()[-1] == ordinary.stderr.splitlines()[-1]
+
+
+def test_it_ends_like_a_python_but_dismantles_nothing(server: ForkServer, tmp_path: Path) -> None:
+    """Dismantling the interpreter copies all memory shared with the server, which takes longer than many a stage."""
+    (tmp_path / "script.py").write_text(ENDING)
+    forked = run(server.folder / "python", tmp_path, "script.py")
+    assert (forked.returncode, forked.stdout.splitlines()) == (0, ["script", "thread", "at exit"])
 
 
 def test_it_runs_a_module_as_an_ordinary_python_does(server: ForkServer, tmp_path: Path) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from seesay.core.forkserver import LIBRARIES, ForkServer
@@ -24,10 +27,7 @@ KEPT = {key: value for key, value in os.environ.items() if not key.startswith(("
 ENVIRONMENT = {**KEPT, "OMP_NUM_THREADS": "1"}
 
 # The fork server of the tests also runs DVC. `faster_locks` lies beside this file.
-IMPORTED = (
-    *LIBRARIES, "dvc.cli", "dvc.commands.repro", "dvc.repo", "faster_locks", "torch._dynamo",
-    "torch.fx.passes.shape_prop", "torch.utils.flop_counter", "torchvision", "torchmetrics.functional.image",
-)  # fmt: skip
+IMPORTED = (*LIBRARIES, "dvc.cli", "dvc.commands.repro", "dvc.repo", "faster_locks")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,12 @@ class Repro:
     ran: set[str]
     restored: set[str]
     output: str
+
+    @staticmethod
+    def of(status: int, output: str) -> Repro:
+        ran = re.findall(r"^Running stage '([^']+)'", output, re.MULTILINE)
+        restored = re.findall(r"^Stage '([^']+)' is cached - skipping run", output, re.MULTILINE)
+        return Repro(status, set(ran), set(restored), output)
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,12 @@ class Workspace:
 
     def repro(self, *arguments: str) -> Repro:
         done = self.command("dvc", "repro", *arguments)
-        ran = set(re.findall(r"^Running stage '([^']+)'", done.stdout, re.MULTILINE))
-        restored = set(re.findall(r"^Stage '([^']+)' is cached - skipping run", done.stdout, re.MULTILINE))
-        return Repro(done.returncode, ran, restored, done.stdout)
+        return Repro.of(done.returncode, done.stdout)
+
+    def copy(self, root: Path) -> Workspace:
+        """Return a copy, in which DVC finds nothing to do that is done here. `root` must not exist."""
+        shutil.copytree(self.root, root, symlinks=True)
+        return replace(self, root=root)
 
     def change(self, key: str, value: Any) -> None:
         """Set the dotted `key` of params.yaml to `value`."""
@@ -93,8 +102,9 @@ class Workspace:
         return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in sorted(self.root.glob(pattern))}
 
 
-def _take_proofs_as_they_are(root: Path) -> None:
-    """Remove the stages that make proofs, which are stale while code is being edited. `test_proofs` tests them."""
+def _prepare(root: Path) -> None:
+    """Create a workspace without the stages that make proofs, which are stale while code is being edited."""
+    prepare_workspace(ROOT, root, overrides=HERE / "tiny.yaml", gates=HERE / "tiny_gates.yaml")
     path, yaml = root / "dvc.yaml", YAML(typ="safe")
     content = yaml.load(path)
     content["stages"] = {name: stage for name, stage in content["stages"].items() if not name.startswith("prove_")}
@@ -110,15 +120,38 @@ def forking_python() -> Iterator[Path]:
     server.end()
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A workspace, without tracking, in which the whole pipeline has run, and that first run."""
+
+    workspace: Workspace
+    first: Repro
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, forking_python: Path) -> Finished:
+    """The finished workspace. All tests of all parallel processes share it: they copy it before they change it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    workspace, result = Workspace(shared / "finished", tracking=False, python=forking_python), shared / "finished.json"
+    with FileLock(shared / "finished.lock"):
+        if not result.exists():
+            _prepare(workspace.root)
+            done = workspace.repro()
+            result.write_text(json.dumps([done.status, done.output]))
+    first = Repro.of(*json.loads(result.read_text()))
+    assert first.status == 0, first.output
+    return Finished(workspace, first)
+
+
 @pytest.fixture(scope="module")
 def new_workspace(tmp_path_factory: pytest.TempPathFactory, forking_python: Path) -> Callable[..., Workspace]:
     """A function that makes workspaces."""
 
-    def make(*, tracking: bool, own_code: bool = False) -> Workspace:
+    def make(*, tracking: bool) -> Workspace:
         root = tmp_path_factory.mktemp("workspace")
-        prepare_workspace(ROOT, root, overrides=HERE / "tiny.yaml", gates=HERE / "tiny_gates.yaml")
-        if not own_code:
-            _take_proofs_as_they_are(root)
-        return Workspace(root, tracking, forking_python, own_code)
+        _prepare(root)
+        return Workspace(root, tracking, forking_python)
 
     return make

@@ -6,12 +6,16 @@ The tests run the real DVC and the real stages on generated data.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 TRAININGS = ("train_classifier", "train_autoencoder", "extract_features", "train_captioner")
 PROVING = {"prove_classifiers", "prove_autoencoders", "prove_features", "prove_captioners"}
 
@@ -111,11 +115,14 @@ def add_captioner(workspace: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def workspace(new_workspace: Callable[..., Any]) -> Any:
-    """A workspace that runs its own copy of the code. All stages up to the trained models have run."""
-    workspace = new_workspace(tracking=False, own_code=True)
+def workspace(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A workspace that runs its own copy of the code, and the stages that make proofs. All models are trained."""
+    root = tmp_path_factory.mktemp("proofs") / "workspace"
+    workspace = dataclasses.replace(finished.workspace.copy(root), own_code=True)
+    shutil.copyfile(ROOT / "dvc.yaml", workspace.root / "dvc.yaml")
     first = workspace.repro(*TRAININGS)
     assert first.status == 0, first.output
+    assert stages_of(first.ran) <= PROVING
     return workspace
 
 

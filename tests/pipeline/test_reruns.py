@@ -5,10 +5,13 @@ The tests run the real DVC and the real stages on generated data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+
+from seesay.core.settings import read_yaml
 
 CELLS = {
     "fetch_images": ["scenes"],
@@ -57,51 +60,45 @@ CAPTIONERS = ("train_captioner", "caption_images", "score_captions", "explain_ca
 CAPTIONED = cells(*CAPTIONERS, "compare_captioners")
 
 
-@pytest.fixture(scope="module")
-def workspace(new_workspace: Callable[..., Any]) -> Any:
-    workspace = new_workspace(tracking=False)
-    first = workspace.repro()
-    assert first.status == 0, first.output
-    assert first.ran == cells(*CELLS) | CHECK, first.output
-    return workspace
-
+Change = tuple[str, Any, set[str]]
+"""The dotted key of a parameter, its new value and the stages that must run again."""
 
 # Each change is made on top of the earlier ones. Together they change every section of params.yaml.
-IMAGE_CHANGES = [
+SINGLE_CHANGES: list[Change] = [
     ("tracking.experiment_prefix", "other-", set()),
     ("report.note", "Another note.", cells("report")),
     ("release.prefix", "other-", cells("register")),
     ("comparison.throughput_repeats", 2, cells("compare_classifiers")),
-    ("classifiers.mlp.training.optimizer.learning_rate", 2e-3,
-     PERCEPTRONS | cells("compare_classifiers") | LAST),
-    ("classifiers.plain_cnn.label_smoothing", 0.2,
-     {f"{stage}@plain_cnn" for stage in CLASSIFIERS} | MASKED | cells("compare_classifiers") | LAST),
-    ("autoencoders.conv.training.epochs", 1, {f"{stage}@conv" for stage in AUTOENCODERS} | LAST),
-    ("autoencoders.masked.masking.share", 0.5, MASKED | LAST),
     ("encoder_maps.num_images", 3, cells("explain_autoencoder", "report")),
-    ("image_datasets.scenes10.split_seed", 1, cells("prepare_images") | IMAGE_MODELS | LAST),
-    ("image_sources.scenes.seed", 1, cells("fetch_images", "prepare_images") | IMAGE_MODELS | LAST),
+]
+# A change for images and one for captions have only the last stages in common, so one repro shows both.
+MODEL_CHANGES: list[tuple[Change, Change]] = [
+    (("classifiers.mlp.training.optimizer.learning_rate", 2e-3,
+      PERCEPTRONS | cells("compare_classifiers") | LAST),
+     ("captioners.attention_scenes.decoding.beam_size", 3,
+      {f"{stage}@attention_scenes" for stage in CAPTIONERS[1:]} | cells("compare_captioners") | LAST)),
+    (("classifiers.plain_cnn.label_smoothing", 0.2,
+      {f"{stage}@plain_cnn" for stage in CLASSIFIERS} | MASKED | cells("compare_classifiers") | LAST),
+     ("captioners.attention_scenes.learning.training.epochs", 1, CAPTIONED | LAST)),
+    (("autoencoders.conv.training.epochs", 1, {f"{stage}@conv" for stage in AUTOENCODERS} | LAST),
+     ("vocabularies.scenes.min_count", 6, cells("build_vocabulary") | CAPTIONED | LAST)),
+    (("autoencoders.masked.masking.share", 0.5, MASKED | LAST),
+     ("features.scenes_views.views.count", 1,
+      {"extract_features@scenes_views"} | {f"{stage}@reward_scenes" for stage in CAPTIONERS}
+      | cells("compare_captioners") | LAST)),
 ]  # fmt: skip
-CAPTION_CHANGES = [
-    ("captioners.attention_scenes.decoding.beam_size", 3,
-     {f"{stage}@attention_scenes" for stage in CAPTIONERS[1:]} | cells("compare_captioners") | LAST),
-    ("captioners.reward_scenes.learning.training.epochs", 1,
-     {f"{stage}@reward_scenes" for stage in CAPTIONERS} | cells("compare_captioners") | LAST),
-    ("captioners.attention_scenes.learning.training.epochs", 1, CAPTIONED | LAST),
-    ("vocabularies.scenes.min_count", 6, cells("build_vocabulary") | CAPTIONED | LAST),
-    ("features.scenes_small_cnn.image_size", 32, {"extract_features@scenes_small_cnn"} | CAPTIONED | LAST),
-    ("features.scenes_views.views.count", 1,
-     {"extract_features@scenes_views"} | {f"{stage}@reward_scenes" for stage in CAPTIONERS}
-     | cells("compare_captioners") | LAST),
-    ("caption_datasets.scenes.split_seed", 1,
-     cells("prepare_captions", "build_vocabulary", "extract_features") | CAPTIONED | LAST),
-    ("caption_sources.scenes.seed", 1,
-     cells("fetch_captions", "prepare_captions", "build_vocabulary", "extract_features") | CAPTIONED | LAST),
+DATA_CHANGES: list[tuple[Change, Change]] = [
+    (("image_datasets.scenes10.split_seed", 1, cells("prepare_images") | IMAGE_MODELS | LAST),
+     ("caption_datasets.scenes.split_seed", 1,
+      cells("prepare_captions", "build_vocabulary", "extract_features") | CAPTIONED | LAST)),
+    (("image_sources.scenes.seed", 1, cells("fetch_images", "prepare_images") | IMAGE_MODELS | LAST),
+     ("caption_sources.scenes.seed", 1,
+      cells("fetch_captions", "prepare_captions", "build_vocabulary", "extract_features") | CAPTIONED | LAST)),
 ]  # fmt: skip
 # The multi-layer perceptron has its own seeds, so training again gives the same networks and the same ensemble.
 SAME_WITH_ANY_SEED = {f"{stage}_classifier@{cell}" for stage in ("evaluate", "explain") for cell in ("mlp", "ensemble")}
 
-SHARED_CHANGES = [
+SHARED_CHANGES: list[Change] = [
     ("evaluation.panel_images", 3,
      cells("evaluate_classifier", "explain_classifier", "evaluate_autoencoder", "score_captions", "explain_captioner",
            "compare_captioners", "report")),
@@ -109,61 +106,82 @@ SHARED_CHANGES = [
 ]  # fmt: skip
 
 
-class TestImageHalf:
+@pytest.fixture(scope="class")
+def workspace(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return finished.workspace.copy(tmp_path_factory.mktemp("reruns") / "workspace")
+
+
+def names(changes: Sequence[tuple[Change, ...]]) -> list[str]:
+    return [" ".join(key for key, _, _ in change) for change in changes]
+
+
+def assert_runs_exactly(workspace: Any, *changes: Change) -> None:
+    """Make independent changes, and assert that one repro runs the stages that they affect and no others."""
+    for key, value, _ in changes:
+        workspace.change(key, value)
+    done = workspace.repro()
+    assert done.status == 0, done.output
+    assert done.ran - CHECK == set().union(*(expected for _, _, expected in changes))
+
+
+def test_changes_in_one_repro_have_only_the_last_stages_in_common() -> None:
+    for (_, _, images), (_, _, captions) in [*MODEL_CHANGES, *DATA_CHANGES]:
+        assert images & captions == LAST
+
+
+class TestModels:
+    def test_the_first_repro_runs_every_stage(self, finished: Any) -> None:
+        assert finished.first.ran == cells(*CELLS) | CHECK, finished.first.output
+
     def test_nothing_changed_runs_nothing(self, workspace: Any) -> None:
         again = workspace.repro()
         assert (again.status, again.ran, again.restored) == (0, set(), set())
 
-    @pytest.mark.parametrize(("key", "value", "expected"), IMAGE_CHANGES, ids=[change[0] for change in IMAGE_CHANGES])
-    def test_the_change_reruns_exactly_what_it_affects(
-        self, workspace: Any, key: str, value: Any, expected: set[str]
-    ) -> None:
-        workspace.change(key, value)
-        done = workspace.repro()
-        assert done.status == 0, done.output
-        assert done.ran - CHECK == expected
+    @pytest.mark.parametrize("change", SINGLE_CHANGES, ids=names([(change,) for change in SINGLE_CHANGES]))
+    def test_the_change_reruns_exactly_what_it_affects(self, workspace: Any, change: Change) -> None:
+        assert_runs_exactly(workspace, change)
+
+    @pytest.mark.parametrize("changes", MODEL_CHANGES, ids=names(MODEL_CHANGES))
+    def test_two_changes_rerun_exactly_what_they_affect(self, workspace: Any, changes: tuple[Change, Change]) -> None:
+        assert_runs_exactly(workspace, *changes)
 
     def test_a_restored_value_restores_its_results_from_the_run_cache(self, workspace: Any) -> None:
-        workspace.change("classifiers.mlp.training.epochs", 1)
-        assert workspace.repro().status == 0
+        reward = {f"{stage}@reward_scenes" for stage in CAPTIONERS} | cells("compare_captioners") | LAST
+        assert_runs_exactly(
+            workspace,
+            ("classifiers.mlp.training.epochs", 1, PERCEPTRONS | cells("compare_classifiers") | LAST),
+            ("captioners.reward_scenes.learning.training.epochs", 1, reward),
+        )
         workspace.change("classifiers.mlp.training.epochs", 2)
         back = workspace.repro()
         assert PERCEPTRONS | {"compare_classifiers"} <= back.restored
-        assert not back.ran & IMAGE_MODELS
+        assert not back.ran & (IMAGE_MODELS | CAPTIONED)
         assert back.ran - CHECK <= LAST
 
     def test_adding_a_cell_runs_only_that_cell(self, workspace: Any) -> None:
-        import copy
-
-        from seesay.core.settings import read_yaml
-
+        """And, in the same repro, other features rerun the captioners that see through them."""
         classifiers = copy.deepcopy(read_yaml(workspace.root / "params.yaml")["classifiers"])
         classifiers["wide_mlp"] = {**classifiers["mlp"], "label_smoothing": 0.2}
-        workspace.change("classifiers", classifiers)
-        done = workspace.repro()
-        assert done.status == 0, done.output
         of_the_new_cell = {f"{stage}@wide_mlp" for stage in CLASSIFIERS}
-        assert done.ran - CHECK == of_the_new_cell | cells("compare_classifiers") | LAST
+        assert_runs_exactly(
+            workspace,
+            ("classifiers", classifiers, of_the_new_cell | cells("compare_classifiers") | LAST),
+            ("features.scenes_small_cnn.image_size", 32,
+             {"extract_features@scenes_small_cnn"} | CAPTIONED | LAST),
+        )  # fmt: skip
 
 
-class TestCaptionHalf:
-    @pytest.mark.parametrize(
-        ("key", "value", "expected"),
-        [*CAPTION_CHANGES, *SHARED_CHANGES],
-        ids=[change[0] for change in [*CAPTION_CHANGES, *SHARED_CHANGES]],
-    )
-    def test_the_change_reruns_exactly_what_it_affects(
-        self, workspace: Any, key: str, value: Any, expected: set[str]
-    ) -> None:
-        workspace.change(key, value)
-        done = workspace.repro()
-        assert done.status == 0, done.output
-        assert done.ran - CHECK == expected
+class TestData:
+    @pytest.mark.parametrize("changes", DATA_CHANGES, ids=names(DATA_CHANGES))
+    def test_two_changes_rerun_exactly_what_they_affect(self, workspace: Any, changes: tuple[Change, Change]) -> None:
+        assert_runs_exactly(workspace, *changes)
+
+    @pytest.mark.parametrize("change", SHARED_CHANGES, ids=names([(change,) for change in SHARED_CHANGES]))
+    def test_the_change_reruns_exactly_what_it_affects(self, workspace: Any, change: Change) -> None:
+        assert_runs_exactly(workspace, change)
 
     def test_other_weights_rerun_what_sees_through_them(self, workspace: Any) -> None:
         """The encoder has no weights that could change, so features refer to an entry of another name instead."""
-        from seesay.core.settings import read_yaml
-
         params = read_yaml(workspace.root / "params.yaml")
         workspace.change("weights", {"other": params["weights"]["small_cnn"]})
         for cell in CELLS["extract_features"]:
@@ -188,5 +206,6 @@ class TestCaptionHalf:
 def test_every_section_of_params_is_changed_by_a_test() -> None:
     from seesay.params.project import Params
 
-    changed = {change[0].split(".")[0] for change in [*IMAGE_CHANGES, *CAPTION_CHANGES, *SHARED_CHANGES]}
+    pairs = [change for pair in [*MODEL_CHANGES, *DATA_CHANGES] for change in pair]
+    changed = {key.split(".")[0] for key, _, _ in [*SINGLE_CHANGES, *SHARED_CHANGES, *pairs]}
     assert changed | {"weights", "runtime", "finetuned"} == set(Params.model_fields)  # `finetuned` has no cells

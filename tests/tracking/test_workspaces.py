@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from seesay.core.settings import parse_yaml
+from seesay.tracking import store
 from seesay.tracking.environment import find_main_repository, workspace_name
 from seesay.tracking.store import locate_store, read_prefix
 
@@ -37,3 +39,13 @@ def test_the_store_is_sqlite_unless_the_environment_names_another(tmp_path, monk
 def test_params_that_cannot_be_read_do_not_break_recording(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     assert read_prefix(tmp_path) == ""
+
+
+def test_params_are_parsed_once_and_again_after_an_edit(tmp_path, monkeypatch):
+    parsed = []
+    monkeypatch.setattr(store, "parse_yaml", lambda text, path: parsed.append(text) or parse_yaml(text, path))
+    texts = [f"tracking: {{experiment_prefix: {prefix}-once}}" for prefix in ("first", "second")]
+    for text, prefix in zip(texts, ("first-once", "second-once"), strict=True):
+        (tmp_path / "params.yaml").write_text(text)
+        assert [read_prefix(tmp_path) for _ in range(2)] == [prefix, prefix]
+    assert parsed == texts

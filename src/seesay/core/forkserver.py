@@ -9,6 +9,7 @@ elsewhere.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -23,16 +24,21 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 LIBRARIES = (
-    "jinja2", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "matplotlib.figure",
-    "matplotlib.style", "PIL.Image", "psutil", "pydantic", "ruamel.yaml", "scipy.optimize", "scipy.stats",
-    "sklearn.decomposition", "sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.metrics", "torch",
+    "captum.attr", "cv2", "filelock", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg",
+    "matplotlib.figure", "matplotlib.style", "PIL.Image", "psutil", "pydantic.main", "ruamel.yaml",
+    "safetensors.torch", "scipy.optimize", "scipy.stats", "sklearn.decomposition", "sklearn.feature_extraction.text",
+    "sklearn.linear_model", "sklearn.metrics", "torch._dynamo", "torchmetrics.functional.image",
 )  # fmt: skip
-"""What most stages import. The server imports them when the first stage starts."""
+"""What most stages import, with what an optimizer's first step imports (`torch._dynamo`).
+
+The server imports them when the first stage starts.
+"""
 
 _CALLER = "SEESAY_CALLER"
 
@@ -133,7 +139,7 @@ def serve(address: str, libraries: Sequence[str]) -> Sequence[str]:
             return _attend(caller)
         caller.close()
     shutil.rmtree(Path(address).parent)
-    sys.exit()
+    os._exit(0)
 
 
 def _attend(caller: socket.socket) -> Sequence[str]:
@@ -151,7 +157,6 @@ def _attend(caller: socket.socket) -> Sequence[str]:
         for descriptor in (ended, wake):
             os.close(descriptor)
         caller.close()
-        gc.unfreeze()  # libraries complain at the end about what is never collected
         _become(folder, environment | {_CALLER: f"{os.getpid()}:{pid}"}, streams)
         return arguments  # type: ignore[no-any-return]
     for descriptor in streams:
@@ -187,15 +192,38 @@ def _become(folder: str, environment: Mapping[str, str], streams: Sequence[int])
     sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
-def run_as_python(arguments: Sequence[str]) -> dict[str, Any]:
-    """Run `arguments` as `python` would."""
+def run_as_python(arguments: Sequence[str]) -> NoReturn:
+    """Run `arguments` as `python` would, and end this process.
+
+    Threads, exit functions and streams end as usual. Then the process ends as those of `multiprocessing` do: taking the
+    interpreter apart would touch, and so copy, all memory that is shared with the server. That takes seconds.
+    """
+    try:
+        _run(arguments)
+        status = 0
+    except SystemExit as end:
+        if not (end.code is None or isinstance(end.code, int)):
+            sys.stderr.write(f"{end.code}\n")
+        status = end.code & 0xFF if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        gc.unfreeze()  # libraries complain at the end about what is never collected
+        raise
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _run(arguments: Sequence[str]) -> None:
     if arguments[0] == "-m":
         sys.path.insert(0, str(Path.cwd()))
         sys.argv = list(arguments[1:])
-        return runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-    sys.path.insert(0, str(Path(arguments[0]).resolve().parent))
-    sys.argv = list(arguments)
-    return runpy.run_path(arguments[0], run_name="__main__")
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.path.insert(0, str(Path(arguments[0]).resolve().parent))
+        sys.argv = list(arguments)
+        runpy.run_path(arguments[0], run_name="__main__")
 
 
 if __name__ == "__main__":

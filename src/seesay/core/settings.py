@@ -74,7 +74,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises `InputError` if the file is missing, is not valid YAML or contains no mapping.
     """
-    text = read_text(path)
+    return parse_yaml(read_text(path), path)
+
+
+def parse_yaml(text: str, path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML 1.2 text. Raises `InputError`, naming `path`, as `read_yaml` does."""
     try:
         content = YAML(typ="safe", pure=True).load(text)
         num_values = _num_values(content, {})

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -15,7 +16,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from filelock import FileLock
 
 from seesay.core.errors import InputError, redact
-from seesay.core.settings import PARAMS_FILE, read_yaml
+from seesay.core.files import read_text
+from seesay.core.settings import PARAMS_FILE, parse_yaml
 from seesay.tracking.environment import find_main_repository
 from seesay.tracking.sqlite_store import DATABASE, REMEDY, repair_moved_paths, require_whole, sqlite_file
 
@@ -118,8 +120,16 @@ def read_prefix(root: Path) -> str:
     Other modules reject invalid params; recording continues.
     """
     try:
-        prefix: Any = read_yaml(root / PARAMS_FILE)["tracking"]["experiment_prefix"]
-    except (ValueError, OSError, KeyError, TypeError):
+        return _prefix_in(read_text(root / PARAMS_FILE))
+    except (ValueError, OSError):
+        return ""
+
+
+@cache  # `sync` asks for each run that has no experiment yet, and parsing takes a tenth of a second
+def _prefix_in(text: str) -> str:
+    try:
+        prefix: Any = parse_yaml(text, Path(PARAMS_FILE))["tracking"]["experiment_prefix"]
+    except (ValueError, KeyError, TypeError):
         return ""
     return prefix if isinstance(prefix, str) else ""
 
