@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 import seesay
 from seesay.captioning.data.records import open_caption_images, read_caption_records
 from seesay.captioning.explain import read_attention
-from seesay.captioning.figures.captions import draw_attention
+from seesay.captioning.figures.attention import draw_attention
 from seesay.core.paths import Paths
 from seesay.plotting.panels import font
 from seesay.serving.predictor import Classifier

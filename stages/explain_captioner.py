@@ -7,7 +7,7 @@ from seesay.captioning.data.records import open_caption_images, read_caption_rec
 from seesay.captioning.data.vocabulary import read_vocabulary
 from seesay.captioning.explain import explain_captions, write_attention
 from seesay.captioning.features.store import read_features
-from seesay.captioning.figures.captions import draw_attention_cases
+from seesay.captioning.figures.attention import draw_attention_cases
 from seesay.captioning.networks.registry import restore_captioner
 from seesay.captioning.predictions import read_caption_predictions
 from seesay.compute import configure

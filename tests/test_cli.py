@@ -310,7 +310,7 @@ def test_a_part_of_the_pipeline_ends_well_without_results_of_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """In a fresh clone, results.json is in git, and the data reports that the pages show are not."""
-    for name in ("check.check_git", "cli._checked"):
+    for name in ("check.check_git", "commands._checked"):
         monkeypatch.setattr(f"seesay.{name}", lambda _: None)
 
     def refresh_views(*_: object) -> None:

@@ -192,7 +192,7 @@ def score(root: Path, options: argparse.Namespace) -> int:
 
 
 def learning_rates(root: Path, options: argparse.Namespace) -> int:
-    from seesay.classification.figures.comparison import report_rate_range
+    from seesay.classification.figures.rate_range import report_rate_range
     from seesay.classification.rate_range import run_range_test
 
     test = run_range_test(root, options.cell, low=options.low, high=options.high, num_steps=options.steps)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from seesay.classification.figures.comparison import _summarise, draw_rate_range
+from seesay.classification.figures.rate_range import _summarise, draw_rate_range
 from seesay.classification.rate_range import RangeTest, RateRange, measure_range, run_range_test, smooth
 from seesay.classification.training.experiments import train_classifiers
 from seesay.cli import main

@@ -81,7 +81,7 @@ def add_classifier(workspace: Any) -> None:
     folder = "src/seesay/classification/networks"
     (workspace.root / folder / "linear.py").write_text(LINEAR)
     line = "from seesay.classification.networks.linear import Linear\n"
-    edit(workspace, f"{folder}/registry.py", r"^(?=from seesay\.classification\.networks\.mlp )", line)
+    edit(workspace, f"{folder}/registry.py", r"^(?=from seesay\.classification\.networks\.plain_cnn )", line)
     edit(workspace, f"{folder}/registry.py", r'(    "mlp": MLP,)', r'\1\n    "linear": Linear,')
     case = r'\1\n    "linear": _classifier({"name": "linear"}, {"name": "linear"}),'
     edit(workspace, "src/seesay/proving/cases.py", r"^(CLASSIFIERS = \{)$", case)
@@ -100,7 +100,7 @@ def add_captioner(workspace: Any) -> None:
     folder = "src/seesay/captioning/networks"
     (workspace.root / folder / "second_lstm.py").write_text(SECOND_LSTM)
     line = "from seesay.captioning.networks.second_lstm import SecondLSTM\n"
-    edit(workspace, f"{folder}/registry.py", r"^(?=from seesay\.captioning\.networks\.soft_attention )", line)
+    edit(workspace, f"{folder}/registry.py", r"^(?=from seesay\.captioning\.networks\.transformer )", line)
     edit(workspace, f"{folder}/registry.py", r'(    "lstm": LSTMCaptioner,)', r'\1\n    "second_lstm": SecondLSTM,')
     case = r'\1\n    "second_lstm": _captioner({"name": "second_lstm"}, _POOLED),'
     edit(workspace, "src/seesay/proving/cases.py", r"^(CAPTIONERS = \{)$", case)

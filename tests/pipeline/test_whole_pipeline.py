@@ -71,6 +71,7 @@ def test_the_notebook_runs_from_top_to_bottom(workspace: Any, tmp_path: Path) ->
     (tmp_path / "examples").mkdir()
     (tmp_path / ".work").mkdir()
     (tmp_path / ".work/demo").symlink_to(workspace.root)
+    (tmp_path / "docs").symlink_to(Path(__file__).parents[2] / "docs")
     code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     done = subprocess.run(
         [sys.executable, "-c", "\n\n".join(code)], cwd=tmp_path / "examples", env={**os.environ, "MPLBACKEND": "Agg"},

@@ -2,7 +2,7 @@ import numpy as np
 from PIL import Image
 
 from seesay.captioning.explain import CaptionAttention
-from seesay.captioning.figures.captions import TILE, draw_attention, draw_attention_cases, encoder_crop, highlight
+from seesay.captioning.figures.attention import TILE, draw_attention, draw_attention_cases, encoder_crop, highlight
 from seesay.core.files import read_json
 from seesay.params.results import Evaluation
 

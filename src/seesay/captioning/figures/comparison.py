@@ -10,7 +10,7 @@ from PIL import Image
 
 from seesay.captioning.compare import choose_shared_cases, describe_shared_rule
 from seesay.captioning.explain import entropy_bits
-from seesay.captioning.figures.captions import draw_attention
+from seesay.captioning.figures.attention import draw_attention
 from seesay.core.files import atomic_directory, write_json
 from seesay.plotting.style import BLUE, GREEN, GREY, ORANGE, SKY, new_figure
 
