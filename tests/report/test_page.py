@@ -244,7 +244,7 @@ def test_every_stage_of_the_pipeline_is_listed(full_workspace):
 MODULES = (
     "report.gate report.page report.readme report.results captioning.page captioning.figures.captions "
     "classification.figures.comparison classification.figures.evaluation classification.figures.ranking "
-    "autoencoding.figures.latents autoencoding.figures.reconstructions"
+    "autoencoding.figures.reconstructions"
 )
 
 
