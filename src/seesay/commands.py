@@ -38,6 +38,8 @@ def repro(root: Path, options: argparse.Namespace) -> int:
         if options.jobs > 1:
             stages = [one for one in options.dvc_arguments if not one.startswith("-")]
             flags = [one for one in options.dvc_arguments if one.startswith("-")]
+            if asking := {"-i", "--interactive"}.intersection(flags):
+                raise InputError(f"{min(asking)}: expected none with --jobs: stages side by side cannot ask")
             progress = run_side_by_side(root, stages, flags, num_jobs=options.jobs)
         else:
             progress = run_dvc(root, options.dvc_arguments, brief=False)

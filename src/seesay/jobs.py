@@ -27,6 +27,9 @@ from seesay.core.forkserver import forking_python
 FINISHED = "seesay.jobs finished "
 """Begins the line by which a worker says that it has done a stage, and with which exit status."""
 
+ENDED = "seesay.jobs ended"
+"""What is read of a worker that was killed: none ends by itself before it is told to."""
+
 Graph = Mapping[str, frozenset[str]]
 """The stages that each stage depends on directly, by address."""
 
@@ -60,12 +63,10 @@ class Schedule:
             return
         self.failed.append(stage)
         lost = {stage}
-        for other, missing in [*self._missing.items()] * len(self._missing):
-            if other not in lost and missing & lost:
-                lost.add(other)
-        for other in lost - {stage}:
-            del self._missing[other]
-            self.left_out.append(other)
+        while more := {other for other, missing in self._missing.items() if missing & lost} - lost:
+            lost |= more
+        self.left_out += [other for other in self._missing if other in lost]
+        self._missing = {other: missing for other, missing in self._missing.items() if other not in lost}
 
     @property
     def is_done(self) -> bool:
@@ -104,7 +105,7 @@ class _Worker:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             lines.put((self, line.rstrip("\n")))
-        lines.put((self, f"{FINISHED}{self._process.wait() or 1}"))  # only a killed worker ends before it is told to
+        lines.put((self, ENDED))
 
 
 def run_side_by_side(
@@ -138,20 +139,26 @@ def run_side_by_side(
             while idle and not received and (stage := schedule.next()) is not None:
                 idle.pop().run(stage, options)
             if len(idle) == len(workers):
-                break  # interrupted, with nothing left running
+                break  # nothing is running: interrupted, or no worker is left
             worker, line = lines.get()
-            if not line.startswith(FINISHED):
+            if line == ENDED:
+                workers.remove(worker)
+                if worker in idle:
+                    idle.remove(worker)
+                else:
+                    schedule.finish(worker.stage, passed=False)
+            elif line.startswith(FINISHED):
+                schedule.finish(worker.stage, passed=line == f"{FINISHED}0")
+                idle.append(worker)
+            else:
                 progress.show(rewrite(line), of=worker.stage)
-                continue
-            schedule.finish(worker.stage, passed=line == f"{FINISHED}0")
-            idle.append(worker)
     if received:
         sys.exit(128 + received[0])
     for stage in schedule.failed:
         print(f"seesay: error: {stage} failed", file=sys.stderr)
     if schedule.left_out:
         print(f"seesay: not run, since they depend on it: {', '.join(schedule.left_out)}", file=sys.stderr)
-    progress.status = 1 if schedule.failed else 0
+    progress.status = 0 if schedule.is_done and not schedule.failed else 1
     return progress
 
 

@@ -85,8 +85,8 @@ def test_a_server_gets_live_runs_replayed_runs_and_models(server, workspace, mon
         "value": 0.5,
     }
     assert [register_models(root, [entry]) for _ in range(2)] == [1, 0]
-    files = workspace.client.list_artifacts(live.run_id, "model")
-    assert "model/MLmodel" in {file.path for file in files}
+    files = workspace.client.list_artifacts(live.run_id, "bundle")
+    assert "bundle/MLmodel" in {file.path for file in files}
     assert not sync(root).changed
     assert not (root / "mlruns/artifacts").exists()
     output = "".join(capfd.readouterr())

@@ -28,7 +28,8 @@ def load(source: str | os.PathLike[str], *, device: str = "auto") -> Model:
     """Load a trained model, ready to be called with images.
 
     `source` is the folder of a bundle, the weights of an experiment in a workspace (`models/classifiers/resnet9`) or
-    its name (`classifiers/resnet9`, `resnet9`), or a model in MLflow's registry (`models:/seesay-resnet9@champion`).
+    its name (`classifiers/resnet9`, `resnet9`), or a model in MLflow's registry
+    (`models:/seesay-classifier-resnet9@champion`).
     `device` is `auto`, `cpu`, `cuda`, `cuda:<number>` or `mps`. Raises `InputError` where there is no such model, and
     where a file is missing, damaged or was changed. Nothing in a bundle is executed.
     """

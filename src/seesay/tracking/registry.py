@@ -264,8 +264,9 @@ def _version_tags(entry: dict[str, Any]) -> dict[str, str]:
 
 
 def _add_version(client: MlflowClient, root: Path, run_id: str, entry: dict[str, Any]) -> str:
-    # A training run has one package for each decoding with which its captioner is released.
-    name = "-".join(["model", *(str(value) for _, value in sorted(entry.get("decoding", {}).items()))])
+    # A training run has one package for each decoding with which its captioner is released; packages of before, which
+    # took arrays, were named `model`.
+    name = "-".join(["bundle", *(str(value) for _, value in sorted(entry.get("decoding", {}).items()))])
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "model"
         save_package(package, root, entry)
