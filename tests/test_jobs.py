@@ -8,10 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 from ruamel.yaml import YAML
 
@@ -196,23 +194,3 @@ def test_an_interrupted_run_leaves_no_stage_and_goes_on_where_it_was(project, nu
     write_rates(project)
     assert run(project, "2")[0] == 0
     assert times_run(project)["fetch"] == 1
-
-
-def test_a_killed_worker_fails_its_stage_and_the_others_go_on(project):
-    write_rates(project, a=60.0)
-    process = start(project, "2")
-    ran = [project / "ran" / name for name in ("train-a", "train-b", "train-c")]
-    busy: list[psutil.Process] = []
-    deadline = time.monotonic() + 120
-    while len(busy) != 1 or not all(path.exists() for path in ran):  # only the one with train-a has a child
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-        children = psutil.Process(process.pid).children()
-        busy = [one for one in children if "seesay.jobs" in one.cmdline() and one.children()]
-    busy[0].kill()
-    with suppress(psutil.NoSuchProcess):  # what it ran may have noticed
-        psutil.Process(int(ran[0].read_text().split()[-1])).kill()
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "seesay: error: train@a failed" in said
-    assert times_run(project) == {"fetch": 1, "train-a": 1, "train-b": 1, "train-c": 1}
