@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from ruamel.yaml import YAML
 
@@ -194,3 +195,23 @@ def test_an_interrupted_run_leaves_no_stage_and_goes_on_where_it_was(project, nu
     write_rates(project)
     assert run(project, "2")[0] == 0
     assert times_run(project)["fetch"] == 1
+
+
+def test_a_killed_worker_fails_its_stage_and_the_others_go_on(project):
+    write_rates(project, a=4.0, b=4.0)
+    process = start(project, "2", side_by_side=True)
+    deadline = time.monotonic() + 120
+    while not all((project / "ran" / name).exists() for name in ("train-a", "train-b")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    workers = [child for child in psutil.Process(process.pid).children() if "seesay.jobs" in child.cmdline()]
+    assert len(workers) == 2, "both are busy: each has one of the two stages"
+    workers[0].kill()
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    failed = {stage for stage in ("train@a", "train@b") if f"seesay: error: {stage} failed" in said}
+    assert len(failed) == 1, said
+    assert "seesay: not run, since they depend on it: compare" in said
+    assert times_run(project) == {"fetch": 1, "train-a": 1, "train-b": 1, "train-c": 1}
+    write_rates(project)
+    assert run(project, "2")[0] == 0
