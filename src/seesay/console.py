@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seesay.core.errors import InputError
 from seesay.core.forkserver import forking_python
@@ -23,6 +24,9 @@ from seesay.params.project import Params
 from seesay.plotting.table import CHANCE, Row, format_change, format_value
 from seesay.report.results import Results, read_results
 from seesay.sources.local import changed_files
+
+if TYPE_CHECKING:
+    from seesay.live import LiveTable
 
 _RUNNING = re.compile(r"Running stage '(?:.*:)?([^':]+)':")
 _DONE = re.compile(r"Stage '(?:.*:)?([^':]+)' (didn't change, skipping|is cached - skipping run, checking out outputs)")
@@ -51,36 +55,61 @@ class Progress:
     """The lines to show of what DVC and the stages print.
 
     Each stage that runs or is restored gets a number among all `addresses` and, once it can be told, the time that is
-    left. `seconds` has the durations of earlier runs. With `brief`, only the last epoch of a training stays on the
-    screen, and advice on git is left out. `status` is the exit status of DVC.
+    left with `num_jobs` stages side by side. `seconds` has the durations of earlier runs. With `brief`, only the last
+    epoch of a training stays on the screen, and advice on git is left out. `status` is the exit status of DVC. A
+    `table`, if there is one, shows the stages that are running.
     """
 
     def __init__(
-        self, addresses: Iterable[str], seconds: Mapping[str, float], *, has_remote: bool, brief: bool
+        self,
+        addresses: Iterable[str],
+        seconds: Mapping[str, float],
+        *,
+        has_remote: bool,
+        brief: bool,
+        num_jobs: int = 1,
     ) -> None:
         self.todo = dict.fromkeys(addresses)
         self.total, self.seconds, self.has_remote, self.brief = len(self.todo), seconds, has_remote, brief
+        self.num_jobs = num_jobs
         self.num_run = self.num_skipped = self.status = 0
+        self.table: LiveTable | None = None
         self._started = time.monotonic()
         self._held: dict[str, str] = {}  # the last epoch by stage
 
     def show(self, line: str, *, of: str = "") -> None:
-        """Print what is to be seen of one line of DVC's output.
-
-        `of` names the stage that the line is of, where several run side by side: their last epochs then share a line.
-        """
-        on_terminal = sys.stdout.isatty()
+        """Print what is to be seen of one line of DVC's output; `of` names its stage where several run side by side."""
         if self.brief and _EPOCH.match(line):
             self._held[of] = f"{of}: {line}" if of else line
-            if on_terminal:
-                parts = [held if len(self._held) == 1 else held.partition(": train")[0] for held in self._held.values()]
-                print(f"\r\033[K{'   '.join(parts)[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
+            if self.table is not None:
+                self.table.note(of, line)
+            elif sys.stdout.isatty():
+                print(f"\r\033[K{self._held[of][: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
             return
-        if last := self._held.pop(of, None):
-            print(f"\r\033[K{last}" if on_terminal else last)
+        self._release(of)
+        if self.table is not None and _RUNNING.match(line):
+            self.table.start(of)
         for shown in self._shown(line):
             of_whom = f"{of}: " if of and not (_RUNNING.match(line) or _DONE.match(line)) else ""
-            print(f"{of_whom}{shown}", flush=True, file=sys.stderr if _PROBLEM.match(shown) else sys.stdout)
+            self._say(f"{of_whom}{shown}", is_problem=_PROBLEM.match(shown) is not None)
+
+    def finish(self, stage: str) -> None:
+        """Note the end of a stage that ran beside others."""
+        self._release(stage)
+        if self.table is not None:
+            self.table.finish(stage)
+
+    def _release(self, stage: str) -> None:
+        """Print the last epoch of a stage, which stays on the screen."""
+        if last := self._held.pop(stage, None):
+            over_last = "\r\033[K" if self.table is None and sys.stdout.isatty() else ""
+            self._say(f"{over_last}{last}")
+
+    def _say(self, line: str, *, is_problem: bool = False) -> None:
+        if self.table is not None:
+            self.table.say(line)
+        else:
+            print(line, flush=True, file=sys.stderr if is_problem else sys.stdout)
 
     def _shown(self, line: str) -> Iterator[str]:
         if done := _DONE.match(line):
@@ -106,14 +135,20 @@ class Progress:
 
     def _time_left(self) -> str:
         """Return the time that all remaining stages take, at their last duration or that of the others so far."""
-        mean = (time.monotonic() - self._started) / self.num_run if self.num_run >= 3 else None
+        elapsed = (time.monotonic() - self._started) * self.num_jobs
+        mean = elapsed / self.num_run if self.num_run >= 3 else None
         known = [self.seconds.get(address, mean) for address in self.todo]
         if not known or None in known:
             return ""
-        left = sum(value for value in known if value is not None)
+        left = sum(value for value in known if value is not None) / self.num_jobs
         # Stages that have not changed will take no time, but DVC does not say yet which these are.
         word = "at most" if self.num_skipped or self.seconds else "about"
-        return f", {word} {left:.0f} s left" if left < 100 else f", {word} {left / 60:.0f} min left"
+        return f", {word} {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in seconds, or in minutes from 100 seconds on."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def run_dvc(root: Path, arguments: Sequence[str], *, brief: bool, rewrite: Callable[[str], str] = str) -> Progress:
@@ -164,12 +199,13 @@ def signals_forwarded(groups: Sequence[int]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def follow(root: Path, *, numbered: bool, brief: bool) -> Progress:
+def follow(root: Path, *, numbered: bool, brief: bool, num_jobs: int = 1) -> Progress:
     """Return the progress of a run of the workspace `root`; unless `numbered`, stages get no number."""
     paths = Paths(root)
     config = "".join(path.read_text(encoding="utf-8") for path in (root / ".dvc").glob("config*"))
     addresses = list(_addresses(paths)) if numbered else []
-    return Progress(addresses, _durations(paths, addresses), has_remote="remote" in config, brief=brief)
+    has_remote = "remote" in config
+    return Progress(addresses, _durations(paths, addresses), has_remote=has_remote, brief=brief, num_jobs=num_jobs)
 
 
 def _addresses(paths: Paths) -> Iterator[str]:

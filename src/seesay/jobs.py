@@ -23,6 +23,7 @@ from queue import SimpleQueue
 from seesay.console import Progress, follow, signals_forwarded
 from seesay.core.errors import InputError
 from seesay.core.forkserver import forking_python
+from seesay.live import LiveTable
 
 FINISHED = "seesay.jobs finished "
 """Begins the line by which a worker says that it has done a stage, and with which exit status."""
@@ -122,7 +123,7 @@ def run_side_by_side(
     exits once all stages have ended.
     """
     graph = read_graph(root, targets)
-    progress, schedule = follow(root, numbered=not targets, brief=True), Schedule(graph)
+    progress, schedule = follow(root, numbered=not targets, brief=True, num_jobs=num_jobs), Schedule(graph)
     lines: SimpleQueue[tuple[_Worker, str]] = SimpleQueue()
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     # Processes that share cores must not spin while they wait for each other.
@@ -135,6 +136,8 @@ def run_side_by_side(
         received = stack.enter_context(signals_forwarded([worker.group for worker in workers]))
         for worker in workers:
             stack.callback(worker.close)
+        if sys.stdout.isatty():
+            progress.table = stack.enter_context(LiveTable(progress.seconds))
         while not schedule.is_done:
             while idle and not received and (stage := schedule.next()) is not None:
                 idle.pop().run(stage, options)
@@ -147,8 +150,10 @@ def run_side_by_side(
                     idle.remove(worker)
                 else:
                     schedule.finish(worker.stage, passed=False)
+                    progress.finish(worker.stage)
             elif line.startswith(FINISHED):
                 schedule.finish(worker.stage, passed=line == f"{FINISHED}0")
+                progress.finish(worker.stage)
                 idle.append(worker)
             else:
                 progress.show(rewrite(line), of=worker.stage)
