@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seesay.captioning.networks.base import Captioner, Memory, State
-from seesay.captioning.networks.layers import Linear, Words
+from seesay.captioning.networks.layers import Dropout, Linear, Words
 
 MAX_SUMS_AT_ONCE = 1_000_000
 """Sums of a key's and a query's entries that a CPU computes at a time without gradients. Those of all beams of a batch
@@ -35,7 +35,7 @@ class GridAttention(nn.Module):
         self.value = Linear(feature_size, value_size)
         self.key = Linear(value_size, attention_size)
         self.score = nn.Linear(attention_size, 1, bias=False)  # a bias would change no weight
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def prepare(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys (N, L, A) and values (N, L, V) of `features` (N, L, D): once per image."""
@@ -74,7 +74,7 @@ class GridMean(nn.Module):
     def __init__(self, feature_size: int, *, size: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(feature_size, elementwise_affine=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = Linear(feature_size, size)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class AttentionCaptioner(Captioner):
     words: Words
     from_words: Linear
     first_state: GridMean
-    dropout: nn.Dropout
+    dropout: Dropout
 
     def advance(self, gates: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor, State]:
         """Return the output (N, B, H), the attention weights (N, B, L) and the next state.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from seesay.captioning.networks.attention import AttentionCaptioner, GridAttention, GridMean, lstm_cell
 from seesay.captioning.networks.base import Memory, Share, Size, State
-from seesay.captioning.networks.layers import FeatureScale, Linear, Words
+from seesay.captioning.networks.layers import Dropout, FeatureScale, Linear, Words
 
 
 class SoftAttentionCaptioner(AttentionCaptioner):
@@ -48,7 +48,7 @@ class SoftAttentionCaptioner(AttentionCaptioner):
         self.from_hidden = Linear(hidden_size, sum(self.sizes_from_hidden))
         self.from_seen = Linear(hidden_size, 4 * hidden_size, bias=False)
         self.deep_output = Linear(2 * hidden_size, embedding_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def advance(self, gates: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor, State]:
         """The output is the hidden state and the context, (N, B, 2 * hidden_size)."""
@@ -101,7 +101,7 @@ class Att2InCaptioner(AttentionCaptioner):
         self.from_hidden = Linear(hidden_size, sum(self.sizes_from_hidden))
         self.first_state = GridMean(feature_size, size=2 * hidden_size, dropout=dropout)
         self.from_seen = Linear(hidden_size, 2 * hidden_size, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def advance(self, gates: Tensor, state: State, memory: Memory) -> tuple[Tensor, Tensor, State]:
         hidden, cell = state
@@ -154,7 +154,7 @@ class UpDownCaptioner(AttentionCaptioner):
         self.attention_lstm = Linear(2 * hidden_size, 4 * hidden_size, bias=False)
         self.query = Linear(hidden_size, attention_size, bias=False)
         self.language_lstm = Linear(3 * hidden_size, 4 * hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def memory(self, features: Tensor) -> Memory:
         """Return keys (N, L, attention_size), values (N, L, hidden_size), the grid mean's part of the attention LSTM's

@@ -1,4 +1,5 @@
-"""Layers that all captioners share: word vectors and output logits, feature standardisation, a faster linear layer."""
+"""Layers that all captioners share: word vectors and output logits, feature standardisation, faster linear layers and
+dropout."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ class Words(nn.Module):
         self.vectors = nn.Embedding(vocabulary_size, embedding_size, padding_idx=PAD)
         with torch.no_grad():
             self.vectors.weight.mul_(_VECTOR_STD)
-        self.dropout = nn.Dropout(dropout)
-        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.dropout = Dropout(dropout)
+        self.embedding_dropout = Dropout(embedding_dropout)
         self.head: Linear | None = None
         self.projection: Linear | None = None
         if tie_weights:
@@ -67,6 +68,28 @@ class Words(nn.Module):
         if self.projection is not None:
             hidden = self.projection(hidden)
         return linear(hidden, self.vectors.weight, self.bias)
+
+
+class Dropout(nn.Module):
+    """`torch.nn.Dropout`, with masks that take a tenth of the time on a CPU.
+
+    There torch draws a float64 for each entry. Here a random byte decides, so the share `p` of zeros is rounded to a
+    multiple of 1/256.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or x.device.type != "cpu":
+            return F.dropout(x, self.p, self.training)
+        num_dropped = min(round(256 * self.p), 255)  # of 256 values of a byte
+        if num_dropped == 0:
+            return x
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= num_dropped
+        return x * kept.to(x.dtype).mul_(256 / (256 - num_dropped))
 
 
 class FeatureScale(nn.Module):

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from seesay.captioning.networks.base import Captioner, ImageEnters, Memory, Share, Size, State
-from seesay.captioning.networks.layers import FeatureScale, Linear, Words
+from seesay.captioning.networks.layers import Dropout, FeatureScale, Linear, Words
 
 
 class RecurrentCaptioner(Captioner):
@@ -46,7 +46,7 @@ class RecurrentCaptioner(Captioner):
             tie_weights=tie_weights,
         )
         self.add_recurrence(embedding_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def add_recurrence(self, embedding_size: int, hidden_size: int) -> None:
         """Add the recurrent layer, under the name that checkpoints have for it."""
