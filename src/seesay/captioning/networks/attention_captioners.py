@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seesay.captioning.networks.attention import AttentionCaptioner, GridAttention, GridMean, lstm_cell
 from seesay.captioning.networks.base import Memory, Share, Size, State
