@@ -133,7 +133,7 @@ def test_check_refuses_a_grid_captioner_on_features_without_a_grid(copy: Path, m
     with pytest.raises(InputError) as error:
         check_architectures(check_workspace(copy))
     assert str(error.value) == (
-        "params.yaml: captioners.lstm_flickr8k.learning.features: got 'flickr8k_mobilenet_v2': "
+        "params.yaml: captioners.lstm_flickr8k.learning.features: got 'flickr8k_efficientnet': "
         "expected features with a grid_size: architecture lstm attends to a grid"
     )
 
@@ -227,6 +227,7 @@ CHANGED_SINCE_THEIR_RUN = [
     *(f"train_classifier@{name}" for name in ("mobilenet_probe", "mobilenet_finetuned")),
     "compare_classifiers",
     *(f"train_autoencoder@{name}" for name in ("finetuned", "masked")),
+    *(f"extract_features@{name}" for name in ("flickr8k_views", "coco2017_mobilenet_v2")),
     *(
         f"train_captioner@{name}"
         for name in (

@@ -30,14 +30,14 @@ def test_decoding_is_named_with_what_matters(decoding, words):
 
 def test_features_of_ours_and_projected_ones_are_named_so(built_once):
     features = load_params(built_once).features
-    fetched, ours = features["flickr8k_mobilenet_v2"], features["flickr8k_resnet9"]
+    fetched, ours = features["flickr8k_efficientnet"], features["flickr8k_resnet9"]
     assert describe_encoder(ours) == "our resnet9"
     assert describe_encoder(ours.model_copy(update={"encoder": "finetuned/tuned"})) == "fine-tuned tuned"
-    assert describe_features(fetched, "grid") == "mobilenet_v2, 7×7 grid"
-    assert describe_features(fetched, "pooled") == "mobilenet_v2, pooled"
+    assert describe_features(fetched, "grid") == "efficientnet_lite2, 7×7 grid"
+    assert describe_features(fetched, "pooled") == "efficientnet_lite2, pooled"
     views = {"views": features["flickr8k_views"].views}
-    assert describe_features(fetched.model_copy(update=views), "grid") == "mobilenet_v2, 7×7 grid, 4 views"
-    assert describe_encoder(fetched.model_copy(update={"num_components": 256})) == "mobilenet_v2, PCA 256"
+    assert describe_features(fetched.model_copy(update=views), "grid") == "efficientnet_lite2, 7×7 grid, 4 views"
+    assert describe_encoder(fetched.model_copy(update={"num_components": 256})) == "efficientnet_lite2, PCA 256"
 
 
 def test_what_a_captioner_has_learned_from_is_said_in_its_phases(built_once):

@@ -24,14 +24,14 @@ def content() -> dict[str, Any]:
     content["finetuned"]["tuned"] = {
         "captioner": "updown_flickr8k",
         "dataset": "flickr8k",
-        "features": "flickr8k_mobilenet_v2",
+        "features": "flickr8k_efficientnet",
         **{name: captioner[name] for name in ("vocabulary", "training")},
-        "encoder": "weights/mobilenet_v2",
+        "encoder": "weights/efficientnet_lite2",
         "frozen_blocks": 10,
         "encoder_rate": 0.1,
         "num_workers": 4,
     }
-    content["features"]["tuned"] = {**content["features"]["flickr8k_mobilenet_v2"], "encoder": "finetuned/tuned"}
+    content["features"]["tuned"] = {**content["features"]["flickr8k_efficientnet"], "encoder": "finetuned/tuned"}
     return content
 
 
@@ -53,12 +53,12 @@ def test_a_captioner_may_learn_from_what_was_finetuned_with_another(content: dic
         (f"{CELL}.captioner", "nobody", "got 'nobody': expected an entry of captioners: "),
         (f"{CELL}.dataset", "coco2017", "got 'coco2017': expected flickr8k, as captioners.updown_flickr8k says"),
         (f"{CELL}.vocabulary", "coco2017", "got 'coco2017': expected flickr8k, as captioners.updown_flickr8k says"),
-        (f"{CELL}.features", "flickr8k_resnet9", "expected flickr8k_mobilenet_v2, as captioners.updown_flickr8k says"),
-        (f"{CELL}.encoder", "weights/vgg", "expected weights/mobilenet_v2, as features.flickr8k_mobilenet_v2 says"),
-        (f"{CELL}.encoder", "classifiers/resnet9", "expected weights/mobilenet_v2, as features.flickr8k_mobilenet_v2"),
+        (f"{CELL}.features", "flickr8k_resnet9", "expected flickr8k_efficientnet, as captioners.updown_flickr8k says"),
+        (f"{CELL}.encoder", "weights/vgg", "expected weights/efficientnet_lite2, as features.flickr8k_efficientnet says"),
+        (f"{CELL}.encoder", "classifiers/resnet9", "expected weights/efficientnet_lite2, as features.flickr8k_efficientnet"),
         (f"{CELL}.encoder", "finetuned/tuned", "expected weights/<name> or classifiers/<name>"),
-        ("features.flickr8k_mobilenet_v2.num_components", 8, "expected features without num_components"),
-        ("weights.mobilenet_v2", {"architecture": "mobilenetv2_100"}, "expected an encoder with weights"),
+        ("features.flickr8k_efficientnet.num_components", 8, "expected features without num_components"),
+        ("weights.efficientnet_lite2", {"architecture": "mobilenetv2_100"}, "expected an encoder with weights"),
         (
             "captioners.updown_flickr8k.learning.features",
             ["tuned"],

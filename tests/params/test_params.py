@@ -93,12 +93,12 @@ def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, sou
         ("image_datasets.tiny30.splits", {}, "expected val or test, or no splits where the source has both"),
         ("classifiers.mlp.class_weights", "even", "got 'even': input should be 'balanced'"),
         ("captioners.lstm_coco2017.learning.vocabulary", "nope", "expected an entry of vocabularies"),
-        ("captioners.lstm_coco2017.learning.features", ["flickr8k_mobilenet_v2"], "features of dataset coco2017"),
+        ("captioners.lstm_coco2017.learning.features", ["flickr8k_efficientnet"], "features of dataset coco2017"),
         ("captioners.lstm_coco2017.learning.features", [], "should have at least 1 item"),
         ("captioners.lstm_coco2017.learning.features", ["a", "b", "c"], "should have at most 2 items"),
         ("caption_datasets.coco2017.val_fraction", None, "has no val"),
         ("caption_datasets.coco2017.val_fraction", 0.9, "less than 0.5"),
-        ("features.flickr8k_mobilenet_v2.resize_size", 128, "smaller than the crop"),
+        ("features.flickr8k_efficientnet.resize_size", 128, "smaller than the crop"),
         ("runtime.device", "gpu", "got 'gpu': string should match"),
         ("runtime.precision", "float16", "got 'float16': input should be 'auto', 'float32' or 'bfloat16'"),
         ("classifiers.mlp.start", "classifiers/resnet9", "expected scratch for architecture mlp without distillation"),
@@ -198,7 +198,7 @@ LOCAL = {"path": "file", "checksum": DIGEST}
 LEARNING = "captioners.lstm_coco2017.learning"
 TWO = {
     f"{LEARNING}.datasets": ["coco2017", "flickr8k"],
-    f"{LEARNING}.features": ["coco2017_mobilenet_v2", "flickr8k_mobilenet_v2"],
+    f"{LEARNING}.features": ["coco2017_efficientnet", "flickr8k_efficientnet"],
 }
 
 
@@ -220,20 +220,20 @@ def own_source(*splits: str) -> dict[str, Any]:
         (
             {f"{LEARNING}.datasets": ["coco2017", "flickr8k"]},
             LEARNING,
-            "features: got coco2017_mobilenet_v2: expected one for each of datasets, coco2017, flickr8k",
+            "features: got coco2017_efficientnet: expected one for each of datasets, coco2017, flickr8k",
         ),
         (
-            TWO | {f"{LEARNING}.features": ["coco2017_mobilenet_v2"] * 2},
+            TWO | {f"{LEARNING}.features": ["coco2017_efficientnet"] * 2},
             f"{LEARNING}.features",
             "features of dataset flickr8k; these are of coco2017",
         ),
         (
-            TWO | {f"{LEARNING}.features": ["coco2017_mobilenet_v2", "flickr8k_resnet9"]},
+            TWO | {f"{LEARNING}.features": ["coco2017_efficientnet", "flickr8k_resnet9"]},
             f"{LEARNING}.features",
-            "features like coco2017_mobilenet_v2: encoder weights/mobilenet_v2; these have classifiers/resnet9",
+            "features like coco2017_efficientnet: encoder weights/efficientnet_lite2; these have classifiers/resnet9",
         ),
         (
-            TWO | {f"features.{name}_mobilenet_v2.num_components": 8 for name in ("coco2017", "flickr8k")},
+            TWO | {f"features.{name}_efficientnet.num_components": 8 for name in ("coco2017", "flickr8k")},
             f"{LEARNING}.features",
             "each dataset has principal components of its own",
         ),
@@ -282,8 +282,8 @@ def own_source(*splits: str) -> dict[str, Any]:
             "got 'finetuned/tuned': expected an entry of finetuned: (none)",
         ),
         (
-            {"features.flickr8k_mobilenet_v2.encoder": "weights/vgg"},
-            "features.flickr8k_mobilenet_v2.encoder",
+            {"features.flickr8k_efficientnet.encoder": "weights/vgg"},
+            "features.flickr8k_efficientnet.encoder",
             "got 'weights/vgg': expected an entry of weights: weights/efficientnet_lite0, ",
         ),
         (

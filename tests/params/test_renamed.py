@@ -16,7 +16,7 @@ from seesay.params.project import load_params
 ROOT = Path(__file__).resolve().parents[2]
 LEARNING = "captioners.lstm_flickr8k.learning"
 TUNED = {
-    "captioner": "lstm_flickr8k", "dataset": "flickr8k", "vocabulary": "flickr8k", "features": "flickr8k_mobilenet_v2",
+    "captioner": "lstm_flickr8k", "dataset": "flickr8k", "vocabulary": "flickr8k", "features": "flickr8k_efficientnet",
     "encoder": "weights/mobilenet_v2", "encoder_rate": 0.1, "num_workers": 1,
 }  # fmt: skip
 # (old key, its value, the key that takes its place and is missing in an old file, the advice)
@@ -99,10 +99,10 @@ def test_a_stage_that_reads_an_entry_of_its_own_names_the_old_key_too(content: d
 
 
 def test_one_name_where_a_list_is_expected_is_refused_with_the_list(content: dict[str, Any], tmp_path: Path) -> None:
-    content["captioners"]["lstm_flickr8k"]["learning"]["features"] = "flickr8k_mobilenet_v2"
+    content["captioners"]["lstm_flickr8k"]["learning"]["features"] = "flickr8k_efficientnet"
     message = refusal(content, tmp_path)
     assert message.endswith(
-        f"{LEARNING}.features: got 'flickr8k_mobilenet_v2': expected a list: [flickr8k_mobilenet_v2]"
+        f"{LEARNING}.features: got 'flickr8k_efficientnet': expected a list: [flickr8k_efficientnet]"
     )
 
 

@@ -117,7 +117,7 @@ LSTM = {
     "cell": "lstm",
     "dataset": "flickr8k",
     "architecture": "lstm",
-    "features": "flickr8k_mobilenet_v2",
+    "features": "flickr8k_efficientnet",
     "sees": "mobilenet_v2, pooled",
     "search": "beam 5",
     "learned": "captions",
