@@ -100,7 +100,8 @@ class Example:
 class ExperimentFigures:
     """The figures of one experiment.
 
-    `details` are those that need not fit; `left_out` describes the ones that do not. A dataset's best captioner has `examples`, and the `rule` they were chosen by.
+    `details` are those that need not fit; `left_out` describes the ones that do not. A dataset's best captioner has
+    `examples`, and the `rule` they were chosen by.
     """
 
     cell: str

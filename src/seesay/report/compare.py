@@ -32,7 +32,18 @@ MAIN_METRICS = {
 }
 """The metric that ranks the experiments, by stage."""
 
-_LOWER_IS_BETTER = ("loss", "loss_calibrated", "ece", "ece_calibrated", "mse", "hidden_mse", "visible_mse", "perplexity")
+_LOWER_IS_BETTER = (
+    "loss",
+    "loss_calibrated",
+    "ece",
+    "ece_calibrated",
+    "mse",
+    "hidden_mse",
+    "visible_mse",
+    "perplexity",
+    "out_of_vocabulary",
+    "unended",
+)
 _OF_MODELS = ("test/", "val/", "seeds/")
 
 Metrics = Mapping[str, Mapping[str, Any]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -25,7 +25,7 @@ _SHOWN_BESIDE = 3
 
 @dataclass(frozen=True)
 class Mark:
-    """A row of a chart. `kind` is `ours`, `pretrained`, `published` or `baseline`; `text` is the value with its unit."""
+    """A row of a chart: `text` is the value with its unit; `kind` is ours, pretrained, published or baseline."""
 
     label: str
     value: float
@@ -57,6 +57,11 @@ class Chart:
         count = round((self.end - self.start) / self.step)
         values = [self.start + number * self.step for number in range(count + 1)]
         return [(self.at(value), f"{value:g}" if self.step >= 1 else f"{value:.1f}") for value in values]
+
+    @property
+    def best(self) -> str:
+        """The best experiment."""
+        return next((mark.cell for mark in self.marks if mark.cell), "")
 
     @property
     def kinds(self) -> list[str]:
@@ -171,7 +176,7 @@ def caption_charts(rows: Sequence[Row]) -> dict[str, Chart]:
     for name in _datasets(rows):
         here = [row for row in rows if row["dataset"] == name]
         labelled = [(row["cell"], row, "ours") for row in here if row["set"] == "test"]
-        labelled += [(label.partition(": ")[2], row, "baseline") for label, row in baseline_rows(here)]
+        labelled += [(label, row, "baseline") for label, row in _named_baselines(here)]
         marks = [
             Mark(label, row["cider_d"], decimal(row["cider_d"]), kind, row.get("cider_d_low"), row.get("cider_d_high"),
                  row["cell"] if kind == "ours" else "")
@@ -180,6 +185,15 @@ def caption_charts(rows: Sequence[Row]) -> dict[str, Chart]:
         ]  # fmt: skip
         charts[name] = _chart(f"CIDEr-D on {name}", "test CIDEr-D (1.0 is often printed as 100)", marks)
     return charts
+
+
+def _named_baselines(rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
+    """Yield the baselines of a dataset with their names; the nearest image's caption depends on the features."""
+    baselines = baseline_rows(rows)
+    of_features = sum(row["set"] == "floor_nearest" for _, row in baselines) > 1
+    for label, row in baselines:
+        name = "human caption" if row["set"] == "human" else label.partition(": ")[2]
+        yield (f"{name} ({row['features']})" if of_features and row["set"] == "floor_nearest" else name), row
 
 
 def autoencoder_charts(rows: Sequence[Row]) -> dict[str, Chart]:
@@ -195,21 +209,23 @@ def autoencoder_charts(rows: Sequence[Row]) -> dict[str, Chart]:
         if here:
             mean = here[0]["test/mean_image_psnr"]
             marks.append(Mark("mean image", mean, f"{mean:.2f} dB", "baseline"))
-        charts[name] = _chart(f"PSNR on {name}", "test PSNR, dB", marks)
+        charts[name] = _chart(f"PSNR on {name}", "test PSNR, dB", marks, from_zero=False)
     return charts
 
 
-def _chart(title: str, axis: str, marks: Sequence[Mark], *, largest: float = math.inf) -> Chart:
+def _chart(title: str, axis: str, marks: Sequence[Mark], *, largest: float = math.inf, from_zero: bool = True) -> Chart:
     ranked = sorted(marks, key=lambda mark: -mark.value)
-    end = max((mark.value if mark.high is None else mark.high for mark in ranked), default=1.0)
-    step = _step(end)
-    return Chart(title, axis, tuple(ranked), 0.0, min(largest, step * math.ceil(end / step)), step)
+    values = [value for mark in ranked for value in (mark.value, mark.low, mark.high) if value is not None]
+    high, low = max(values, default=1.0), 0.0 if from_zero else min(values, default=0.0)
+    step = _step(high - low)
+    start, end = step * math.floor(low / step), min(largest, step * math.ceil(high / step))
+    return Chart(title, axis, tuple(ranked), start, end, step)
 
 
-def _step(end: float) -> float:
-    """Return the distance between ticks, a round number that divides the scale into four to eight parts."""
-    power = 10.0 ** math.floor(math.log10(max(end, 1e-6)))
-    return next(power * part for part in (0.1, 0.2, 0.25, 0.5, 1.0, 2.0) if end / (power * part) <= 6)
+def _step(length: float) -> float:
+    """Return the distance between ticks, a round number of which at most six fit into the length."""
+    power = 10.0 ** math.floor(math.log10(max(length, 1e-6)))
+    return next(power * part for part in (0.2, 0.5, 1.0, 2.0) if length / (power * part) <= 6)
 
 
 def _datasets(rows: Sequence[Mapping[str, object]]) -> list[str]:
