@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
@@ -281,7 +281,7 @@ def _is_bound(key: str, metrics: Mapping[str, Any]) -> bool:
     return key.endswith(("_low", "_high")) and key.rpartition("_")[0] in metrics
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

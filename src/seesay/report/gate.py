@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_json, write_text
@@ -130,5 +130,5 @@ def _file_and_key(name: str) -> tuple[str, str]:
     return Paths(Path()).metrics(stage, cell or None).as_posix(), key
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
