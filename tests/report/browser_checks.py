@@ -26,7 +26,7 @@ addEventListener("load", async () => {
   parent.postMessage({
     page: document.body.dataset.page, width: innerWidth, overflow: root.scrollWidth - root.clientWidth,
     isDark: matchMedia("(prefers-color-scheme: dark)").matches,
-    findings: found.violations.map((one) => [one.id, one.impact, one.nodes.slice(0, 3).map((it) => it.html.slice(0, 200))]),
+    findings: found.violations.map((one) => [one.id, one.impact, one.nodes.slice(0, 3).map((it) => it.html)]),
   }, "*");
 });
 """

@@ -1,13 +1,13 @@
 """The pages in a browser, where there is Chromium and npm can install axe-core."""
 
 import pytest
+from tests.report.browser_checks import check_pages, find_chromium, install_axe, problems
 
 from seesay.core.paths import Paths
 from seesay.params.project import load_params
 from seesay.report.compare import compare_metrics
 from seesay.report.page import autoencoders_page, refresh_views, write_comparison
 from seesay.report.results import collect_results, write_results
-from tests.report.browser_checks import check_pages, find_chromium, install_axe, problems
 
 
 @pytest.fixture(scope="module")

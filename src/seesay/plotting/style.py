@@ -52,7 +52,7 @@ def new_figure(path: Path, *, width: float, height: float) -> Iterator[Figure]:
     with matplotlib.style.context([_STYLE], after_reset=True):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
-        _fit_texts(figure)
+        _fit_titles(figure)
         figure.savefig(path, metadata={"Date": None, "Creator": None})
         pixels = io.BytesIO()
         sharpness = 1.5 if width < 8 else 1.125  # wide figures are scaled down on the page
@@ -62,13 +62,16 @@ def new_figure(path: Path, *, width: float, height: float) -> Iterator[Figure]:
     )
 
 
-def _fit_texts(figure: Figure) -> None:
-    """Make texts smaller that would be cut off at the right edge, such as titles with long names of experiments."""
+def _fit_titles(figure: Figure) -> None:
+    """Make titles smaller that would be cut off at the right edge: names of experiments may be long."""
     figure.draw_without_rendering()
-    for text in (child for part in (figure, *figure.axes) for child in part.get_children() if isinstance(child, Text)):
+    named = {axes.get_title(place) for axes in figure.axes for place in ("left", "center", "right")}
+    named.add(figure.get_suptitle())
+    texts = (child for part in (figure, *figure.axes) for child in part.get_children() if isinstance(child, Text))
+    for text in (text for text in texts if text.get_text() in named - {""}):
         # At other resolutions hinting makes the same text up to five percent wider.
         extent, edge = text.get_window_extent(), 0.94 * figure.bbox.width
-        if text.get_text() and extent.x0 < edge < extent.x1:
+        if extent.x0 < edge < extent.x1:
             text.set_fontsize(text.get_fontsize() * (edge - extent.x0) / extent.width)
 
 

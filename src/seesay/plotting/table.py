@@ -36,7 +36,8 @@ def format_value(metric: str, value: float) -> str:
 def format_change(metric: str, difference: float) -> str:
     """Format a difference between two values of a metric: `2 points` for percentages, `0.5 dB`, `0.03`."""
     if is_fraction(metric):
-        return f"{_without_trailing_zeros(100 * difference, 2)} points"
+        points = _without_trailing_zeros(100 * difference, 2)
+        return f"{points} point{'s' * (points != '1')}"
     return _without_trailing_zeros(difference, 4) + (" dB" if "psnr" in _key_name(metric) else "")
 
 

@@ -10,7 +10,7 @@ from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_json, write_text
 from seesay.core.paths import Paths
 from seesay.core.settings import PARAMS_FILE, read_yaml
-from seesay.plotting.table import format_value
+from seesay.plotting.table import format_change, format_value
 from seesay.report.compare import committed_metrics, resolve_commit
 from seesay.report.rules import STAGES, Gates, read_gates
 from seesay.report.verdict import Baseline, Verdict, json_number, judge
@@ -63,6 +63,8 @@ def verdict_markdown(verdict: Verdict) -> str:
     for check in sorted(verdict.checks, key=lambda check: order[check.status]):
         value = check.reason if check.value is None else format_value(check.metric, check.value)
         note = f" ({check.reason})" if check.status in ("new", "not judged") else ""
+        if check.status == "failed" and check.value is not None and check.bound is not None:
+            note = f"; missed by {format_change(check.metric, abs(check.value - check.bound))}"
         lines.append(f"| {_MARKS[check.status]} | `{check.metric}` | {value} | {check.requirement}{note} |")
     if verdict.baseline is not None and verdict.baseline.commit:
         lines += ["", f"Baseline: `{verdict.baseline.ref}` at {verdict.baseline.commit[:12]}."]

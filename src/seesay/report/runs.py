@@ -134,7 +134,7 @@ def check_provenance(root: Path, params: Params) -> str:
     Raises `InputError`, with a line for each, for records that are missing, of a run with uncommitted changes, without
     a commit, or of a commit that is not in the history of HEAD.
     """
-    runs = [run for run in read_runs(params, Paths(root)) if run.stage != "placeholder"]
+    runs = read_runs(params, Paths(root))
     repository = _repository(root)
     head = resolve_commit(repository, "HEAD")
     commits = {run.commit for run in runs if run.commit}
