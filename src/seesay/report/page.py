@@ -217,5 +217,6 @@ def _template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["plain"] = lambda cell: cell.rstrip(SUPERSCRIPTS)
+    environment.filters["plain"] = lambda text: text.rstrip(SUPERSCRIPTS)
+    environment.filters["mark"] = lambda text: text[len(text.rstrip(SUPERSCRIPTS)) :]  # of a footnote
     return environment.get_template(name)
