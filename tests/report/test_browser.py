@@ -34,3 +34,15 @@ def test_pages_have_no_serious_fault_and_fit_at_any_width(axe, pages, is_dark):
     """axe-core finds no serious fault, such as too little contrast, and no page is wider than its window."""
     results = check_pages(find_chromium(), axe, pages, is_dark=is_dark)
     assert problems(results, num_pages=len(pages), is_dark=is_dark) == []
+
+
+def test_the_checks_find_too_little_contrast_and_a_page_that_is_too_wide(axe, tmp_path):
+    page = tmp_path / "faulty.html"
+    page.write_text(
+        '<!DOCTYPE html><html lang="en"><head><title>x</title></head>'
+        '<body><main style="width:1400px"><p style="color:#ccc;background:#fff">faint</p></main></body></html>'
+    )
+    found = "\n".join(problems(check_pages(find_chromium(), axe, [page], is_dark=False), num_pages=1, is_dark=False))
+    assert "color-contrast" in found
+    assert "faulty.html at 390 px, light: 1" in found
+    assert "at 2000 px, light: 1" not in found

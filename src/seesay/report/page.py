@@ -40,7 +40,7 @@ from seesay.report.runs import (
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-MAX_PICTURE_BYTES = 1_800_000
+MAX_PICTURE_BYTES = 1_700_000
 """Keeps the page below two megabytes, small enough to mail."""
 
 
