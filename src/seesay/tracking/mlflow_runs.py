@@ -192,6 +192,8 @@ def _log_sample(client: MlflowClient, run_id: str, path: Path, *, is_summary: bo
         pixels = picture.convert("RGB")
     pixels.thumbnail((MAX_SAMPLE_SIDE, MAX_SAMPLE_SIDE))
     client.log_image(run_id, pixels, key=key, step=0, synchronous=True)
+    if is_summary:  # by this name, since the comparison of runs shows artifacts of equal names
+        client.log_image(run_id, pixels, artifact_file="summary.png")
 
 
 def end_run(client: MlflowClient, run_id: str, *, status: str, ended_ms: int) -> None:
