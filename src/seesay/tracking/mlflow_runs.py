@@ -79,10 +79,8 @@ def describe_change(client: MlflowClient, experiment: str, record: RunRecord, pa
     run = f"[the previous run](#/experiments/{experiment}/runs/{found[0].info.run_id}) of `{record.address}`"
     if not changed:
         return f"The same parameters as {run}; data, code or environment may differ."
-    lines = [f"Changed since {run}:", "", "| parameter | before | now |", "|---|---|---|"]
+    lines = [f"{len(changed)} changed since {run}:", "", "| parameter | before | now |", "|---|---|---|"]
     lines += [f"| {key} | {before.get(key, 'absent')} | {after.get(key, 'absent')} |" for key in changed[:MAX_CHANGES]]
-    if len(changed) > MAX_CHANGES:
-        lines.append(f"| and {len(changed) - MAX_CHANGES} more | | |")
     return "\n".join(lines)
 
 
