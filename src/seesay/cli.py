@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(root: Path, options: argparse.Namespace) -> int:
     from seesay.check import check_repository
 
-    without_pipeline = (completion, commands.gate, commands.predict, commands.score, commands.serve)
+    without_pipeline = (completion, commands.compare, commands.gate, commands.predict, commands.score, commands.serve)
     if options.run not in without_pipeline:
         check_repository(root)
     return int(options.run(root, options))
@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--jobs", metavar="N", type=_positive, default=1,
                          help="run up to N independent stages side by side (default: 1)")  # fmt: skip
 
-    command(commands.check, "check params.yaml and gates.yaml for errors")
+    sub = command(commands.check, "check params.yaml and gates.yaml for errors")
+    sub.add_argument("--provenance", action="store_true",
+                     help="also that clean commits in the history of HEAD made all results")  # fmt: skip
     sub = command(commands.repro, "check, `dvc repro`, `seesay sync`, and update the documents")
     jobs(sub)
     sub.add_argument("dvc_arguments", nargs="*", metavar="STAGE", help="stages, and options of dvc repro such as --dry")
@@ -63,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--gates", metavar="FILE", type=Path, help="the rules (default: gates.yaml)")
     sub.add_argument("--out", metavar="DIR", type=Path, default=Path(".work"),
                      help="the folder for gate.json and gate.md (default: .work)")  # fmt: skip
+    sub = command(commands.compare, "compare the metrics of two git refs: what moved beyond noise")
+    sub.add_argument("before", metavar="REF", type=_ref, help="the git ref to compare with")
+    sub.add_argument("after", metavar="REF", type=_ref, nargs="?", help="the other ref (default: the workspace)")
+    sub.add_argument("--out", metavar="DIR", type=Path, default=Path(".work"),
+                     help="the folder for compare.md and compare.html (default: .work)")  # fmt: skip
     command(commands.readme, "put the results in reports/ into README.md and docs/results.md")
     sub = command(commands.predict, "say what pictures show: classes by a classifier, sentences by a captioner")
     sub.add_argument("images", metavar="IMAGE", nargs="+", help="a picture, or a folder of pictures")

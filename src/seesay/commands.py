@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from seesay.params.project import Params
 
 
-def check(root: Path, _options: argparse.Namespace) -> int:
+def check(root: Path, options: argparse.Namespace) -> int:
     params = _checked(root, before_run=False)
+    if options.provenance:
+        from seesay.report.runs import check_provenance
+
+        print(check_provenance(root, params))
     print(f"params.yaml and gates.yaml are sound: {len(params.classifiers)} classifiers, "
           f"{len(params.autoencoders)} autoencoders, {len(params.captioners)} captioners")  # fmt: skip
     return 0
@@ -86,6 +90,17 @@ def gate(root: Path, options: argparse.Namespace) -> int:
     write_verdict(verdict, json_path=folder / "gate.json", markdown_path=folder / "gate.md")
     print(f"{verdict.summary()} ({options.out / 'gate.md'})")
     return verdict.exit_code
+
+
+def compare(root: Path, options: argparse.Namespace) -> int:
+    from seesay.report.compare import compare_refs, comparison_markdown
+    from seesay.report.page import write_comparison
+
+    comparison = compare_refs(root, options.before, options.after)
+    write_comparison(comparison, root / options.out)
+    print(comparison_markdown(comparison))
+    print(f"({options.out / 'compare.md'}, {options.out / 'compare.html'})")
+    return 0
 
 
 def readme(root: Path, _options: argparse.Namespace) -> int:

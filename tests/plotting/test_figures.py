@@ -1,9 +1,13 @@
+import base64
+import io
 import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from seesay.autoencoding.figures.reconstructions import absolute_error
@@ -12,8 +16,10 @@ from seesay.classification.figures.evaluation import choose_examples, confusion_
 from seesay.core.errors import InputError
 from seesay.core.files import write_json, write_text
 from seesay.core.paths import Paths
-from seesay.plotting.curves import draw_curves, read_history
-from seesay.plotting.panels import letterbox
+from seesay.plotting.curves import _draw_quantity, draw_curves, read_history
+from seesay.plotting.embed import read_picture, read_tiles
+from seesay.plotting.panels import Tile, draw_panel, letterbox
+from seesay.plotting.style import BLUE, VERMILION, new_figure
 
 HISTORY = "step,train/loss,val/loss,val/top1\n1,3.0,2.5,0.2\n2,2.0,1.5,0.4\n3,1.0,1.5,0.5\n"
 
@@ -187,3 +193,57 @@ def test_a_history_of_one_measurement_is_drawn_in_words(tmp_path):
 def test_scores_draw_what_is_there(tmp_path):
     draw_scores(tmp_path / "scores.svg", {"test": {"cider_d": 0.0}}, title="t")
     assert "mathdefault" not in (tmp_path / "scores.svg").read_text()
+
+
+@pytest.mark.parametrize("dpi", [72, 100, 144])
+def test_long_titles_are_not_cut_off(tmp_path, dpi):
+    name = "soft_attention_views_reward_coco2017_flickr8k on coco2017"
+    with new_figure(tmp_path / "x.svg", width=4.2, height=3) as figure:
+        title = figure.suptitle(name, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        axes = figure.subplots()
+        axes.set_title(f"{name}: confusion matrix", loc="left")
+        short = axes.set_xlabel("epoch").get_fontsize()
+    figure.set_dpi(dpi)
+    figure.draw_without_rendering()
+    heading = next(
+        text for text in axes.get_children() if isinstance(text, Text) and text.get_text().endswith("matrix")
+    )
+    assert all(text.get_window_extent().x1 <= figure.bbox.width for text in (title, heading))
+    assert axes.xaxis.label.get_fontsize() == short
+
+
+def test_a_panel_is_images_with_text_on_a_page(tmp_path):
+    """The picture has the images without gaps, and the texts are text, with what their colours mean."""
+    red, blue, blank = (Image.new("RGB", (8, 8), colour) for colour in ("#ff0000", "#0000ff", "white"))
+    tiles = [
+        Tile(red, (("✓ 90 % cat", BLUE), ("", "black"))),
+        Tile(blue, (("✗ 60 % dog", VERMILION), ("true: cat", "black"))),
+        Tile(blue, ()),
+        Tile(blank, ()),
+    ]
+    path = tmp_path / "panel.webp"
+    draw_panel(path, tiles, title="mlp", columns=2, side=64, row_names=("image", "output"))
+    panel = read_picture(path, "Test images")
+    assert (panel.columns, panel.rows, panel.row_names, panel.title) == (2, 2, ("image", "output"), "mlp")
+    assert [(tile.column, tile.row, tile.lines) for tile in panel.tiles] == [
+        (0, 0, (("✓ 90 % cat", "right"),)),
+        (1, 0, (("✗ 60 % dog", "wrong"), ("true: cat", ""))),
+        (0, 1, ()),
+    ]
+    assert [tile.description for tile in panel.tiles] == [
+        "image, ✓ 90 % cat",
+        "image, ✗ 60 % dog, true: cat",
+        "output",
+    ]
+    with Image.open(io.BytesIO(base64.b64decode(panel.source.partition(",")[2]))) as sprite:
+        assert sprite.size == (128, 128)
+        assert sprite.getpixel((32, 32))[0] > 200, "red"
+        assert sprite.getpixel((96, 32))[2] > 200, "blue"
+    assert [text for _, text in read_tiles(path, num_rows=2)] == ["✓ 90 % cat", "output"]
+
+
+def test_curves_name_the_metric_as_the_field_does(tmp_path):
+    history = history_of(tmp_path, "step,val/loss,val/cider_d\n1,2.0,0.3\n2,1.5,0.4\n")
+    figure = Figure()
+    _draw_quantity(figure.subplots(), history, "cider_d")
+    assert figure.axes[0].get_title() == "CIDEr-D"

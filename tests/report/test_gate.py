@@ -1,9 +1,13 @@
 import json
 import math
+import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from seesay.core.errors import InputError
 from seesay.core.files import write_json, write_text
@@ -245,6 +249,30 @@ def test_the_markdown_puts_failures_first(workspace):
     text = verdict_markdown(judge_workspace(workspace))
     assert text.startswith("## Gate failed\n")
     assert text.index("test_shuffled/cider_d` |") < text.index("resnet9:test/top1` |")
+
+
+def test_a_pull_request_that_lowers_a_metric_fails_as_in_ci(repository):
+    """The workflow's own commands fail, and its comment says which metric is lower and by how much."""
+    workflow = YAML(typ="safe").load(Path(__file__).parents[2] / ".github/workflows/ci.yml")
+    steps = {
+        step["name"]: step["run"] for step in workflow["jobs"]["gate"]["steps"] if "name" in step and "run" in step
+    }
+    git(repository, "branch", "base")
+    write_classifier(repository, 0.67)
+    git(repository, "commit", "-q", "-a", "-m", "a worse classifier")
+    commands = [steps["Judge the committed metrics"], steps["Show the verdict"]]
+    judge, show = (re.sub(r"\$\{\{.*?\}\}", "base", command) for command in commands)
+    judge = judge.replace(".venv/bin/seesay", f"{sys.executable} -m seesay.cli")
+    environment = {**os.environ, "GITHUB_STEP_SUMMARY": "summary.md"}
+    judged, shown = (
+        subprocess.run(["bash", "-e", "-c", command], cwd=repository, env=environment, capture_output=True, text=True)
+        for command in (judge, show)
+    )
+    assert (judged.returncode, shown.returncode) == (1, 0)
+    summary = (repository / "summary.md").read_text()
+    assert "## Gate failed" in summary
+    row = "| ❌ **fail** | `evaluate_classifier/resnet9:test/top1` | 67 % | at most 2 points lower than the baseline"
+    assert f"{row} (70 %); missed by 1 point |" in summary
 
 
 @pytest.mark.parametrize("name", ["gates.yaml", "params/demo_gates.yaml"])

@@ -1,12 +1,13 @@
+import itertools
 import re
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from seesay.autoencoding.page import LATENTS, MAPS, RECONSTRUCTIONS, collect_autoencoder_figures
 from seesay.core.files import read_json, write_json, write_text
@@ -34,19 +35,29 @@ class Elements(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.found, self.words, self.open = [], [], []
+        self.found, self.words, self.open, self.in_word = [], [], [], False
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
+        self.in_word = tag == "wbr"
+        if tag not in ("meta", "img", "input", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag, f"</{tag}> closes something else"
 
     def handle_data(self, data):
+        if self.in_word:
+            data = self.words.pop() + data
         self.words.append(data)
+        self.in_word = False
+
+
+def num_shown(text, description):
+    """The number of pictures and panels with this description."""
+    description = escape(description)
+    return text.count(f'alt="{description}"') + text.count(f"<strong>{description}.</strong>")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +73,8 @@ def page(built_once, tmp_path_factory):
 
 def test_the_page_asks_for_nothing_from_outside(page):
     for tag, attributes in Elements(page).found:
-        assert tag not in ("script", "link", "iframe", "object", "embed", "base"), tag
+        assert tag not in ("link", "iframe", "object", "embed", "base"), tag
+        assert tag != "script" or not attributes, "the page's own script, in the page"
         for name in ("src", "href", "srcset", "poster", "data", "action"):
             value = attributes.get(name) or "#"
             assert value.startswith(("#", "data:image/")) or value.partition("#")[0] in PAGES, (
@@ -72,6 +84,8 @@ def test_the_page_asks_for_nothing_from_outside(page):
     css = page[page.index("<style>") : page.index("</style>")]
     assert "url(" not in css
     assert "@import" not in css
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    assert ("meta", {"http-equiv": "Content-Security-Policy", "content": policy}) in Elements(page).found
 
 
 def test_every_element_is_closed(page):
@@ -79,7 +93,7 @@ def test_every_element_is_closed(page):
 
 
 def test_captions_with_markup_are_text(page):
-    assert "<script" not in page
+    assert page.count("<script") == 1, "the page's own"
     assert "&lt;script&gt;alert(" in page
     assert "a man &lt;b&gt;in&lt;/b&gt; a red shirt" in page
     assert "&lt;b&gt;.JPEG" in page
@@ -115,11 +129,11 @@ def test_every_experiment_has_curves_and_the_best_ones_have_details(page, built_
     cells = [*params.classifiers, *params.autoencoders, *params.captioners]
     assert sum(alt.startswith("Training and validation curves") for alt in alts) == len(cells)
     datasets = {classifier.dataset for classifier in params.classifiers.values()}
-    assert sum(alt.startswith("The most confident mistakes on test") for alt in alts) >= len(datasets)
-    assert sum(alt.startswith("Test image: ") for alt in alts) == 12  # two captioners' cases
-    assert sum(alt.startswith("Classifiers of") for alt in alts) == len(datasets)
+    assert num_shown(page, "The most confident mistakes on test") >= len(datasets)
     captioned = {captioner.learning.datasets[0] for captioner in params.captioners.values()}
-    assert sum(alt.startswith("Captioners of") for alt in alts) == len(captioned)
+    assert page[page.index('id="changes"') :].count('alt="Test image: ') == 12  # two captioners' cases
+    drawn = {autoencoder.dataset for autoencoder in params.autoencoders.values()}
+    assert page.count('<figure class="chart"') == len(datasets) + len(captioned) + len(drawn)
 
 
 def test_the_autoencoders_page_has_drawings_and_maps_and_opens_offline(page, built_once):
@@ -129,11 +143,16 @@ def test_the_autoencoders_page_has_drawings_and_maps_and_opens_offline(page, bui
     assert not elements.open
     pictures = [attributes for tag, attributes in elements.found if tag == "img"]
     assert all(attributes["src"].startswith("data:") for attributes in pictures)
-    kinds = Counter(attributes["alt"] for attributes in pictures)
-    assert all(kinds[description] == len(params.autoencoders) for _, description in (RECONSTRUCTIONS[0], *MAPS))
-    assert kinds[RECONSTRUCTIONS[1][1]] == sum(one.masking is not None for one in params.autoencoders.values())
+    text = autoencoders_page(paths).read_text()
+    assert all(num_shown(text, name) == len(params.autoencoders) for _, name in (RECONSTRUCTIONS[0], *MAPS))
+    assert num_shown(text, RECONSTRUCTIONS[1][1]) == sum(
+        one.masking is not None for one in params.autoencoders.values()
+    )
+    images = [attributes for _, attributes in elements.found if attributes.get("role") == "img"]
+    assert images
+    assert all(attributes["aria-label"] for attributes in images)
     for cell in params.autoencoders:
-        assert ("section", {"id": cell}) in elements.found
+        assert ("h2", {"id": cell}) in elements.found
         assert f'href="autoencoders.html#{cell}"' in page
 
 
@@ -144,9 +163,36 @@ def test_what_autoencoders_draw_comes_before_what_their_latents_say(built_once):
     assert all(len(one.details) >= 1 + len(MAPS) + len(LATENTS) for one in whole)
     of_drawing = {text for _, text in RECONSTRUCTIONS}
     drawn = [picture for one in whole for picture in one.details if picture.description in of_drawing]
-    tight = collect_autoencoder_figures(params, paths, max_bytes=sum(len(picture.source) for picture in drawn))
+    tight = collect_autoencoder_figures(params, paths, max_bytes=sum(picture.size for picture in drawn))
     assert [picture for one in tight for picture in one.details] == drawn
-    assert all(one.left_out[0] == f"reports/figures/explain_autoencoder/{one.cell}" for one in tight)
+    assert all(one.left_out[0] == MAPS[0][1] for one in tight)
+
+
+def test_the_summary_comes_first_and_tables_show_what_matters(page):
+    """A card for each dataset, the verdict and the changes stand before the first table, which hides some columns."""
+    summary, rest = page[page.index("<main") :].split('id="classification"', 1)
+    for part in ('class="card"', "Gate failed", "Since ", 'class="bars"'):
+        assert part in summary, part
+    assert "<table" not in summary
+    first_table = rest[: rest.index("</table>")]
+    heads = re.findall(r'<th scope="col" class="([^"]*)">([^<]*)</th>', first_table)
+    assert ("number", "top-1, %") in heads
+    assert ("number more", "macro F1, %") in heads
+
+
+def test_every_link_inside_the_page_has_a_target(page):
+    elements = Elements(page).found
+    targets = {attributes["id"] for _, attributes in elements if "id" in attributes}
+    links = {attributes["href"][1:] for _, attributes in elements if attributes.get("href", "").startswith("#")}
+    assert links - targets == set()
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_no_page_names_a_folder_that_git_ignores(page, built_once):
+    paths = Paths(built_once)
+    for path in (paths.report, autoencoders_page(paths), paths.captions_page):
+        assert not re.search(r"reports/figures|data/reports|models/|\.work/", path.read_text()), path.name
 
 
 def test_the_page_is_small_enough_to_mail(page):
@@ -161,17 +207,18 @@ def test_what_there_is_no_room_for_is_named_and_the_best_come_first(full_workspa
     ]
     results = replace(collect_results(params, paths), classification=rows)
     whole = collect_figures(params, paths, results, costs=[], max_bytes=10**9)
-    assert all(len(cell.details) == 5 and not cell.left_out for cell in whole.experiments if cell.task == "classifier")
-    assert next(cell.cell for cell in whole.experiments if cell.is_open) == "plain_cnn"
-    of_best = sum(len(p.source) for cell in whole.experiments if cell.cell == "plain_cnn" for p in cell.details)
-    shown = sum(len(p.source) for p in (*whole.comparison, *whole.captioners)) + sum(
-        len(p.source) for c in whole.experiments for p in c.pictures
-    )
-    shown += sum(len(example.picture or "") for cell in whole.experiments for example in cell.examples)
+    classifiers = whole.experiments["classification"]
+    assert all(len(cell.details) == 5 and not cell.left_out for cell in classifiers)
+    assert classifiers[0].cell == "plain_cnn", "the best comes first"
+    of_best = sum(picture.size for picture in classifiers[0].details)
+    everything = list(itertools.chain(*whole.experiments.values()))
+    shown = sum(picture.size for picture in whole.comparison)
+    shown += sum(picture.size for cell in everything for picture in cell.pictures)
+    shown += sum(len(example.picture or "") for cell in everything for example in cell.examples)
     tight = collect_figures(params, paths, results, costs=[], max_bytes=shown + of_best)
-    by_cell = {cell.cell: cell for cell in tight.experiments}
+    by_cell = {cell.cell: cell for cell in tight.experiments["classification"]}
     assert len(by_cell["plain_cnn"].details) == 5
-    assert by_cell["mlp"].left_out == ["reports/figures/evaluate_classifier/mlp"]
+    assert by_cell["mlp"].left_out[0].startswith("Confusion matrix")
     assert by_cell["mlp"].details == []
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import Any
 
+from PIL import Image
 from tests.tracking.conftest import write_lock
 
+from seesay.core.files import file_digest
 from seesay.core.paths import Paths
-from seesay.tracking.records import read_record, write_record
+from seesay.tracking.mlflow_runs import log_artifacts
+from seesay.tracking.records import ArtifactFile, read_record, write_record
+from seesay.tracking.store import NOTE
 from seesay.tracking.sync import StageLine, _note, sync
 
 
@@ -143,3 +148,42 @@ def test_a_description_that_is_too_long_keeps_the_stages_that_ran():
     assert len(note) <= 8000
     assert "train_classifier@cell499" in note
     assert note.endswith("more, in the artifact stages.md\n")
+
+
+def test_a_run_describes_what_changed_since_the_previous_one(workspace):
+    """And it has short tags to filter by."""
+    sync(workspace.root)
+    path = workspace.root / "runs/train_classifier/mlp.json"
+    record = read_record(path)
+    later = {"record_id": "later", "started_ms": record.started_ms + 1000, "params": {**record.params, "rate": 0.25}}
+    write_record(path, replace(record, **later))
+    sync(workspace.root)
+    runs = [run for run in workspace.runs("demo-classification") if run.info.run_name == "train mlp"]
+    newest, first = sorted(runs, key=lambda run: -run.info.start_time)
+    assert first.data.tags[NOTE] == "The first run of `train_classifier@mlp`."
+    note = newest.data.tags[NOTE]
+    assert f"runs/{first.info.run_id}) of `train_classifier@mlp`:" in note
+    before = first.data.params.get("rate", "absent")
+    assert note.splitlines()[-1] == f"| rate | {before} | 0.25 |"
+    assert (newest.data.tags["stage"], newest.data.tags["name"]) == ("train_classifier", "mlp")
+
+
+def test_panels_of_pictures_are_images_in_mlflow_once(workspace):
+    """MLflow shows no WebP files. The first panel of a stage is the run's summary."""
+    root, path = workspace.root, workspace.root / "runs/train_classifier/mlp.json"
+    artifacts = []
+    for name in ("predictions.webp", "mistakes.webp", "curves.webp"):
+        picture = root / "reports/figures/evaluate_classifier/mlp" / name
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), "red").save(picture)
+        artifacts.append(ArtifactFile(picture.relative_to(root).as_posix(), file_digest(picture), "figures"))
+    write_record(path, replace(read_record(path), artifacts=artifacts))
+    sync(root)
+    (run,) = [run for run in workspace.runs("demo-classification") if run.info.run_name == "train mlp"]
+    for _ in range(2):
+        images = [file.path for file in workspace.client.list_artifacts(run.info.run_id, "images")]
+        assert sorted(name.partition("+")[0] for name in images if name.endswith(".png")) == [
+            "images/mistakes",
+            "images/summary",
+        ]
+        log_artifacts(workspace.client, run.info.run_id, root, artifacts)

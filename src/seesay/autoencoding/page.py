@@ -74,6 +74,7 @@ def _reconstruction(rows: Sequence[Row], notes: Footnotes) -> Table:
         ),
         tuple(lines),
         num_names=3,
+        main=("autoencoder", "PSNR, dB", "above PCA, dB", "SSIM", "mean image's PSNR, dB"),
     ).without_empty_columns()
 
 
@@ -105,6 +106,7 @@ def _completion(rows: Sequence[Row], notes: Footnotes) -> Table:
             for row in rows
         ),
         num_names=3,
+        main=("autoencoder", "hidden, dB", "inpainting, dB", "difference, dB", "hidden, SSIM"),
     ).without_empty_columns()
 
 
@@ -198,5 +200,5 @@ def collect_autoencoder_figures(
     budget = SizeBudget(max_bytes)
     for stage, names in ORDER:
         for experiment in experiments:
-            budget.add(experiment, paths.figures(stage, experiment.cell), names, paths)
+            budget.add(experiment, paths.figures(stage, experiment.cell), names)
     return experiments

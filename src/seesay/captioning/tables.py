@@ -32,12 +32,12 @@ BASELINES = {
 }
 """Floors and human captions on the same test images, in the order of the table's last rows."""
 
-_SCORES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L")
 _HEADS = (
-    *("captioner", "architecture", "features", "training", "decoding", "CIDEr-D", "against next", "shuffled CIDEr-D"),
-    *("drop, %", *_SCORES, "METEOR (Java)", "length", "words", "distinct-2", "novel, %"),
-    *("parameters", "training, core-min", "total training cost, core-min"),
+    *("captioner", "CIDEr-D", "against next", "BLEU-4", "shuffled CIDEr-D", "drop, %"),
+    *("architecture", "features", "training", "decoding", "BLEU-1", "BLEU-2", "BLEU-3", "ROUGE-L", "METEOR (Java)"),
+    *("length", "words", "distinct-2", "novel, %", "parameters", "training, core-min", "total training cost, core-min"),
 )
+_MAIN = ("captioner", "CIDEr-D", "against next", "BLEU-4", "shuffled CIDEr-D", "novel, %", "decoding")
 _NOTE = (
     "On the test images, ranked by CIDEr-D with its 95 % interval (bootstrap over the images). CIDEr-D is a decimal "
     "(0.30 is often printed as 30); BLEU, ROUGE-L and METEOR are in percent. Against next: the difference of CIDEr-D "
@@ -50,6 +50,7 @@ _NOTE = (
 _LATER_NOTE = (
     "As above. The numbers of images are under Data: scores on a part of a dataset are not those on all of it."
 )
+_VAL_HEADS = ("captioner", "dataset", "CIDEr-D", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L")
 _VAL_NOTE = "On the validation images, which chose the best epoch: not comparable with test."
 
 
@@ -140,12 +141,13 @@ def _ranking(rows: Sequence[Row], dataset: str, costs: Costs, notes: Footnotes, 
         cell = row["cell"]
         lines.append(
             (
-                *(cell + notes.mark(row["substitutes"]), str(row.get("architecture", ""))),
-                *(str(row.get("sees", "")), str(row.get("learned", "")), str(row.get("search", ""))),
+                cell + notes.mark(row["substitutes"]),
                 _with_interval(row),
                 _against_next(row),
+                percent(row.get("bleu4")),
                 decimal(shuffled.get(cell, {}).get("cider_d")),
                 percent(_drop(row, shuffled.get(cell, {})), decimals=0),
+                *(str(row.get(key, "")) for key in ("architecture", "sees", "learned", "search")),
                 *_scores(row),
                 magnitude(row.get("num_parameters")),
                 *map(_minutes, costs[cell]),
@@ -153,9 +155,9 @@ def _ranking(rows: Sequence[Row], dataset: str, costs: Costs, notes: Footnotes, 
         )
     for label, row in baseline_rows(rows):
         features = str(row.get("features", "")) if row["set"] == "floor_nearest" else ""
-        missing = (MISSING,) * 3
-        lines.append((label, "", features, "", "", _with_interval(row), *missing, *_scores(row), *missing))
-    return Table(f"Captions of {dataset}", note, _HEADS, tuple(lines), num_names=5)
+        shown, missing = (label, _with_interval(row), MISSING, percent(row.get("bleu4"))), (MISSING,) * 3
+        lines.append((*shown, *missing[:2], "", features, "", "", *_scores(row), *missing))
+    return Table(f"Captions of {dataset}", note, _HEADS, tuple(lines), num_names=1, main=_MAIN)
 
 
 def _val(rows: Sequence[Row], notes: Footnotes) -> Table:
@@ -170,12 +172,12 @@ def _val(rows: Sequence[Row], notes: Footnotes) -> Table:
         for row in rows
         if row["set"] == "val"
     ]
-    return Table("Captions of val images", _VAL_NOTE, ("captioner", "dataset", "CIDEr-D", *_SCORES), tuple(lines), 2)
+    return Table("Captions of val images", _VAL_NOTE, _VAL_HEADS, tuple(lines), 2)
 
 
 def _scores(row: Row) -> tuple[str, ...]:
     return (
-        *(percent(row.get(f"bleu{n}")) for n in (1, 2, 3, 4)),
+        *(percent(row.get(f"bleu{n}")) for n in (1, 2, 3)),
         percent(row.get("rouge_l")),
         percent(row.get("meteor_java")),
         decimal(row.get("mean_length"), decimals=1),

@@ -25,6 +25,7 @@ _HEADS = (
     *("classifier", "top-1, %", "with flip, %", "six views, %", "seeds, %", "against next", "top-5, %"),
     *("macro F1, %", "AUC", "ECE, %", "calibrated ECE, %", "val top-1, %"),
 )
+_MAIN = ("classifier", "top-1, %", "seeds, %", "against next", "calibrated ECE, %")
 _NOTE = (
     "On the test split, ranked by top-1 with its 95 % interval (bootstrap over the images). With flip: the mean of the "
     "probabilities for an image and its mirror image; six views: of these two, as they are and moved along both "
@@ -81,7 +82,7 @@ def _accuracy(rows: Sequence[Row], title: str, notes: Footnotes, *, note: str) -
                 percent(row.get("val/top1")),
             )
         )
-    return Table(title + notes.mark(data_files), note, _HEADS, tuple(lines), num_names=1)
+    return Table(title + notes.mark(data_files), note, _HEADS, tuple(lines), num_names=1, main=_MAIN)
 
 
 def _name(row: Row) -> str:
@@ -124,6 +125,7 @@ def _costs(rows: Sequence[Row], measured: Timings, notes: Footnotes) -> Table:
         ),
         tuple(lines),
         num_names=2,
+        main=("classifier", "dataset", "parameters", "FLOPs", "total training cost, core-min", "images/s, batch 1"),
     )
 
 

@@ -16,7 +16,14 @@ from seesay.core.stage import read_stage_json
 from seesay.plotting.style import BLUE, GREY, VERMILION, new_figure
 from seesay.plotting.table import is_fraction
 
-_NAMES = {"loss": "Loss", "top1": "Top-1 accuracy", "psnr": "PSNR, dB", "perplexity": "Perplexity"}
+_NAMES = {
+    "loss": "Loss",
+    "top1": "Top-1 accuracy",
+    "psnr": "PSNR, dB",
+    "perplexity": "Perplexity",
+    "cider_d": "CIDEr-D",
+    "reward": "Reward",
+}
 _OMITTED = ("mse", "top5")  # redundant beside the loss and top-1
 _MAX_PANELS = 3
 
@@ -89,7 +96,7 @@ def _draw_single(path: Path, history: History, quantities: list[str], *, title: 
         split, _, quantity = name.partition("/")
         if quantity in quantities and value is not None:
             text = f"{100 * value:.1f} %" if is_fraction(quantity) else f"{value:.3g}"
-            lines.append(f"{split} {_NAMES.get(quantity, quantity).lower()}: {text}")
+            lines.append(f"{split} {_NAMES.get(quantity, quantity)}: {text}")
     with new_figure(path, width=4.2, height=0.4 + 0.22 * len(lines)) as figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         axes = figure.subplots()

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from seesay.core.files import write_json
 from seesay.plotting.style import BLUE, GREY
 
 _MARGIN, _GAP, _TEXT_SIZE, _TITLE_SIZE = 16, 14, 19, 22
@@ -39,7 +41,8 @@ def draw_panel(
     """Write tiles row by row as WebP, each image scaled to fit a square of `side` pixels.
 
     `row_names`, where given, are written to the left of the rows. `text_size`, in pixels, is that of the lines under
-    the images. Equal tiles give equal bytes.
+    the images. Beside the picture, a JSON file of the same name has the texts and the places of the images, for pages:
+    there, texts are text. Equal tiles give equal bytes.
     """
     spacing = text_size + _LINE - _TEXT_SIZE
     num_lines = max((len(tile.lines) for tile in tiles), default=0)
@@ -54,13 +57,18 @@ def draw_panel(
         pen.text((_MARGIN, _MARGIN + number * (_LINE + 4)), line, fill="black", font=font(_TITLE_SIZE))
     for row, name in enumerate(row_names):
         pen.text((_MARGIN, top + row * height + side // 2), name, fill=GREY, font=font(_TEXT_SIZE), anchor="lm")
+    places: list[dict[str, Any] | None] = []
     for index, tile in enumerate(tiles):
         x, y = left + index % columns * (side + _GAP), top + index // columns * height
+        is_blank = not tile.lines and tile.image.convert("L").getextrema() == (255, 255)
+        places.append(None if is_blank else {"x": x, "y": y, "lines": [list(line) for line in tile.lines if line[0]]})
         canvas.paste(letterbox(tile.image, side), (x, y))
         for number, (text, colour) in enumerate(tile.lines):
             line = _shorten(text, side, size=text_size)
             pen.text((x, y + side + 4 + number * spacing), line, fill=colour, font=font(text_size))
     save_webp(path, canvas)
+    layout = {"title": title, "side": side, "columns": columns, "row_names": list(row_names), "tiles": places}
+    write_json(path.with_suffix(".json"), layout)
 
 
 def draw_caption_panel(

@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), without its yellow, which is too light for lines.
@@ -51,6 +52,7 @@ def new_figure(path: Path, *, width: float, height: float) -> Iterator[Figure]:
     with matplotlib.style.context([_STYLE], after_reset=True):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
+        _fit_titles(figure)
         figure.savefig(path, metadata={"Date": None, "Creator": None})
         pixels = io.BytesIO()
         sharpness = 1.5 if width < 8 else 1.125  # wide figures are scaled down on the page
@@ -58,6 +60,19 @@ def new_figure(path: Path, *, width: float, height: float) -> Iterator[Figure]:
     reduce_colours(Image.open(pixels)).save(
         path.with_suffix(".webp"), format="WEBP", lossless=True, quality=100, method=4
     )
+
+
+def _fit_titles(figure: Figure) -> None:
+    """Make titles smaller that would be cut off at the right edge: names of experiments may be long."""
+    figure.draw_without_rendering()
+    named = {axes.get_title(place) for axes in figure.axes for place in ("left", "center", "right")}
+    named.add(figure.get_suptitle())
+    texts = (child for part in (figure, *figure.axes) for child in part.get_children() if isinstance(child, Text))
+    for text in (text for text in texts if text.get_text() in named - {""}):
+        # At other resolutions hinting makes the same text up to five percent wider.
+        extent, edge = text.get_window_extent(), 0.94 * figure.bbox.width
+        if extent.x0 < edge < extent.x1:
+            text.set_fontsize(text.get_fontsize() * (edge - extent.x0) / extent.width)
 
 
 def reduce_colours(image: Image.Image) -> Image.Image:

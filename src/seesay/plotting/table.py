@@ -36,7 +36,8 @@ def format_value(metric: str, value: float) -> str:
 def format_change(metric: str, difference: float) -> str:
     """Format a difference between two values of a metric: `2 points` for percentages, `0.5 dB`, `0.03`."""
     if is_fraction(metric):
-        return f"{_without_trailing_zeros(100 * difference, 2)} points"
+        points = _without_trailing_zeros(100 * difference, 2)
+        return f"{points} point{'s' * (points != '1')}"
     return _without_trailing_zeros(difference, 4) + (" dB" if "psnr" in _key_name(metric) else "")
 
 
@@ -114,7 +115,8 @@ def with_equal_keys(rows: Sequence[Row]) -> list[Row]:
     return [{key: row.get(key) for key in keys} for row in rows]
 
 
-_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+"""The digits of footnote marks."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +135,17 @@ class Timings:
 
 @dataclass(frozen=True)
 class Table:
-    """A title, an explanatory note, column heads, and rows of text. The first `num_names` columns are names."""
+    """A title, an explanatory note, column heads, and rows of text. The first `num_names` columns are names.
+
+    A page shows the columns in `main` at first, and all of them on demand; where `main` is empty, all at once.
+    """
 
     title: str
     note: str
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     num_names: int
+    main: tuple[str, ...] = ()
 
     def without_empty_columns(self) -> Table:
         """Return the table without the columns that have no value in any row."""
@@ -148,11 +154,16 @@ class Table:
         ]
         heads, *rows = (tuple(line[column] for column in columns) for line in (self.heads, *self.rows))
         num_names = sum(column < self.num_names for column in columns)
-        return Table(self.title, self.note, heads, tuple(rows), num_names)
+        return Table(self.title, self.note, heads, tuple(rows), num_names, self.main)
+
+    def is_number(self, column: int) -> bool:
+        """Return true for a column of numbers, which are aligned right."""
+        cells = (row[column] for row in self.rows)
+        return column >= self.num_names and all(re.match(r"[-+]?\d|p |–|$", cell) for cell in cells)
 
     def markdown(self) -> str:
         """Format the heads and rows as a Markdown table, with numbers aligned right."""
-        rule = ["---" if column < self.num_names else "---:" for column in range(len(self.heads))]
+        rule = ["---:" if self.is_number(column) else "---" for column in range(len(self.heads))]
         lines = [self.heads, rule, *self.rows]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
@@ -169,7 +180,7 @@ class Footnotes:
             return ""
         if tuple(files) not in self.lists:
             self.lists.append(tuple(files))
-        return str(self.lists.index(tuple(files)) + 1).translate(_SUPERSCRIPTS)
+        return str(self.lists.index(tuple(files)) + 1).translate(str.maketrans("0123456789", SUPERSCRIPTS))
 
     def texts(self) -> list[str]:
         """Return the notes, each with its mark."""

@@ -11,7 +11,7 @@ from seesay.core.paths import Paths
 from seesay.core.stage import read_stage_json
 from seesay.params.datasets import Features
 from seesay.params.project import Params
-from seesay.plotting.table import decimal, percent, whole
+from seesay.plotting.table import Table, decimal, percent, whole
 from seesay.report.results import substituted_files
 
 SPLITS = ("train", "val", "test")
@@ -27,6 +27,10 @@ class DataTable:
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     is_long: bool = False
+
+    def as_table(self, dataset: str) -> Table:
+        """Return the table of one dataset, as the page shows it."""
+        return Table(f"{self.title}, {dataset}", "", self.heads, self.rows, num_names=1)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,16 @@ from typing import Any
 from seesay.core.paths import Paths
 from seesay.core.stage import read_stage_json
 from seesay.params.project import Params
-from seesay.plotting.embed import Example, ExperimentFigures, Picture, SizeBudget, data_uri, read_picture, read_pictures
+from seesay.plotting.embed import (
+    Example,
+    ExperimentFigures,
+    Panel,
+    Picture,
+    SizeBudget,
+    data_uri,
+    read_picture,
+    read_pictures,
+)
 from seesay.plotting.table import CHANCE, Row
 from seesay.report.results import Results
 
@@ -31,12 +41,12 @@ _EXPLANATIONS = (
 
 @dataclass(frozen=True)
 class Figures:
-    """All figures of the page: comparisons of classifiers and of captioners, each experiment's, samples by dataset."""
+    """All figures of the page: comparisons of classifiers, each experiment's by section, the best first, and samples of
+    the data by dataset."""
 
-    comparison: list[Picture]
-    captioners: list[Picture]
-    experiments: list[ExperimentFigures]
-    samples: dict[str, Picture]
+    comparison: list[Picture | Panel]
+    experiments: dict[str, list[ExperimentFigures]]
+    samples: dict[str, Picture | Panel]
 
 
 def collect_figures(
@@ -51,25 +61,21 @@ def collect_figures(
     """
     folder = paths.figures("compare_classifiers")
     datasets = list(dict.fromkeys(classifier.dataset for classifier in params.classifiers.values()))
-    comparison = read_pictures(folder, [_ranking(name) for name in datasets])
-    comparison += read_pictures(paths.cost_figures, costs)
+    comparison = read_pictures(paths.cost_figures, costs)
     comparison += read_pictures(folder, [("overfitting.svg", "Accuracy on train and val per epoch, side by side")])
-    classifiers = [_classifier(cell, paths) for cell in params.classifiers]
-    experiments = [*classifiers, *_autoencoders(params, paths), *_captioners(params, paths, results.captions)]
-    caption_datasets = dict.fromkeys(captioner.learning.datasets[0] for captioner in params.captioners.values())
-    rankings = [
-        (f"ranking_{name}.svg", f"Captioners of {name} by CIDEr-D, with baselines") for name in caption_datasets
-    ]
-    captioners = read_pictures(paths.figures("compare_captioners"), rankings)
-    used = sum(len(picture.source) for picture in (*comparison, *captioners))
-    used += sum(len(picture.source) for one in experiments for picture in one.pictures)
-    used += sum(len(example.picture or "") for one in experiments for example in one.examples)
-    budget = SizeBudget(max_bytes - used)
     best, rest = _by_importance(params, results.classification)
-    by_cell = {one.cell: one for one in classifiers}
+    by_cell = {cell: _classifier(cell, paths) for cell in (*best, *rest)}
+    experiments = {
+        "classification": list(by_cell.values()),
+        "autoencoders": list(_autoencoders(params, paths)),
+        "captions": list(_captioners(params, paths, results.captions)),
+    }
+    used = sum(picture.size for picture in comparison)
+    for one in itertools.chain(*experiments.values()):
+        used += sum(picture.size for picture in one.pictures) + sum(len(case.picture or "") for case in one.examples)
+    budget = SizeBudget(max_bytes - used)
     for cell in best:
-        by_cell[cell].is_open = True
-        budget.add(by_cell[cell], paths.figures("evaluate_classifier", cell), _PREDICTIONS, paths)
+        budget.add(by_cell[cell], paths.figures("evaluate_classifier", cell), _PREDICTIONS)
     samples = {}
     for name in datasets:
         picture = read_picture(folder / f"samples_{name}.webp", f"Training images of each class of {name}")
@@ -77,11 +83,11 @@ def collect_figures(
             samples[name] = picture
     for cell in best:
         for explanation in _EXPLANATIONS:
-            budget.add(by_cell[cell], paths.figures("explain_classifier", cell), [explanation], paths)
+            budget.add(by_cell[cell], paths.figures("explain_classifier", cell), [explanation])
     for cell in rest:  # explanations mean little without the predictions
         for stage, names in (("evaluate_classifier", _PREDICTIONS), ("explain_classifier", _EXPLANATIONS)):
-            budget.add(by_cell[cell], paths.figures(stage, cell), names, paths)
-    return Figures(comparison, captioners, experiments, samples)
+            budget.add(by_cell[cell], paths.figures(stage, cell), names)
+    return Figures(comparison, experiments, samples)
 
 
 def _by_importance(params: Params, rows: Sequence[Row]) -> tuple[list[str], list[str]]:
@@ -97,10 +103,6 @@ def _by_importance(params: Params, rows: Sequence[Row]) -> tuple[list[str], list
     return list(best.values()), sorted(rest, key=lambda cell: cell not in params.release.classifiers)
 
 
-def _ranking(name: str) -> tuple[str, str]:
-    return (f"ranking_{name}.svg", f"Classifiers of {name} by accuracy, with intervals and published results")
-
-
 def _classifier(cell: str, paths: Paths) -> ExperimentFigures:
     return ExperimentFigures(cell, "classifier", read_pictures(paths.figures("evaluate_classifier", cell), [_CURVES]))
 
@@ -114,15 +116,23 @@ def _autoencoders(params: Params, paths: Paths) -> Iterable[ExperimentFigures]:
 def _captioners(params: Params, paths: Paths, rows: Sequence[Row]) -> Iterable[ExperimentFigures]:
     scores = ("scores.svg", "CIDEr-D of the model, beside baselines, shuffled images and human captions")
     best = best_captioners(rows)
-    for cell in params.captioners:
-        folder = paths.figures("score_captions", cell)
-        figures = ExperimentFigures(cell, "captioner", read_pictures(folder, [_CURVES, scores]))
-        panel = folder / "captions.json"
-        if cell in best and panel.is_file():
-            content: Any = read_stage_json(panel, "score_captions", cell)
-            figures.rule = str(content.get("rule", ""))
-            figures.examples = tuple(_example(case, folder) for case in content.get("cases", []))
+    for cell in sorted(params.captioners, key=lambda cell: cell not in best):
+        figures = ExperimentFigures(
+            cell, "captioner", read_pictures(paths.figures("score_captions", cell), [_CURVES, scores])
+        )
+        if cell in best:
+            figures.rule, figures.examples = read_examples(paths, cell)
         yield figures
+
+
+def read_examples(paths: Paths, cell: str) -> tuple[str, tuple[Example, ...]]:
+    """Read the rule and the cases of a captioner's panel; both empty where the workspace has none."""
+    folder = paths.figures("score_captions", cell)
+    panel = folder / "captions.json"
+    if not panel.is_file():
+        return "", ()
+    content: Any = read_stage_json(panel, "score_captions", cell)
+    return str(content.get("rule", "")), tuple(_example(case, folder) for case in content.get("cases", []))
 
 
 def best_captioners(rows: Sequence[Row]) -> list[str]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_json, write_text
 from seesay.core.paths import Paths
 from seesay.core.settings import PARAMS_FILE, read_yaml
-from seesay.plotting.table import format_value
+from seesay.plotting.table import format_change, format_value
+from seesay.report.compare import committed_metrics, resolve_commit
 from seesay.report.rules import STAGES, Gates, read_gates
 from seesay.report.verdict import Baseline, Verdict, json_number, judge
 
@@ -64,6 +63,8 @@ def verdict_markdown(verdict: Verdict) -> str:
     for check in sorted(verdict.checks, key=lambda check: order[check.status]):
         value = check.reason if check.value is None else format_value(check.metric, check.value)
         note = f" ({check.reason})" if check.status in ("new", "not judged") else ""
+        if check.status == "failed" and check.value is not None and check.bound is not None:
+            note = f"; missed by {format_change(check.metric, abs(check.value - check.bound))}"
         lines.append(f"| {_MARKS[check.status]} | `{check.metric}` | {value} | {check.requirement}{note} |")
     if verdict.baseline is not None and verdict.baseline.commit:
         lines += ["", f"Baseline: `{verdict.baseline.ref}` at {verdict.baseline.commit[:12]}."]
@@ -73,21 +74,14 @@ def verdict_markdown(verdict: Verdict) -> str:
 def read_baseline(root: Path, ref: str, names: list[str]) -> Baseline:
     """Read the metrics `names` as committed at `ref`, in the folder of the repository that `root` is."""
     try:
-        resolved = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-    except FileNotFoundError:
-        return Baseline(ref, None, problem="git is not installed")
-    if resolved.returncode != 0:
-        inside = _git(root, "rev-parse", "--git-dir").returncode == 0
-        return Baseline(ref, None, problem=f"git has no ref {ref!r} here" if inside else "not inside a git repository")
-    commit = resolved.stdout.strip()
-    files: dict[str, Any] = {}
+        commit = resolve_commit(root, ref)
+    except InputError as error:
+        return Baseline(ref, None, problem=str(error))
+    files = committed_metrics(root, commit)
     values: dict[str, float] = {}
     for name in names:
-        path, key = _file_and_key(name)
-        if path not in files:
-            content = _git(root, "show", f"{commit}:./{path}")
-            files[path] = _parse_object(content.stdout) if content.returncode == 0 else {}
-        value = files[path].get(key)
+        source, _, key = name.partition(":")
+        value = files.get(source, {}).get(key)
         if _is_number(value):
             values[name] = float(value)
     return Baseline(ref, values, commit=commit)
@@ -138,18 +132,5 @@ def _file_and_key(name: str) -> tuple[str, str]:
     return Paths(Path()).metrics(stage, cell or None).as_posix(), key
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _parse_object(text: str) -> Any:
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError:
-        return {}
-    return content if isinstance(content, Mapping) else {}
-
-
-def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)

@@ -69,8 +69,11 @@ PRETRAINED, PCA = "pretrained", "pca"
 """Architectures: published ImageNet weights; principal components, the linear baseline."""
 
 
-def headlines_markdown(results: Results) -> str:
-    """One table per task that has results, and the substitutes that its best experiments depend on."""
+def headline_tables(results: Results) -> tuple[list[Table], list[Row]]:
+    """One table per task that has results, with a line per dataset, and the rows of the best experiments in them.
+
+    The columns are the test data, the best experiment, its score, what stands beside it, and how to reproduce it.
+    """
     chosen: list[Row] = []
     sizes = {row["dataset"]: f"{row['dataset']}, {whole(row['num_images']['test'])} images" for row in results.datasets}
     tables = [
@@ -78,10 +81,15 @@ def headlines_markdown(results: Results) -> str:
         _captions(results.captions, sizes, chosen),
         _autoencoders(results.autoencoders, sizes, chosen),
     ]
+    return [table for table in tables if table.rows], chosen
+
+
+def headlines_markdown(results: Results) -> str:
+    """The tables of `headline_tables`, and the substitutes that the best experiments depend on."""
+    tables, chosen = headline_tables(results)
     parts = []
     for table in tables:
-        if table.rows:
-            parts += [f"**{table.title}.** {table.note}", table.markdown()]
+        parts += [f"**{table.title}.** {table.note}", table.markdown()]
     substitutes = dict.fromkeys(name for row in chosen for name in row["substitutes"])
     if substitutes:
         names = ", ".join(f"`{name}`" for name in substitutes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -220,19 +221,20 @@ def _number(value: Any) -> float | None:
     return value if is_number and math.isfinite(value) else None
 
 
-def results_tables(results: Results, timings: Timings) -> tuple[list[Table], list[str]]:
-    """Return the tables that have rows, and their footnotes.
+def results_tables(results: Results, timings: Timings) -> tuple[dict[str, list[Table]], list[str]]:
+    """Return the tables that have rows by section, and their footnotes.
 
-    `timings` come from the run records; columns without a value are left out.
+    The sections are `classification`, `autoencoders`, `captions` and `data`. `timings` come from the run records;
+    columns without a value are left out.
     """
     notes = Footnotes()
-    tables = [
-        *classifier_tables(results.classification, timings, notes),
-        *autoencoder_tables(results.autoencoders, notes),
-        *caption_tables(results.captions, timings, notes),
-        _datasets(results.datasets, notes),
-    ]
-    return [table for table in tables if table.rows], notes.texts()
+    sections = {
+        "classification": classifier_tables(results.classification, timings, notes),
+        "autoencoders": autoencoder_tables(results.autoencoders, notes),
+        "captions": caption_tables(results.captions, timings, notes),
+        "data": [_datasets(results.datasets, notes)],
+    }
+    return {name: [table for table in tables if table.rows] for name, tables in sections.items()}, notes.texts()
 
 
 def results_markdown(
@@ -242,10 +244,10 @@ def results_markdown(
 
     `figures` are pairs of a path relative to reports/ and a description.
     """
-    tables, footnotes = results_tables(results, timings)
+    sections, footnotes = results_tables(results, timings)
     parts = [f"# {title}", " ".join(part for part in (note, provenance) if part)]
     parts += [f"![{description}]({path})" for path, description in figures]
-    for table in tables:
+    for table in itertools.chain(*sections.values()):
         parts += [f"## {table.title}", table.note, table.markdown()]
     parts += footnotes
     return "\n\n".join(part for part in parts if part) + "\n"

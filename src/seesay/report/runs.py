@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from seesay.core.files import read_json
 from seesay.core.paths import Paths, cell_name
 from seesay.params.project import Params
 from seesay.plotting.table import Timings
+from seesay.report.compare import git, resolve_commit
 
 PROVED_STAGES = ("train_classifier", "train_autoencoder", "train_captioner", "extract_features", "finetune_encoder")
 """Stages that depend on a proof of what their code computes, and not on the code's text."""
@@ -125,6 +126,41 @@ def describe_provenance(runs: Iterable[StageRun]) -> str:
     text = f"Run on {days[0]}" if len(days) == 1 else f"Run from {days[0]} to {days[-1]}"
     text += f", code at commit {_join_names(commits)}" if commits else ""
     return text + (f", on {'; '.join(hardware)}" if hardware else "") + "."
+
+
+def check_provenance(root: Path, params: Params) -> str:
+    """Check the record of every stage in params, and return a sentence on them.
+
+    Raises `InputError`, with a line for each, for records that are missing, of a run with uncommitted changes, without
+    a commit, or of a commit that is not in the history of HEAD.
+    """
+    runs = read_runs(params, Paths(root))
+    repository = _repository(root)
+    head = resolve_commit(repository, "HEAD")
+    commits = {run.commit for run in runs if run.commit}
+    strange = {one for one in commits if git(repository, "merge-base", "--is-ancestor", one, head).returncode != 0}
+    problems = [(run.address, problem) for run in runs if (problem := _provenance_problem(run, strange))]
+    if problems:
+        lines = [f"runs/: {address}: {problem}" for address, problem in problems]
+        raise InputError("\n".join(lines))
+    return f"all {len(runs)} run records name clean commits in the history of HEAD: {_join_names(sorted(commits))}"
+
+
+def _repository(root: Path) -> Path:
+    """Return the folder whose commits run records name: of a workspace below .work, the repository around it."""
+    return next((folder.parent for folder in root.resolve().parents if folder.name == ".work"), root)
+
+
+def _provenance_problem(run: StageRun, strange: Collection[str]) -> str:
+    if not run.started:
+        return "no run record; expected one for every result (`dvc pull` or `seesay repro` makes it)"
+    if not run.commit:
+        return "the run names no commit"
+    if run.is_dirty:
+        return f"run with uncommitted changes at {run.commit[:10]}; expected a clean commit"
+    if run.commit in strange:
+        return f"run at {run.commit[:10]}, which is not in the history of HEAD"
+    return ""
 
 
 def kept_trainings_note(runs: Iterable[StageRun]) -> str:

@@ -13,7 +13,7 @@ from seesay.core.errors import redact
 from seesay.core.files import file_digest
 from seesay.tracking.environment import Process
 from seesay.tracking.records import ArtifactFile, DatasetUse, Point, RunRecord
-from seesay.tracking.store import Store, experiment_id, experiment_name
+from seesay.tracking.store import NOTE, Store, experiment_id, experiment_name
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -25,6 +25,21 @@ MAX_KEY, MAX_PARAM, MAX_TAG, MAX_DIGEST = 250, 6000, 8000, 36
 MAX_PARAMS_A_CALL, MAX_METRICS_A_CALL = 100, 1000
 MAX_ARTIFACT_BYTES = 100_000_000
 """Size limit of an uploaded file. Larger files stay with DVC, and the run record keeps their digest."""
+
+MAX_CHANGES = 30
+"""Changed parameters in a run's description."""
+
+SAMPLES = {
+    "evaluate_classifier": ("predictions.webp", "mistakes.webp"),
+    "explain_classifier": ("gradcam.webp",),
+    "evaluate_autoencoder": ("reconstructions.webp", "completions.webp"),
+    "explain_autoencoder": ("maps.webp",),
+    "score_captions": ("captions.webp",),
+}
+"""Figures of a stage that MLflow shows as images, the first as the run's summary. It shows no WebP files."""
+
+MAX_SAMPLE_SIDE = 1200
+"""Longer side in pixels of an image in MLflow."""
 
 PARENT = "mlflow.parentRunId"
 
@@ -47,8 +62,26 @@ def start_run(
     run_id: str = run.info.run_id
     if record.changes:
         client.log_text(run_id, record.changes, "git/changes.diff")
-    log_params(client, run_id, record.params if record.seed is None else {**record.params, "seed": record.seed})
+    params = record.params if record.seed is None else {**record.params, "seed": record.seed}
+    log_params(client, run_id, params)
+    set_tags(client, run_id, {NOTE: describe_change(client, experiment, record, params)})
     return run_id
+
+
+def describe_change(client: MlflowClient, experiment: str, record: RunRecord, params: Mapping[str, Any]) -> str:
+    """Return a run's description in Markdown: its parameters that differ from those of the stage's previous run."""
+    earlier = f"tags.`dvc.stage` = '{record.address}' and attributes.start_time < {record.started_ms}"
+    found = find_runs(client, [experiment], earlier, newest=1)
+    if not found:
+        return f"The first run of `{record.address}`."
+    before, after = found[0].data.params, {_key(key): _text(value)[:MAX_PARAM] for key, value in params.items()}
+    changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    run = f"[the previous run](#/experiments/{experiment}/runs/{found[0].info.run_id}) of `{record.address}`"
+    if not changed:
+        return f"The same parameters as {run}; data, code or environment may differ."
+    lines = [f"{len(changed)} changed since {run}:", "", "| parameter | before | now |", "|---|---|---|"]
+    lines += [f"| {key} | {before.get(key, 'absent')} | {after.get(key, 'absent')} |" for key in changed[:MAX_CHANGES]]
+    return "\n".join(lines)
 
 
 def run_tags(record: RunRecord) -> dict[str, str]:
@@ -62,6 +95,9 @@ def run_tags(record: RunRecord) -> dict[str, str]:
         "mlflow.source.type": "LOCAL",
         "dvc.stage": record.address,
         "seesay.record_id": record.record_id,
+        "stage": record.stage,
+        "name": record.cell or record.stage,
+        **({"dataset": record.datasets[0].name} if record.datasets else {}),
     }
     if "git.commit" in record.tags:
         source["mlflow.source.git.commit"] = record.tags["git.commit"]
@@ -138,6 +174,24 @@ def log_artifacts(client: MlflowClient, run_id: str, root: Path, artifacts: Sequ
         path = root / artifact.path
         if path.is_file() and path.stat().st_size <= MAX_ARTIFACT_BYTES and file_digest(path) == artifact.sha256:
             client.log_artifact(run_id, str(path), artifact.folder or None)
+            stage = path.parent.parent.name
+            if path.name in SAMPLES.get(stage, ()):
+                _log_sample(client, run_id, path, is_summary=path.name == SAMPLES[stage][0])
+
+
+def _log_sample(client: MlflowClient, run_id: str, path: Path, *, is_summary: bool) -> None:
+    """Log a panel of pictures as an image, which MLflow shows beside those of other runs; once for each run."""
+    from PIL import Image
+
+    key = "summary" if is_summary else path.stem
+    if any(artifact.path.startswith(f"images/{key}+") for artifact in client.list_artifacts(run_id, "images")):
+        return
+    with Image.open(path) as picture:
+        pixels = picture.convert("RGB")
+    pixels.thumbnail((MAX_SAMPLE_SIDE, MAX_SAMPLE_SIDE))
+    client.log_image(run_id, pixels, key=key, step=0, synchronous=True)
+    if is_summary:  # by this name, since the comparison of runs shows artifacts of equal names
+        client.log_image(run_id, pixels, artifact_file="summary.png")
 
 
 def end_run(client: MlflowClient, run_id: str, *, status: str, ended_ms: int) -> None:

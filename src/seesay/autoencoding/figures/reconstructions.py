@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.patches import Rectangle
+from matplotlib.axes import Axes
 from sklearn.decomposition import PCA
 
 from seesay.core.paths import Paths
@@ -182,33 +182,87 @@ def choose_pairs(labels: np.ndarray, settings: Evaluation) -> np.ndarray:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def draw_latents(path: Path, latents: np.ndarray, images: PackedImages, *, cell: str) -> None:
-    """Draw the test images' standardised latents along their first two principal components, coloured by class.
+_MAX_DEVIATION = 3.0
+_NUM_COLOURED = len(PALETTE)
+_MAX_LABELS = 60
+_MARKERS = ("o", "s", "^", "D", "v", "P")
 
-    The left panel shows every image; the right one the class means alone, which lie much closer together.
+
+def draw_latents(path: Path, latents: np.ndarray, images: PackedImages, *, cell: str) -> None:
+    """Draw the test images' standardised latents along their first two principal components.
+
+    The left panel shows every image but the outermost two percent, with the classes whose means lie farthest apart in
+    colour. The right one shows the class means alone, which lie much closer together, with names beside the panel.
+    Latents are clipped to three standard deviations first: otherwise a few outliers decide the components.
     """
     labels = np.asarray(images.test.labels)
-    components = PCA(2, svd_solver="covariance_eigh").fit(latents)
-    points = components.transform(latents)
-    variance_percent = 100 * components.explained_variance_ratio_
+    points, shares = principal_plane(latents)
+    variance_percent = 100 * shares
     present = np.unique(labels)
     means = np.stack([points[labels == index].mean(axis=0) for index in present])
-    colours = [PALETTE[index % len(PALETTE)] for index in range(len(images.classes))]
+    outermost = np.argsort(-np.linalg.norm(means - means.mean(axis=0), axis=1), kind="stable")
+    names = [images.classes[index].label for index in present]
     with new_figure(path, width=13.0, height=5.6) as figure:
         all_images, class_means = figure.subplots(1, 2)
+        coloured = dict(zip(outermost[:_NUM_COLOURED], zip(PALETTE, _MARKERS, strict=True), strict=False))
+        others = ~np.isin(labels, [present[index] for index in coloured])
         # Rasterised: thousands of vector shapes would be larger than the rest of the page.
-        all_images.scatter(
-            *points.T, s=9, c=[colours[label] for label in labels], alpha=0.6, linewidths=0, rasterized=True
-        )
-        corner, opposite = means.min(axis=0), means.max(axis=0)
-        all_images.add_patch(Rectangle(tuple(corner), *(opposite - corner), fill=False, edgecolor="black", linewidth=1))
-        all_images.set_title(f"{cell}: latents of all test images")
-        for index, (x, y) in zip(present, means, strict=True):
-            class_means.plot(x, y, "o", color=colours[index], markersize=4)
-            class_means.annotate(images.classes[index].label, (x, y), xytext=(3, 3), textcoords="offset points",
-                                fontsize=7, color=colours[index])  # fmt: skip
-        class_means.margins(0.12)
-        class_means.set_title("class means (the box on the left)")
+        all_images.scatter(*points[others].T, s=7, c="#B8BEC4", linewidths=0, rasterized=True, label="other classes")
+        for index, (colour, marker) in coloured.items():
+            of_class = points[labels == present[index]]
+            all_images.scatter(
+                *of_class.T, s=16, c=colour, marker=marker, alpha=0.8, linewidths=0, rasterized=True, label=names[index]
+            )
+        low, high = np.percentile(points, [1, 99], axis=0)
+        margin = 0.05 * np.maximum(high - low, 1e-6)
+        all_images.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
+        all_images.legend(loc="upper left", fontsize=7, markerscale=1.2, frameon=True, framealpha=0.8)
+        all_images.set_title(f"{cell}: latents of test images")
+        for index, mean in enumerate(means):
+            colour, marker = coloured.get(index, (GREY, "o"))
+            class_means.plot(*mean, marker, color=colour, markersize=5)
+        _name_beside(class_means, {names[index]: means[index] for index in outermost[:_MAX_LABELS]})
+        class_means.set_title("means of the classes", loc="center")
         for axes in (all_images, class_means):
             axes.set_xlabel(f"first component ({variance_percent[0]:.1f} % of the variance)")
-            axes.set_ylabel(f"second component ({variance_percent[1]:.1f} %)")
+        all_images.set_ylabel(f"second component ({variance_percent[1]:.1f} %)")
+
+
+def principal_plane(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return standardised `latents` (n, d) along their first two principal components, (n, 2), and the components'
+    shares of the variance; both of values clipped to three standard deviations."""
+    clipped = np.clip(latents, -_MAX_DEVIATION, _MAX_DEVIATION)
+    components = PCA(2, svd_solver="covariance_eigh").fit(clipped)
+    return components.transform(clipped), components.explained_variance_ratio_
+
+
+def _name_beside(axes: Axes, points: Mapping[str, np.ndarray]) -> None:
+    """Write names to the left and right of a plot, at their points' height where there is room, joined by lines."""
+    middle = float(np.median([x for x, _ in points.values()]))
+    axes.margins(0.08)
+    axes.grid(visible=False)
+    axes.set_yticklabels([])
+    axes.tick_params(left=False)
+    bottom, top = axes.get_ylim()
+    for side, is_left in ((-0.02, True), (1.02, False)):
+        named = sorted((item for item in points.items() if (item[1][0] <= middle) == is_left), key=lambda i: i[1][1])
+        wanted = [(point[1] - bottom) / (top - bottom) for _, point in named]
+        for (name, point), height in zip(named, spread(wanted), strict=True):
+            axes.annotate(
+                name, tuple(point), xytext=(side, height), textcoords="axes fraction", fontsize=7,
+                ha="right" if is_left else "left", va="center",
+                arrowprops={"arrowstyle": "-", "color": "#C4C9CE", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 3},
+            )  # fmt: skip
+
+
+def spread(heights: Sequence[float], *, gap: float = 0.034) -> list[float]:
+    """Move ascending heights in [0, 1] apart by at least `gap`, or as far as there is room."""
+    gap = min(gap, 1 / max(len(heights), 1))
+    moved: list[float] = []
+    for height in heights:
+        moved.append(max(height, moved[-1] + gap) if moved else height)
+    highest = 1.0
+    for number in reversed(range(len(moved))):
+        moved[number] = min(moved[number], highest)
+        highest = moved[number] - gap
+    return moved

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from seesay.classification.figures.ranking import draw_ranking
 from seesay.core.errors import InputError
@@ -18,7 +18,7 @@ from seesay.core.paths import Paths
 from seesay.params.classification import Classifier
 from seesay.params.results import Comparison
 from seesay.plotting.curves import History, read_history
-from seesay.plotting.panels import font, from_array, save_webp, wrap
+from seesay.plotting.panels import Tile, draw_panel, from_array
 from seesay.plotting.style import BLUE, VERMILION, new_figure
 from seesay.seeding import numpy_generator
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _OVERFITTING_COLUMNS = 3
 
 _MAX_CLASSES = 60
-_SIDE, _GAP, _MARGIN, _NAME_WIDTH, _TITLE = 64, 4, 16, 170, 20  # pixels
+_SIDE = 80  # pixels
 _BLOCKS = 2
 
 
@@ -92,29 +92,18 @@ def describe_regularisation(settings: Classifier) -> str:
 
 
 def draw_samples(path: Path, images: PackedImages, *, per_class: int, seed: int) -> None:
-    """Draw a row of `per_class` training images for each class, in two columns of classes; 60 classes at most."""
+    """Draw `per_class` training images of each class, in two columns of classes; 60 classes at most."""
     classes = images.classes[:_MAX_CLASSES]
     which = "" if len(classes) == images.num_classes else f"the first {len(classes)} of {images.num_classes} classes, "
     title = f"{images.name}: {which}{per_class} random training images of each class (seed {seed})"
-    blocks = min(_BLOCKS, len(classes))
-    num_rows = -(-len(classes) // blocks)
-    block_width = _NAME_WIDTH + per_class * (_SIDE + _GAP)
-    width = 2 * _MARGIN + blocks * block_width
-    lines = wrap(title, width - 2 * _MARGIN, size=_TITLE)
-    top = _MARGIN + len(lines) * (_TITLE + 8) + 8
-    canvas = Image.new("RGB", (width, top + num_rows * (_SIDE + _GAP) + _MARGIN), "white")
-    pen = ImageDraw.Draw(canvas)
-    for number, line in enumerate(lines):
-        pen.text((_MARGIN, _MARGIN + number * (_TITLE + 8)), line, fill="black", font=font(_TITLE))
+    tiles = []
     for index, image_class in enumerate(classes):
-        x = _MARGIN + index // num_rows * block_width
-        y = top + index % num_rows * (_SIDE + _GAP)
-        place = (x + _NAME_WIDTH - 2 * _GAP, y + _SIDE // 2)
-        pen.text(place, image_class.label, fill="black", font=font(_TITLE - 3), anchor="rm")
-        for number, row in enumerate(choose_samples(images.train.labels, index, per_class, seed=seed)):
-            picture = from_array(np.asarray(images.train.images[row])).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-            canvas.paste(picture, (x + _NAME_WIDTH + number * (_SIDE + _GAP), y))
-    save_webp(path, canvas)
+        chosen = choose_samples(images.train.labels, index, per_class, seed=seed)
+        tiles += [
+            Tile(from_array(np.asarray(images.train.images[row])), ((image_class.label, "black"),)) for row in chosen
+        ]
+        tiles += [Tile(Image.new("RGB", (1, 1), "white"), ())] * (per_class - len(chosen))
+    draw_panel(path, tiles, title=title, columns=_BLOCKS * per_class, side=_SIDE, text_size=11)
 
 
 def choose_samples(labels: np.ndarray, class_index: int, count: int, *, seed: int) -> np.ndarray:
