@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.images.batches import (
     balanced_order,
@@ -14,6 +15,8 @@ from seesay.images.packed import ImageSplit
 from seesay.params.training import Augmentation, Mixing
 from seesay.seeding import torch_generator
 
+CPU = Compute(torch.device("cpu"), None, num_threads=1, deterministic=True, compile=False)
+
 AUGMENTATION = Augmentation(flip=True, crop_padding=1, cutout=0.25)
 PLAIN = Augmentation(flip=False, crop_padding=0, cutout=0.0)
 ALTERNATING = Augmentation(flip="alternating")
@@ -25,7 +28,7 @@ def loaded():
     labels = np.arange(10, dtype=np.int64)
     images = np.broadcast_to((10 * labels).astype(np.uint8)[:, None, None, None], (10, 8, 8, 3))
     split = ImageSplit(images, labels, tuple(map(str, labels)))
-    return load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, device=torch.device("cpu"))
+    return load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, compute=CPU)
 
 
 def epoch(loaded, number, *, seed=0, augmentation=PLAIN):
@@ -106,7 +109,7 @@ def test_alternating_flips_mirror_an_image_in_every_second_epoch():
     images = np.zeros((10, 8, 8, 3), dtype=np.uint8)
     images[:, :, :4] = 200  # bright on the left
     split = ImageSplit(images, labels, tuple(map(str, labels)))
-    loaded = load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, device=torch.device("cpu"))
+    loaded = load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, compute=CPU)
 
     def mirrored(number):
         batches = training_batches(loaded, number, batch_size=10, augmentation=ALTERNATING, seed=0)
@@ -146,7 +149,7 @@ def test_balanced_batches_keep_images_and_labels_together_also_mirrored():
     labels = np.array([0] * 9 + [1] * 3, dtype=np.int64)
     images = np.broadcast_to((10 * np.arange(12)).astype(np.uint8)[:, None, None, None], (12, 8, 8, 3))
     split = ImageSplit(images, labels, tuple(map(str, labels)))
-    loaded = load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, device=torch.device("cpu"))
+    loaded = load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, compute=CPU)
     batches = list(training_batches(loaded, 1, batch_size=4, augmentation=ALTERNATING, seed=0, balanced=True))
     values = torch.cat([(images[:, 0, 0, 0] * 25.5).round().long() for images, _ in batches])
     assert torch.equal(torch.cat([labels for _, labels in batches]), (values >= 9).long())

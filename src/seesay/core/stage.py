@@ -71,7 +71,7 @@ def run(main: Callable[..., None]) -> None:
         sys.exit(f"{sys.argv[0]}: expected {expected}, got {arguments}")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    _end_with(_runners())
+    end_with(_runners())
     guarded(_run_checked, main, arguments)
     # Everything is written: raise nothing while the interpreter shuts down.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -140,7 +140,7 @@ def is_program(process: psutil.Process, names: Sequence[str]) -> bool:
         return False
 
 
-def _end_with(runners: Sequence[psutil.Process]) -> None:
+def end_with(runners: Sequence[psutil.Process]) -> None:
     """Terminate this process once one of `runners` has been killed, since nothing then collects its results."""
 
     def is_gone(runner: psutil.Process) -> bool:
