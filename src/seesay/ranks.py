@@ -29,7 +29,7 @@ from torch import Tensor, distributed, nn
 
 from seesay.core.errors import InputError
 from seesay.core.settings import read_section
-from seesay.core.stage import end_with
+from seesay.core.stage import PREFIX, end_with
 from seesay.params.training import Runtime
 
 T = TypeVar("T")
@@ -39,8 +39,8 @@ LAUNCHER = "SEESAY_LAUNCHER"
 
 _RUN_ID = "TORCHELASTIC_RUN_ID"  # the launcher sets it in each rank
 
-_GRACE_SECONDS = 10.0
-"""How long a rank that has lost another one waits for the launcher, which knows why."""
+_GRACE_SECONDS = 5.0
+"""How long a rank that fails waits to be ended by the launcher, for what another rank has done."""
 
 _MISSING = object()
 
@@ -177,7 +177,7 @@ def _launch(processes: int) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    logging.disable(logging.WARNING)  # the launcher's own account of what is said below
     with TemporaryDirectory(prefix="seesay-ranks-") as logs:
         config = LaunchConfig(
             min_nodes=1,
@@ -204,9 +204,9 @@ def _launch(processes: int) -> None:
                 ) from None
             if rank == 0:
                 sys.exit(failure.exitcode)  # it has said why
-            said = next(Path(logs).glob(f"*/*/{rank}/stderr.log")).read_text(errors="replace")
-            lines = [line.removeprefix("seesay: error: ") for line in said.splitlines()[-20:]]
-            raise InputError("\n".join([f"rank {rank} of {processes} failed:", *lines])) from None
+            said = next(Path(logs).glob(f"*/*/{rank}/stderr.log")).read_text(errors="replace").splitlines()
+            errors = [line.removeprefix(PREFIX) for line in said if line.startswith(PREFIX)] or said[-20:]
+            raise InputError("\n".join([f"rank {rank} of {processes} failed:", *errors])) from None
 
 
 def _run_rank(main: Callable[..., None], arguments: Sequence[str], *, expected: int) -> None:
@@ -223,8 +223,10 @@ def _run_rank(main: Callable[..., None], arguments: Sequence[str], *, expected: 
     distributed.init_process_group(backend, timeout=timedelta(days=1))  # ranks wait for what rank 0 does alone
     try:
         main(*arguments)
-    except RuntimeError:  # what a rank sees first when another one ends
-        time.sleep(_GRACE_SECONDS)
+    except Exception as error:
+        # A rank sees a RuntimeError when another one has ended, and what is wrong for all is for rank 0 to say.
+        if isinstance(error, RuntimeError) or not ranks.is_first:
+            time.sleep(_GRACE_SECONDS)
         raise
     finally:
         distributed.destroy_process_group()

@@ -51,6 +51,9 @@ _RUNNERS = (*DVC_PROGRAMS, "seesay", "seesay.cli")
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 60.0
 
+PREFIX = "seesay: error: "
+"""Begins each line of an error."""
+
 FINISHED_FILE = "finished.json"
 LOCK_FILE = "lock"
 
@@ -108,7 +111,7 @@ def guarded(call: Callable[..., Any], *arguments: Any) -> Any:
             sys.exit(128 + signal.SIGPIPE)
         sys.stdout.flush()
         for line in redact(str(error)).splitlines():
-            print(f"seesay: error: {line}", file=sys.stderr)
+            print(f"{PREFIX}{line}", file=sys.stderr)
         sys.exit(1)
 
 
