@@ -16,7 +16,7 @@ def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, f"image_datasets.{cell}", ImageDataset)
     paths = Paths(root)
     with record_stage(root, "prepare_images", cell, params=settings) as log:
-        packed, report = prepare_images(settings, paths.raw_images(settings.source), name=cell)
+        packed, report = prepare_images(settings, paths.raw_images(settings.source), name=cell, scratch=log.scratch)
         write_packed_images(paths.images(cell), packed)
         write_json(paths.data_report("prepare_images", cell), report)
         print(f"{summarise_report(report)} (named in {paths.data_report('prepare_images', cell).relative_to(root)})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import resource
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -32,8 +31,7 @@ class Compute:
     compile: bool
     ranks: Ranks = ALONE
     sync_batch_norm: bool = False
-    split_bytes: float = math.inf
-    """The largest split that is held in memory, in bytes."""
+    memory_share: float = 1.0
 
     @property
     def channels_last(self) -> bool:
@@ -52,6 +50,10 @@ class Compute:
         if self.channels_last:
             network.to(memory_format=torch.channels_last)
         return network
+
+    def holds(self, num_bytes: int) -> bool:
+        """Return whether this much data is to be held in memory, and not read from its file time and again."""
+        return num_bytes <= self.memory_share * _memory_of(self.device, self.ranks)
 
     def describe(self) -> dict[str, str]:
         """Return device, its name, precision, threads and determinism as texts, for run records and tags."""
@@ -95,7 +97,7 @@ def configure(runtime: Runtime) -> Compute:
         compile=compiled,
         ranks=ranks,
         sync_batch_norm=runtime.sync_batch_norm and ranks.count > 1,
-        split_bytes=runtime.memory_share * _memory_of(device, ranks),
+        memory_share=runtime.memory_share,
     )
 
 

@@ -72,7 +72,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         split_seed=0,
         limits=ImageLimits(max_undecodable=0, max_left_out_per_class=0),
     )
-    packed, _ = prepare_images(settings, paths.raw_images("scenes"), name="scenes10")
+    packed, _ = prepare_images(settings, paths.raw_images("scenes"), name="scenes10", scratch=root / "scratch")
     write_packed_images(paths.images("scenes10"), packed)
     return root
 

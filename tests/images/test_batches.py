@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from seesay.images.batches import (
 )
 from seesay.images.packed import ImageSplit
 from seesay.params.training import Augmentation, Mixing
+from seesay.ranks import Ranks
 from seesay.seeding import torch_generator
 
 CPU = Compute(torch.device("cpu"), None, num_threads=1, deterministic=True, compile=False)
@@ -154,3 +157,39 @@ def test_balanced_batches_keep_images_and_labels_together_also_mirrored():
     values = torch.cat([(images[:, 0, 0, 0] * 25.5).round().long() for images, _ in batches])
     assert torch.equal(torch.cat([labels for _, labels in batches]), (values >= 9).long())
     assert (values >= 9).sum() == 6
+
+
+@pytest.mark.parametrize("mixing", [None, Mixing(mixup_alpha=0.8, cutmix_alpha=1.0, probability=0.7)])
+def test_batches_read_from_a_file_are_those_of_memory(tmp_path, mixing):
+    """A split that takes more than its share of memory stays in its file, and every batch has the same bits."""
+    pixels = np.random.default_rng(0).integers(0, 256, (22, 8, 8, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", pixels)
+    stored = np.load(tmp_path / "images.npy", mmap_mode="r")
+    split = ImageSplit(stored, np.arange(22) % 5, tuple(map(str, range(22))))
+    held, mapped = (
+        load_images(split, mean=(0.1,) * 3, std=(0.9,) * 3, compute=replace(CPU, memory_share=share))
+        for share in (1.0, 0.0)
+    )
+    assert isinstance(held.images, torch.Tensor)
+    assert not isinstance(mapped.images, torch.Tensor)
+    augmentation = AUGMENTATION.model_copy(update={"mixing": mixing})
+    for take in (
+        lambda images: training_batches(images, 1, batch_size=4, augmentation=augmentation, seed=0, num_classes=5),
+        lambda images: ordered_batches(images, batch_size=4),
+    ):
+        for (first, labels), (second, same) in zip(take(held), take(mapped), strict=True):
+            assert torch.equal(first, second)
+            assert torch.equal(labels, same)
+
+
+@pytest.mark.parametrize("augmentation", [AUGMENTATION, MIXED])
+def test_the_parts_of_all_ranks_are_the_batch(loaded, augmentation):
+    def take(ranks):
+        return list(
+            training_batches(loaded, 1, batch_size=5, augmentation=augmentation, seed=0, num_classes=10, ranks=ranks)
+        )
+
+    whole, parts = take(Ranks()), [take(Ranks(rank, 2)) for rank in range(2)]
+    for (images, labels), *of_ranks in zip(whole, *parts, strict=True):
+        assert torch.equal(torch.cat([one for one, _ in of_ranks]), images)
+        assert torch.equal(torch.cat([one for _, one in of_ranks]), labels)

@@ -51,9 +51,9 @@ class LoadedImages:
 
 
 def load_images(split: ImageSplit, *, mean: Sequence[float], std: Sequence[float], compute: Compute) -> LoadedImages:
-    """Copy a split of at most `compute.split_bytes` to the device once. An image of 64 x 64 pixels takes 12 kB."""
+    """Copy a split to the device once, where `compute.holds` it. An image of 64 x 64 pixels takes 12 kB."""
     labels = torch.from_numpy(np.array(split.labels, dtype=np.int64)).to(compute.device)
-    if split.images.nbytes > compute.split_bytes:
+    if not compute.holds(split.images.nbytes):
         return LoadedImages(np.asarray(split.images), labels, mean, std)
     images = torch.from_numpy(np.array(split.images))  # a copy: the memory map is read-only
     return LoadedImages(images.to(compute.device), labels, mean, std)
