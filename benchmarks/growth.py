@@ -219,7 +219,9 @@ def measure_experiments(root: Path, count: int, *, rounds: int) -> dict[str, Any
     root.mkdir()
     path = root / "overrides.yaml"
     YAML(typ="safe", pure=True).dump(overrides, path)
-    prepare_workspace(ROOT, root / "workspace", overrides=path, gates=ROOT / "params/demo_gates.yaml")
+    gates = root / "gates.yaml"
+    gates.write_text("baseline: null\nrules: []\n", encoding="utf-8")
+    prepare_workspace(ROOT, root / "workspace", overrides=path, gates=gates)
     workspace = root / "workspace"
     with Repo(str(workspace)) as repo:
         num_stages = len(repo.index.stages)
