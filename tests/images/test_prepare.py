@@ -248,3 +248,12 @@ def test_an_archive_that_changed_after_it_was_fetched_is_refused(raw_folder, mak
     (folder / "source.json").write_text("{}")
     with pytest.raises(InputError, match=r"source.json: expected a source note"):
         prepare_images(settings(), folder, name="tiny10", scratch=tmp_path / "scratch")
+
+
+def test_prepared_pixels_are_mapped_from_files(prepare, make_members, tmp_path):
+    """Nothing holds a split in memory, and the decoded images are gone once the splits are cut."""
+    packed, _ = prepare(make_members())
+    for split, part in packed.splits.items():
+        assert isinstance(part.images, np.memmap)
+        assert np.array_equal(np.load(tmp_path / "scratch" / f"{split}.npy"), part.images)
+    assert sorted(path.name for path in (tmp_path / "scratch").iterdir()) == ["test.npy", "train.npy", "val.npy"]
