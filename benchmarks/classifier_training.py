@@ -131,7 +131,7 @@ def measure_experiment(cell: str, root: Path, options: argparse.Namespace, *, co
     paths, seed, batch_size = Paths(root), read_section(root, "seed", int), training.batch_size
     images = read_packed_images(paths.images(options.dataset or settings.dataset))
     mean, std = images.channel_mean, images.channel_std
-    train = load_images(images.train, mean=mean, std=std, device=compute.device)
+    train = load_images(images.train, mean=mean, std=std, compute=compute)
     if len(train) < batch_size:
         raise InputError(f"{images.name}: {len(train)} training images, fewer than a batch of {cell}, {batch_size}")
     our_epochs = (

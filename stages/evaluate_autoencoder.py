@@ -21,6 +21,7 @@ from seesay.core.settings import read_section
 from seesay.images.packed import read_packed_images
 from seesay.params.results import Evaluation
 from seesay.params.training import Runtime
+from seesay.ranks import in_processes
 from seesay.tracking.recorder import record_stage
 from seesay.training.checkpoint import load_checkpoint
 
@@ -41,6 +42,7 @@ def main(cell: str, root: Path = Path()) -> None:
         evaluation = evaluate_autoencoder(
             autoencoder, training_settings.masking, images, settings, classifier=classifier, compute=compute
         )
+        compute.ranks.leave_to_first()
         pairs = choose_pairs(images.test.labels, settings)
         strips = interpolate(autoencoder, images.test, pairs, steps=NUM_STEPS, compute=compute)
         with atomic_directory(paths.figures(STAGE, cell)) as new:
@@ -55,4 +57,4 @@ def main(cell: str, root: Path = Path()) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(in_processes(main))

@@ -15,6 +15,7 @@ from seesay.core.settings import read_section
 from seesay.images.packed import read_packed_images
 from seesay.params.results import Evaluation
 from seesay.params.training import Runtime
+from seesay.ranks import in_processes
 from seesay.tracking.recorder import record_stage
 
 STAGE = "evaluate_classifier"
@@ -29,6 +30,7 @@ def main(cell: str, root: Path = Path()) -> None:
     with record_stage(root, STAGE, cell, params=settings, compute=compute) as log:
         log.dataset(dataset, digest=images.digest, context="evaluation", source=images.source)
         predictions, metrics = evaluate_classifier(checkpoints, images, settings, compute=compute)
+        compute.ranks.leave_to_first()
         write_class_predictions(paths.class_predictions(cell), predictions)
         write_text(paths.table(STAGE, cell, "per_class"), per_class_table(predictions.test))
         write_text(paths.table(STAGE, cell, "confusion"), confusion_table(predictions.test))
@@ -40,4 +42,4 @@ def main(cell: str, root: Path = Path()) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(in_processes(main))

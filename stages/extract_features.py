@@ -15,6 +15,7 @@ from seesay.core.paths import Paths
 from seesay.core.settings import read_section
 from seesay.params.datasets import Features
 from seesay.params.training import Runtime
+from seesay.ranks import in_processes
 from seesay.tracking.recorder import record_stage
 
 
@@ -36,17 +37,19 @@ def main(cell: str, root: Path = Path()) -> None:
     with record_stage(root, "extract_features", cell, params=settings, compute=compute) as log:
         log.dataset(settings.dataset, digest=captions.digest, context="features", source=captions.source)
         log.dataset(origin.weights.name, digest=origin.digest, context="encoder weights", source=origin.weights)
-        rows = FeatureRows(
-            log.scratch,
-            encoder.shapes(num_rows_with_views(captions, settings)),
-            fingerprint_parts=[
-                settings.model_dump_json(),
-                captions.digest,
-                origin.digest,
-                *compute.describe().values(),
-            ],
-            names=names,
-        )
+        rows = None
+        if compute.ranks.is_first:
+            rows = FeatureRows(
+                log.scratch,
+                encoder.shapes(num_rows_with_views(captions, settings)),
+                fingerprint_parts=[
+                    settings.model_dump_json(),
+                    captions.digest,
+                    origin.digest,
+                    *compute.describe().values(),
+                ],
+                names=names,
+            )
         extract_features(
             encoder,
             images,
@@ -57,6 +60,8 @@ def main(cell: str, root: Path = Path()) -> None:
             num_workers=settings.num_workers,
             compute=compute,
         )
+        compute.ranks.leave_to_first()
+        assert rows is not None, "rank 0 has them"
         normalisation = {"mean": encoder.mean.flatten().tolist(), "std": encoder.std.flatten().tolist()}
         features, explained = write_features(
             paths.features(cell), rows.finish(), captions, settings, origin, normalisation
@@ -66,4 +71,4 @@ def main(cell: str, root: Path = Path()) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(in_processes(main))

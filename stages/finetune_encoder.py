@@ -21,6 +21,7 @@ from seesay.core.settings import read_section
 from seesay.params.captioning import FinetunedEncoder
 from seesay.params.references import CLASSIFIERS, WEIGHTS, name_in
 from seesay.params.training import Runtime
+from seesay.ranks import in_processes
 from seesay.tracking.recorder import record_stage
 from seesay.training.checkpoint import load_checkpoint
 
@@ -52,7 +53,7 @@ def main(cell: str, root: Path = Path()) -> None:
             trainable,
             captioner,
             captions,
-            PixelRows(scratch, num_images, index.transform["image_size"], batches),
+            PixelRows(scratch, num_images, index.transform["image_size"], batches, ranks=compute.ranks),
             vocabulary,
             settings,
             key=f"finetuned.{cell}",
@@ -62,6 +63,7 @@ def main(cell: str, root: Path = Path()) -> None:
             log=log,
             resume=scratch,
         )
+        compute.ranks.leave_to_first()
         network = index.architecture if trainable.checkpoint is None else CLASSIFIER
         folder, names = paths.finetuned_encoder(cell), {"architecture": index.architecture, "network": network}
         with atomic_directory(folder) as temporary:
@@ -87,4 +89,4 @@ def start_encoder(settings: FinetunedEncoder, index: FeaturesIndex, paths: Paths
 
 
 if __name__ == "__main__":
-    run(main)
+    run(in_processes(main))

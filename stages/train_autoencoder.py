@@ -10,6 +10,7 @@ from seesay.core.settings import read_section
 from seesay.images.packed import read_packed_images
 from seesay.params.autoencoding import Autoencoder
 from seesay.params.training import Runtime
+from seesay.ranks import in_processes
 from seesay.tracking.recorder import record_stage
 from seesay.training.checkpoint import save_checkpoint
 
@@ -24,6 +25,7 @@ def main(cell: str, root: Path = Path()) -> None:
         trained = train_autoencoder(
             cell, settings, images, paths, seed=seed, compute=compute, log=log, resume=log.scratch
         )
+        compute.ranks.leave_to_first()
         save_checkpoint(paths.autoencoder(cell), trained.checkpoint)
         log.summary(trained.checkpoint.metrics)
         log.measurement({"core_seconds": trained.core_seconds})  # a time, so never in the metrics file
@@ -31,4 +33,4 @@ def main(cell: str, root: Path = Path()) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(in_processes(main))

@@ -16,6 +16,7 @@ from seesay.core.paths import Paths
 from seesay.core.settings import read_section
 from seesay.params.captioning import CaptionerTraining
 from seesay.params.training import Runtime
+from seesay.ranks import in_processes
 from seesay.sources.provenance import SourceNote
 from seesay.tracking.recorder import record_stage
 from seesay.training.checkpoint import save_checkpoint
@@ -72,6 +73,7 @@ def main(cell: str, root: Path = Path()) -> None:
                 log=log,
                 resume=log.scratch,
             )
+        compute.ranks.leave_to_first()
         save_checkpoint(paths.captioner(cell), best)
         log.summary(best.metrics)
         log.measurement({"core_seconds": core_seconds})  # a time: not in the metrics file
@@ -79,4 +81,4 @@ def main(cell: str, root: Path = Path()) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(in_processes(main))

@@ -11,6 +11,7 @@ from seesay.core.settings import read_section
 from seesay.images.packed import read_packed_images
 from seesay.params.classification import Classifier
 from seesay.params.training import Runtime
+from seesay.ranks import in_processes
 from seesay.sources.provenance import SOURCE_FILE, read_source
 from seesay.tracking.recorder import record_stage
 from seesay.training.checkpoint import save_checkpoint
@@ -30,6 +31,7 @@ def main(cell: str, root: Path = Path()) -> None:
         trained = train_classifiers(
             cell, settings, images, paths, seed=seed, compute=compute, log=log, resume=log.scratch
         )
+        compute.ranks.leave_to_first()
         with atomic_directory(paths.classifiers_of(cell)) as folder:
             for index, checkpoint in enumerate(trained.checkpoints):
                 save_checkpoint(folder / f"{index}.pt", checkpoint)
@@ -40,4 +42,4 @@ def main(cell: str, root: Path = Path()) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(in_processes(main))

@@ -22,6 +22,14 @@ def write_array(path: Path, array: np.ndarray) -> None:
         np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
 
 
+def new_mapped_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.memmap:
+    """Create a `.npy` file of zeros that need not fit in memory, and return it to be filled; replaces a file there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # whoever has mapped it keeps what it read
+    mapped: np.memmap = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape, version=(1, 0))
+    return mapped
+
+
 _BAD_ARRAY = (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, TokenError)
 
 

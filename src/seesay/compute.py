@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+import resource
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import torch
 from torch import nn
 
 from seesay.core.errors import InputError
 from seesay.params.training import Runtime
+from seesay.ranks import ALONE, Ranks, own_ranks
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -26,6 +29,9 @@ class Compute:
     num_threads: int
     deterministic: bool
     compile: bool
+    ranks: Ranks = ALONE
+    sync_batch_norm: bool = False
+    memory_share: float = 1.0
 
     @property
     def channels_last(self) -> bool:
@@ -45,16 +51,22 @@ class Compute:
             network.to(memory_format=torch.channels_last)
         return network
 
+    def holds(self, num_bytes: int) -> bool:
+        """Return whether this much data is to be held in memory, and not read from its file time and again."""
+        return num_bytes <= self.memory_share * _memory_of(self.device, self.ranks)
+
     def describe(self) -> dict[str, str]:
         """Return device, its name, precision, threads and determinism as texts, for run records and tags."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         precision = "float32" if self.autocast_dtype is None else str(self.autocast_dtype).removeprefix("torch.")
+        processes = {} if self.ranks.count == 1 else {"processes": str(self.ranks.count)}
         return {
             "device": str(self.device),
             "device_name": name,
             "precision": precision,
             "num_threads": str(self.num_threads),
             "deterministic": str(self.deterministic).lower(),
+            **processes,
         }
 
 
@@ -63,8 +75,9 @@ def configure(runtime: Runtime) -> Compute:
 
     Raises `InputError` where the params ask for a device or a precision that this machine does not have.
     """
-    device = find_device(runtime.device, key="runtime.device")
-    num_threads = _cores_granted() if runtime.num_threads == "auto" else runtime.num_threads
+    ranks = own_ranks()
+    device = _device_of(ranks, find_device(runtime.device, key="runtime.device"), runtime)
+    num_threads = max(1, _cores_granted() // ranks.count) if runtime.num_threads == "auto" else runtime.num_threads
     torch.set_num_threads(num_threads)  # more threads than granted cores is up to nine times slower
     if runtime.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -82,6 +95,9 @@ def configure(runtime: Runtime) -> Compute:
         num_threads=num_threads,
         deterministic=runtime.deterministic,
         compile=compiled,
+        ranks=ranks,
+        sync_batch_norm=runtime.sync_batch_norm and ranks.count > 1,
+        memory_share=runtime.memory_share,
     )
 
 
@@ -100,6 +116,41 @@ def find_device(asked: str, *, key: str = "device") -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError(f"{key}: got {asked!r}: this machine has no MPS device")
     return device
+
+
+def _device_of(ranks: Ranks, device: torch.device, runtime: Runtime) -> torch.device:
+    """Return this rank's device: each rank has a GPU of its own, or its share of the CPU."""
+    if ranks.count == 1:
+        return device
+    if device.type == "mps" or device.index is not None:
+        raise InputError(f"runtime.device: got {device}: expected auto, cpu or cuda with runtime.processes above 1")
+    if device.type == "cpu":
+        if runtime.sync_batch_norm:
+            raise InputError("runtime.sync_batch_norm: expected GPUs, since torch has no such batch norm for CPUs")
+        return device
+    if ranks.count > torch.cuda.device_count():
+        got = runtime.processes
+        raise InputError(f"runtime.processes: got {got}: this machine has {torch.cuda.device_count()} CUDA devices")
+    device = torch.device("cuda", ranks.rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _memory_of(device: torch.device, ranks: Ranks) -> float:
+    """Return the bytes of memory for this rank's data: of its GPU, or its part of the memory that it may use."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    return _memory_granted() / ranks.count
+
+
+def _memory_granted(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return the bytes of memory this process may use: all, or the limit of a container or of `ulimit`."""
+    limits = [float(psutil.virtual_memory().total)]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # control groups: version 2, then version 1
+        with suppress(OSError, ValueError):
+            limits.append(float((cgroup / name).read_text()))
+    of_process = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    return min([*limits, *(limit for limit in of_process if limit != resource.RLIM_INFINITY)])
 
 
 def _autocast_dtype(asked: str, device: torch.device) -> torch.dtype | None:

@@ -21,6 +21,8 @@ from seesay.params.datasets import ImageDataset, ImageLimits, ScenesImageSource
 from seesay.params.training import Augmentation, Runtime
 from seesay.sources.fetch import fetch_image_source
 
+CPU = Compute(torch.device("cpu"), None, num_threads=1, deterministic=True, compile=False)
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CELL = """
     dataset: scenes10
@@ -70,7 +72,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         split_seed=0,
         limits=ImageLimits(max_undecodable=0, max_left_out_per_class=0),
     )
-    packed, _ = prepare_images(settings, paths.raw_images("scenes"), name="scenes10")
+    packed, _ = prepare_images(settings, paths.raw_images("scenes"), name="scenes10", scratch=root / "scratch")
     write_packed_images(paths.images("scenes10"), packed)
     return root
 
@@ -134,7 +136,7 @@ def test_without_augmentation_both_paths_give_the_same_pixels(image_folder, imag
     assert files == image_folder.FROM_ARCHIVE
     plain = Augmentation(flip=False, crop_padding=0, cutout=0.0)
     pixels, labels = usual_batch(image_folder, tmp_path / "files", images, plain, compute)
-    load = load_images(images.train, mean=images.channel_mean, std=images.channel_std, device=torch.device("cpu"))
+    load = load_images(images.train, mean=images.channel_mean, std=images.channel_std, compute=CPU)
     (ours, of_ours) = next(ordered_batches(load, batch_size=40))
     order = pixels.sum(dim=(1, 2, 3)).argsort()
     same = ours.sum(dim=(1, 2, 3)).argsort()

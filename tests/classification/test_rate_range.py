@@ -25,7 +25,7 @@ from seesay.images.packed import (
 from seesay.params.classification import Classifier
 from seesay.training.checkpoint import save_checkpoint
 from seesay.training.checks import TrainingError
-from seesay.training.loop import Step
+from seesay.training.steps import Step
 
 NUM_CLASSES = 3
 

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.images.batches import (
     balanced_order,
@@ -12,7 +15,10 @@ from seesay.images.batches import (
 )
 from seesay.images.packed import ImageSplit
 from seesay.params.training import Augmentation, Mixing
+from seesay.ranks import Ranks
 from seesay.seeding import torch_generator
+
+CPU = Compute(torch.device("cpu"), None, num_threads=1, deterministic=True, compile=False)
 
 AUGMENTATION = Augmentation(flip=True, crop_padding=1, cutout=0.25)
 PLAIN = Augmentation(flip=False, crop_padding=0, cutout=0.0)
@@ -25,7 +31,7 @@ def loaded():
     labels = np.arange(10, dtype=np.int64)
     images = np.broadcast_to((10 * labels).astype(np.uint8)[:, None, None, None], (10, 8, 8, 3))
     split = ImageSplit(images, labels, tuple(map(str, labels)))
-    return load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, device=torch.device("cpu"))
+    return load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, compute=CPU)
 
 
 def epoch(loaded, number, *, seed=0, augmentation=PLAIN):
@@ -106,7 +112,7 @@ def test_alternating_flips_mirror_an_image_in_every_second_epoch():
     images = np.zeros((10, 8, 8, 3), dtype=np.uint8)
     images[:, :, :4] = 200  # bright on the left
     split = ImageSplit(images, labels, tuple(map(str, labels)))
-    loaded = load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, device=torch.device("cpu"))
+    loaded = load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, compute=CPU)
 
     def mirrored(number):
         batches = training_batches(loaded, number, batch_size=10, augmentation=ALTERNATING, seed=0)
@@ -146,8 +152,44 @@ def test_balanced_batches_keep_images_and_labels_together_also_mirrored():
     labels = np.array([0] * 9 + [1] * 3, dtype=np.int64)
     images = np.broadcast_to((10 * np.arange(12)).astype(np.uint8)[:, None, None, None], (12, 8, 8, 3))
     split = ImageSplit(images, labels, tuple(map(str, labels)))
-    loaded = load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, device=torch.device("cpu"))
+    loaded = load_images(split, mean=(0.0,) * 3, std=(1.0,) * 3, compute=CPU)
     batches = list(training_batches(loaded, 1, batch_size=4, augmentation=ALTERNATING, seed=0, balanced=True))
     values = torch.cat([(images[:, 0, 0, 0] * 25.5).round().long() for images, _ in batches])
     assert torch.equal(torch.cat([labels for _, labels in batches]), (values >= 9).long())
     assert (values >= 9).sum() == 6
+
+
+@pytest.mark.parametrize("mixing", [None, Mixing(mixup_alpha=0.8, cutmix_alpha=1.0, probability=0.7)])
+def test_batches_read_from_a_file_are_those_of_memory(tmp_path, mixing):
+    """A split that takes more than its share of memory stays in its file, and every batch has the same bits."""
+    pixels = np.random.default_rng(0).integers(0, 256, (22, 8, 8, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", pixels)
+    stored = np.load(tmp_path / "images.npy", mmap_mode="r")
+    split = ImageSplit(stored, np.arange(22) % 5, tuple(map(str, range(22))))
+    held, mapped = (
+        load_images(split, mean=(0.1,) * 3, std=(0.9,) * 3, compute=replace(CPU, memory_share=share))
+        for share in (1.0, 0.0)
+    )
+    assert isinstance(held.images, torch.Tensor)
+    assert not isinstance(mapped.images, torch.Tensor)
+    augmentation = AUGMENTATION.model_copy(update={"mixing": mixing})
+    for take in (
+        lambda images: training_batches(images, 1, batch_size=4, augmentation=augmentation, seed=0, num_classes=5),
+        lambda images: ordered_batches(images, batch_size=4),
+    ):
+        for (first, labels), (second, same) in zip(take(held), take(mapped), strict=True):
+            assert torch.equal(first, second)
+            assert torch.equal(labels, same)
+
+
+@pytest.mark.parametrize("augmentation", [AUGMENTATION, MIXED])
+def test_the_parts_of_all_ranks_are_the_batch(loaded, augmentation):
+    def take(ranks):
+        return list(
+            training_batches(loaded, 1, batch_size=5, augmentation=augmentation, seed=0, num_classes=10, ranks=ranks)
+        )
+
+    whole, parts = take(Ranks()), [take(Ranks(rank, 2)) for rank in range(2)]
+    for (images, labels), *of_ranks in zip(whole, *parts, strict=True):
+        assert torch.equal(torch.cat([one for one, _ in of_ranks]), images)
+        assert torch.equal(torch.cat([one for _, one in of_ranks]), labels)

@@ -74,7 +74,7 @@ def prepare(tmp_path: Path) -> Callable[..., tuple[PackedImages, dict[str, Any]]
         source = ImageFolderSource(kind="image_folder", path=path.name, labels=labels)
         raw = tmp_path / "raw/mine"
         fetch_image_source(source, raw, mirror=None, scratch=tmp_path / ".work", root=tmp_path)
-        return prepare_images(settings(**changes), raw, name="mine")
+        return prepare_images(settings(**changes), raw, name="mine", scratch=tmp_path / "scratch")
 
     return call
 

@@ -28,9 +28,11 @@ def settings(**changes: Any) -> ImageDataset:
 
 
 @pytest.fixture
-def prepare(raw_folder, make_zip) -> Callable[..., tuple[PackedImages, dict[str, Any]]]:
+def prepare(raw_folder, make_zip, tmp_path) -> Callable[..., tuple[PackedImages, dict[str, Any]]]:
     def call(members: dict[str, bytes], **changes: Any) -> tuple[PackedImages, dict[str, Any]]:
-        return prepare_images(settings(**changes), raw_folder(make_zip(members)), name="tiny10")
+        return prepare_images(
+            settings(**changes), raw_folder(make_zip(members)), name="tiny10", scratch=tmp_path / "scratch"
+        )
 
     return call
 
@@ -228,21 +230,30 @@ def test_an_archive_of_another_layout_is_refused_by_name(prepare, make_members, 
         prepare(members)
 
 
-def test_a_corrupt_zip_is_refused_by_name(raw_folder, make_members, make_zip):
+def test_a_corrupt_zip_is_refused_by_name(raw_folder, make_members, make_zip, tmp_path):
     content = make_zip(make_members())
     for corrupt in (b"", content[: len(content) // 2], content[:20_000] + b"\0" * 500 + content[20_500:]):
         with pytest.raises(InputError, match=r"tiny.zip: (not a readable zip archive|.*JPEG: damaged)"):
-            prepare_images(settings(), raw_folder(corrupt), name="tiny10")
+            prepare_images(settings(), raw_folder(corrupt), name="tiny10", scratch=tmp_path / "scratch")
 
 
-def test_an_archive_that_changed_after_it_was_fetched_is_refused(raw_folder, make_members, make_zip):
+def test_an_archive_that_changed_after_it_was_fetched_is_refused(raw_folder, make_members, make_zip, tmp_path):
     folder = raw_folder(make_zip(make_members()))
     (folder / "tiny.zip").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"tiny.zip: has sha256 .*: source.json says .*; fetch the source again"):
-        prepare_images(settings(), folder, name="tiny10")
+        prepare_images(settings(), folder, name="tiny10", scratch=tmp_path / "scratch")
     (folder / "tiny.zip").unlink()
     with pytest.raises(InputError, match=r"tiny.zip: no such file, although source.json names it"):
-        prepare_images(settings(), folder, name="tiny10")
+        prepare_images(settings(), folder, name="tiny10", scratch=tmp_path / "scratch")
     (folder / "source.json").write_text("{}")
     with pytest.raises(InputError, match=r"source.json: expected a source note"):
-        prepare_images(settings(), folder, name="tiny10")
+        prepare_images(settings(), folder, name="tiny10", scratch=tmp_path / "scratch")
+
+
+def test_prepared_pixels_are_mapped_from_files(prepare, make_members, tmp_path):
+    """Nothing holds a split in memory, and the decoded images are gone once the splits are cut."""
+    packed, _ = prepare(make_members())
+    for split, part in packed.splits.items():
+        assert isinstance(part.images, np.memmap)
+        assert np.array_equal(np.load(tmp_path / "scratch" / f"{split}.npy"), part.images)
+    assert sorted(path.name for path in (tmp_path / "scratch").iterdir()) == ["test.npy", "train.npy", "val.npy"]

@@ -47,7 +47,7 @@ def test_class_scenes_are_read_by_the_reader_of_tiny_imagenet(tmp_path):
         split_seed=0,
         limits=ImageLimits(max_undecodable=0, max_left_out_per_class=0),
     )
-    packed, report = prepare_images(dataset, tmp_path / "scenes", name="scenes10")
+    packed, report = prepare_images(dataset, tmp_path / "scenes", name="scenes10", scratch=tmp_path / "scratch")
     assert report["num_images"] == {"train": 20, "val": 10, "test": 10}
     assert (report["modes"], report["sizes"]) == ({"RGB": 40}, {"64x64": 40})
     assert [image_class.label for image_class in packed.classes] == sorted(SHAPES)

@@ -121,19 +121,23 @@ def image_settings() -> ImageDataset:
 
 
 @pytest.mark.parametrize("how", ["doubled", "backslashes", "bom", "hidden", "class folders", "no annotations"])
-def test_common_repacks_of_tiny_imagenet_hold_the_same_images(raw_folder, make_members, make_zip, how):
-    expected, _ = prepare_images(image_settings(), raw_folder(make_zip(make_members())), name="t")
-    found, _ = prepare_images(image_settings(), raw_folder(make_zip(repacked(make_members(), how))), name="t")
+def test_common_repacks_of_tiny_imagenet_hold_the_same_images(raw_folder, make_members, make_zip, how, tmp_path):
+    expected, _ = prepare_images(
+        image_settings(), raw_folder(make_zip(make_members())), name="t", scratch=tmp_path / "scratch"
+    )
+    found, _ = prepare_images(
+        image_settings(), raw_folder(make_zip(repacked(make_members(), how))), name="t", scratch=tmp_path / "scratch"
+    )
     for split in ("train", "val", "test"):
         assert np.array_equal(found.splits[split].images, expected.splits[split].images)
         assert np.array_equal(found.splits[split].labels, expected.splits[split].labels)
 
 
-def test_a_val_folder_that_is_not_the_images_class_is_refused(raw_folder, make_members, make_zip):
+def test_a_val_folder_that_is_not_the_images_class_is_refused(raw_folder, make_members, make_zip, tmp_path):
     members = repacked(make_members(), "class folders")
     members["tiny/val/s00000001/val_0.JPEG"] = members.pop("tiny/val/s00000000/val_0.JPEG")
     with pytest.raises(InputError, match="its folder is not the class"):
-        prepare_images(image_settings(), raw_folder(make_zip(members)), name="t")
+        prepare_images(image_settings(), raw_folder(make_zip(members)), name="t", scratch=tmp_path / "scratch")
 
 
 def encrypted(content: bytes) -> bytes:
@@ -344,7 +348,7 @@ def test_500_mutated_files_are_read_or_refused_in_one_error(
 ):
     """Every reader of every file: each mutation ends in success or `InputError`, nothing else."""
     tiny = raw_folder(make_zip(make_members()))
-    packed, _ = prepare_images(image_settings(), tiny, name="t")
+    packed, _ = prepare_images(image_settings(), tiny, name="t", scratch=tmp_path / "scratch")
     write_packed_images(tmp_path / "packed", packed)
     own = tmp_path / "own"
     fetch_caption_source(own_source(tmp_path / "home"), own, mirror=None, scratch=tmp_path / "w", root=tmp_path)
@@ -365,7 +369,7 @@ def test_500_mutated_files_are_read_or_refused_in_one_error(
 
     def read_tiny() -> None:
         raw_folder((tiny / "tiny.zip").read_bytes())
-        prepare_images(image_settings(), tiny, name="t")
+        prepare_images(image_settings(), tiny, name="t", scratch=tmp_path / "scratch")
 
     def read_karpathy() -> None:
         file = LocalFile(path=str(karpathy), checksum=f"sha256:{hashlib.sha256(karpathy.read_bytes()).hexdigest()}")

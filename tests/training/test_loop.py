@@ -9,8 +9,9 @@ from torch import nn
 from seesay.core.errors import InputError
 from seesay.params.training import Lookahead, Muon, Schedule, Sgd, Training
 from seesay.training.checks import TrainingError
-from seesay.training.loop import READ_LOSSES_EVERY, BestBy, Step
+from seesay.training.loop import READ_LOSSES_EVERY, BestBy
 from seesay.training.resume import STATE_FILE
+from seesay.training.steps import Step
 
 
 def same_weights(first, second):

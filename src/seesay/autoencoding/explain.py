@@ -168,7 +168,7 @@ def encoder_maps(
     an encoder without convolutions. `hidden`, bool (n, S, S), marks pixels that are hidden from the encoder.
     """
     encoder = Encoder(compute.place(autoencoder).eval())
-    loaded = load_images(split, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), device=compute.device)
+    loaded = load_images(split, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), compute=compute)
     batch_size = min(batch_size, MAX_BATCH)
     chosen: list[int] = []
     parts: list[list[tuple[np.ndarray, np.ndarray]]] = []

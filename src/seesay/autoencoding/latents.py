@@ -60,11 +60,11 @@ def standardised_latents(
 def encode(autoencoder: LatentAutoencoder, split: ImageSplit, *, batch_size: int, compute: Compute) -> np.ndarray:
     """Return the latents of `split`, float32 (n, latent_size), in its order."""
     autoencoder = compute.place(autoencoder).eval()
-    loaded = load_images(split, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), device=compute.device)
-    batches = ordered_batches(loaded, batch_size=batch_size)
+    loaded = load_images(split, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), compute=compute)
+    batches = ordered_batches(loaded, batch_size=batch_size, ranks=compute.ranks)
     with torch.inference_mode():
         parts = [autoencoder.encode(images).flatten(1).float().cpu() for images, _ in batches]
-    return torch.cat(parts).numpy()
+    return torch.cat(compute.ranks.gather(parts)).numpy()
 
 
 def linear_probe(latents: Latents, *, train: np.ndarray, val: np.ndarray, test: np.ndarray) -> Probe:

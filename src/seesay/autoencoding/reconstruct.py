@@ -43,14 +43,16 @@ def reconstruct(
 ) -> Reconstructions:
     """Reconstruct every image of `split` in float32, hiding the pixels where `hidden`, bool (n, S, S), is true."""
     autoencoder = compute.place(autoencoder).eval()
-    loaded = load_images(split, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), device=compute.device)
+    loaded = load_images(split, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), compute=compute)
     masks = None if hidden is None else torch.from_numpy(hidden)[:, None].to(compute.device)
     batches = []
     with torch.inference_mode():
-        for number, (images, _) in enumerate(ordered_batches(loaded, batch_size=batch_size)):
-            rows = None if masks is None else masks[number * batch_size :][: len(images)]
+        starts = compute.ranks.turns(range(0, len(split), batch_size))
+        ordered = ordered_batches(loaded, batch_size=batch_size, ranks=compute.ranks)
+        for start, (images, _) in zip(starts, ordered, strict=True):
+            rows = None if masks is None else masks[start:][: len(images)]
             batches.append(_score_batch(autoencoder(images, rows).float(), images))
-    return _join(batches)
+    return _join(compute.ranks.gather(batches))
 
 
 def score_reconstructions(reconstructions: np.ndarray, split: ImageSplit, *, batch_size: int) -> Reconstructions:

@@ -109,9 +109,12 @@ def decode_rows(
     captioner: Captioner, features: Sequence[Features], rows: Rows, decoding: Decoding, *, seed: int, compute: Compute
 ) -> list[list[Decoded]]:
     """Return the captions of each of these rows of `features`, in their order, best first."""
-    inputs = torch.from_numpy(CaptionerInputs(captioner.inputs(), features).rows(rows)).to(compute.device)
-    with compute.autocast():
-        return decode(captioner, inputs, decoding, seed=seed)
+    inputs, of_batches = CaptionerInputs(captioner.inputs(), features), []
+    for first in compute.ranks.turns(range(0, len(rows), decoding.batch_size)):
+        batch = torch.from_numpy(inputs.rows(rows[first : first + decoding.batch_size])).to(compute.device)
+        with compute.autocast():
+            of_batches.append(decode(captioner, batch, decoding, seed=seed, first_image=first))
+    return [captions for batch_captions in compute.ranks.gather(of_batches) for captions in batch_captions]
 
 
 def rerank_by_consensus(

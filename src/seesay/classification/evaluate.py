@@ -76,12 +76,14 @@ def predict_split(
     It is shown from `shift` pixels further down and right; what lies beyond its edges is mirrored there.
     """
     classifier = compute.place(classifier).eval()
-    loaded = load_images(split, mean=images.channel_mean, std=images.channel_std, device=compute.device)
-    batches = (_shifted(batch, shift) for batch, _ in ordered_batches(loaded, batch_size=batch_size))
+    loaded = load_images(split, mean=images.channel_mean, std=images.channel_std, compute=compute)
+    ordered = ordered_batches(loaded, batch_size=batch_size, ranks=compute.ranks)
+    batches = (_shifted(batch, shift) for batch, _ in ordered)
     with torch.inference_mode():
-        logits = torch.cat([classifier(batch.flip(3) if mirrored else batch).float() for batch in batches])
+        parts = [classifier(batch.flip(3) if mirrored else batch).float().cpu() for batch in batches]
+    logits = torch.cat(compute.ranks.gather(parts))
     class_labels = tuple(image_class.label for image_class in images.classes)
-    return SplitPredictions(logits.cpu().numpy(), np.array(split.labels, dtype=np.int64), class_labels)
+    return SplitPredictions(logits.numpy(), np.array(split.labels, dtype=np.int64), class_labels)
 
 
 def _shifted(images: Tensor, shift: int) -> Tensor:

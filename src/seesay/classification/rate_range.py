@@ -28,8 +28,8 @@ from seesay.params.classification import ENSEMBLE, Classifier
 from seesay.params.training import Runtime, Training
 from seesay.seeding import seed_torch
 from seesay.training.checks import TrainingError, check_trainable
-from seesay.training.loop import Step
 from seesay.training.optim import build_optimizer, set_learning_rate, take_step
+from seesay.training.steps import Step
 
 B = TypeVar("B")
 
@@ -146,7 +146,7 @@ def run_range_test(root: Path, cell: str, *, low: float, high: float, num_steps:
     teacher = None
     if settings.parent is not None:
         teacher = compute.place(restore_classifier(load_parents(settings, images, paths)[0])).requires_grad_(False)
-    train = load_images(images.train, mean=images.channel_mean, std=images.channel_std, device=compute.device)
+    train = load_images(images.train, mean=images.channel_mean, std=images.channel_std, compute=compute)
     size = image_size_at(1, training.epochs, images.image_size, settings.progressive_resizing)
     epochs = (
         training_batches(

@@ -51,6 +51,9 @@ _RUNNERS = (*DVC_PROGRAMS, "seesay", "seesay.cli")
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 60.0
 
+PREFIX = "seesay: error: "
+"""Begins each line of an error."""
+
 FINISHED_FILE = "finished.json"
 LOCK_FILE = "lock"
 
@@ -71,7 +74,7 @@ def run(main: Callable[..., None]) -> None:
         sys.exit(f"{sys.argv[0]}: expected {expected}, got {arguments}")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    _end_with(_runners())
+    end_with(_runners())
     guarded(_run_checked, main, arguments)
     # Everything is written: raise nothing while the interpreter shuts down.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -108,7 +111,7 @@ def guarded(call: Callable[..., Any], *arguments: Any) -> Any:
             sys.exit(128 + signal.SIGPIPE)
         sys.stdout.flush()
         for line in redact(str(error)).splitlines():
-            print(f"seesay: error: {line}", file=sys.stderr)
+            print(f"{PREFIX}{line}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -140,7 +143,7 @@ def is_program(process: psutil.Process, names: Sequence[str]) -> bool:
         return False
 
 
-def _end_with(runners: Sequence[psutil.Process]) -> None:
+def end_with(runners: Sequence[psutil.Process]) -> None:
     """Terminate this process once one of `runners` has been killed, since nothing then collects its results."""
 
     def is_gone(runner: psutil.Process) -> bool:

@@ -1,20 +1,30 @@
-"""Batches of packed images: a split lies on the device as uint8, and each batch is converted to floats."""
+"""Batches of packed images: a split lies on the device as uint8, and each batch is converted to floats.
+
+A split that is too large for memory is read from its file, a few batches ahead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.images.augment.mixing import mix
 from seesay.images.augment.pipeline import augment, draw, normalise
 from seesay.images.packed import ImageSplit
 from seesay.params.training import Augmentation
+from seesay.ranks import ALONE, Ranks
 from seesay.seeding import torch_generator
+
+BATCHES_AHEAD = 2
+"""Batches read from the file while one is trained on: enough to overlap, in little memory."""
 
 Batch = tuple[Tensor, Tensor]
 """A pair of images and labels.
@@ -25,10 +35,13 @@ float32 (n, num_classes): each class's share of the image.
 
 
 @dataclass(frozen=True)
-class DeviceImages:
-    """A split on a device: images uint8 (N, S, S, 3), labels int64 (N,), and the mean and std for normalisation."""
+class LoadedImages:
+    """A split to take batches from: images uint8 (N, S, S, 3), labels int64 (N,), mean and std for normalisation.
 
-    images: Tensor
+    `images` are on the device of the labels or, where they are too large for memory, in their file's memory map.
+    """
+
+    images: Tensor | np.ndarray
     labels: Tensor
     mean: Sequence[float]
     std: Sequence[float]
@@ -37,13 +50,34 @@ class DeviceImages:
         return len(self.labels)
 
 
-def load_images(
-    split: ImageSplit, *, mean: Sequence[float], std: Sequence[float], device: torch.device
-) -> DeviceImages:
-    """Copy a split to the device once. An image of 64 x 64 pixels takes 12 kB."""
+def load_images(split: ImageSplit, *, mean: Sequence[float], std: Sequence[float], compute: Compute) -> LoadedImages:
+    """Copy a split to the device once, where `compute.holds` it. An image of 64 x 64 pixels takes 12 kB."""
+    labels = torch.from_numpy(np.array(split.labels, dtype=np.int64)).to(compute.device)
+    if not compute.holds(split.images.nbytes):
+        return LoadedImages(np.asarray(split.images), labels, mean, std)
     images = torch.from_numpy(np.array(split.images))  # a copy: the memory map is read-only
-    labels = torch.from_numpy(np.array(split.labels, dtype=np.int64))
-    return DeviceImages(images.to(device), labels.to(device), mean, std)
+    return LoadedImages(images.to(compute.device), labels, mean, std)
+
+
+def _read(images: LoadedImages, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield for each of `batches`, rows (n,) of the split, images on the device and the rows among these."""
+    if isinstance(images.images, Tensor):
+        yield from ((images.images, rows) for rows in batches)
+        return
+    stored, device = images.images, images.labels.device
+    waiting: deque[Future[np.ndarray]] = deque()
+
+    def read_oldest() -> tuple[Tensor, Tensor]:
+        pixels = torch.from_numpy(waiting.popleft().result()).to(device)
+        return pixels, torch.arange(len(pixels), device=device)
+
+    with ThreadPoolExecutor(1) as pool:
+        for rows in batches:
+            waiting.append(pool.submit(np.take, stored, rows.cpu().numpy(), axis=0))
+            if len(waiting) > BATCHES_AHEAD:
+                yield read_oldest()
+        while waiting:
+            yield read_oldest()
 
 
 def num_training_batches(num_images: int, *, batch_size: int) -> int:
@@ -56,7 +90,7 @@ def num_training_batches(num_images: int, *, batch_size: int) -> int:
 
 
 def training_batches(
-    images: DeviceImages,
+    images: LoadedImages,
     epoch: int,
     *,
     batch_size: int,
@@ -65,12 +99,13 @@ def training_batches(
     size: int | None = None,
     num_classes: int | None = None,
     balanced: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Batch]:
     """Yield one epoch's augmented batches in random order; where `balanced`, in that of `balanced_order`.
 
     Order and augmentation depend on (seed, epoch) alone. `size` is the side of the returned images, at most the stored
-    side, which is the default. Raises `InputError` where `augmentation.mixing` is set without `num_classes`, as in
-    training that uses no labels.
+    side, which is the default. Of each batch, a rank gets its part. Raises `InputError` where `augmentation.mixing` is
+    set without `num_classes`, as in training that uses no labels.
     """
     if augmentation.mixing is not None and num_classes is None:
         raise InputError("augmentation.mixing: expected none where no class labels are used")
@@ -83,19 +118,24 @@ def training_batches(
     if augmentation.flip == "alternating":
         first = torch.rand(len(images), generator=torch_generator(seed, "alternating flip")) < 0.5
         mirrored = (first ^ (epoch % 2 == 0))[order]
-    stored_size = images.images.shape[1]
+    stored_size = int(images.images.shape[1])
     draws = draw(len(images), augmentation, image_size=stored_size, generator=generator, mirrored=mirrored)
-    device = images.images.device
+    device = images.labels.device
     order, draws = order.to(device, non_blocking=True), draws.to(device)
-    for index in range(num_training_batches(len(images), batch_size=batch_size)):
-        chosen = slice(index * batch_size, (index + 1) * batch_size)
-        rows, chances = order[chosen], draws[chosen]
-        batch = augment(images.images, rows, chances, augmentation, mean=images.mean, std=images.std, size=size)
-        labels = images.labels[rows]
+    part = ranks.part(min(batch_size, len(images)))
+    own = slice(None) if draws.mixes is not None else part  # images are mixed with others of the whole batch
+    chosen = [
+        slice(index * batch_size, (index + 1) * batch_size)
+        for index in range(num_training_batches(len(images), batch_size=batch_size))
+    ]
+    stored = _read(images, (order[one][own] for one in chosen))
+    for one, (pixels, rows) in zip(chosen, stored, strict=True):
+        chances, labels = draws[one][own], images.labels[order[one][own]]
+        batch = augment(pixels, rows, chances, augmentation, mean=images.mean, std=images.std, size=size)
         if chances.mixes is not None and num_classes is not None:
-            yield mix(batch, labels, chances.mixes, num_classes=num_classes)
-        else:
-            yield batch, labels
+            batch, labels = mix(batch, labels, chances.mixes, num_classes=num_classes)
+            batch, labels = batch[part], labels[part]
+        yield batch, labels
 
 
 def balanced_order(labels: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -117,8 +157,11 @@ def balanced_order(labels: Tensor, *, generator: torch.Generator) -> Tensor:
     return together[torch.randperm(len(together), generator=generator)]
 
 
-def ordered_batches(images: DeviceImages, *, batch_size: int) -> Iterator[Batch]:
-    """Yield every image once, normalised and otherwise unchanged, in the split's order."""
-    for start in range(0, len(images), batch_size):
+def ordered_batches(images: LoadedImages, *, batch_size: int, ranks: Ranks = ALONE) -> Iterator[Batch]:
+    """Yield every image once, normalised and otherwise unchanged, in the split's order; ranks take turns at batches."""
+    for start in ranks.turns(range(0, len(images), batch_size)):
         chosen = slice(start, start + batch_size)
-        yield normalise(images.images[chosen], mean=images.mean, std=images.std), images.labels[chosen]
+        pixels = images.images[chosen]
+        if not isinstance(pixels, Tensor):
+            pixels = torch.from_numpy(np.array(pixels)).to(images.labels.device)
+        yield normalise(pixels, mean=images.mean, std=images.std), images.labels[chosen]

@@ -35,37 +35,42 @@ class ListedImage:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """One image. `pixels` is uint8 (image_size, image_size, 3). If decoding failed, it is empty; `error` says why."""
+    """One image, whose pixels are in `row` of all decoded ones. If decoding failed, `error` says why."""
 
     example: Example
-    pixels: np.ndarray
+    row: int
     mode: str
     size: str
     file_sha256: str
     error: str = ""
 
 
-def decode_all(archive: ZipMembers, listed: Sequence[ListedImage], *, top: str, image_size: int) -> list[DecodedImage]:
-    """Decode every listed image once, in the given order; `top` is the folder in the archive that they lie in."""
+def decode_all(
+    archive: ZipMembers, listed: Sequence[ListedImage], pixels: np.ndarray, *, top: str
+) -> list[DecodedImage]:
+    """Decode every listed image once, in the given order; `top` is the folder in the archive that they lie in.
 
-    def decode(image: ListedImage) -> DecodedImage:
-        return _decode(archive.read(top + image.member), image, image_size=image_size)
+    `pixels`, uint8 (len(listed), image_size, image_size, 3), is filled, with zeros where decoding fails.
+    """
+
+    def decode(row: int) -> DecodedImage:
+        return _decode(archive.read(top + listed[row].member), listed[row], pixels, row)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL and hashlib release the GIL
-        return list(pool.map(decode, listed))
+        return list(pool.map(decode, range(len(listed))))
 
 
-def _decode(content: bytes, listed: ListedImage, *, image_size: int) -> DecodedImage:
+def _decode(content: bytes, listed: ListedImage, pixels: np.ndarray, row: int) -> DecodedImage:
     file_sha256 = hashlib.sha256(content).hexdigest()
     member, split, wnid = listed.member, listed.split, listed.wnid
     try:
         rgb, mode = decode_rgb(content)
     except Undecodable as error:
-        return DecodedImage(Example(member, split, wnid, ""), np.empty(0, np.uint8), "", "", file_sha256, str(error))
-    pixels = transform_of(image_size).pixels(rgb)
-    content_sha256 = hashlib.sha256(pixels.tobytes()).hexdigest()
+        return DecodedImage(Example(member, split, wnid, ""), row, "", "", file_sha256, str(error))
+    pixels[row] = transform_of(pixels.shape[1]).pixels(rgb)
+    content_sha256 = hashlib.sha256(pixels[row].tobytes()).hexdigest()
     size = f"{rgb.width}x{rgb.height}"
-    return DecodedImage(Example(member, split, wnid, content_sha256), pixels, mode, size, file_sha256)
+    return DecodedImage(Example(member, split, wnid, content_sha256), row, mode, size, file_sha256)
 
 
 RULE = (
@@ -163,11 +168,11 @@ def near_duplicates(packed: PackedImages) -> dict[str, Any]:
     """
     import imagehash  # brings SciPy and PyWavelets, which no other reader of images needs
 
-    images = [(split, name, pixels) for split, part in packed.splits.items()
-              for name, pixels in zip(part.ids, part.images, strict=True)]  # fmt: skip
-    bits = np.stack([imagehash.phash(Image.fromarray(pixels)).hash.ravel() for _, _, pixels in images])
+    images = [(split, name) for split, part in packed.splits.items() for name in part.ids]
+    pixels = (one for part in packed.splits.values() for one in np.asarray(part.images))
+    bits = np.stack([imagehash.phash(Image.fromarray(one)).hash.ravel() for one in pixels])
     hashes = np.packbits(bits, axis=1).view(np.uint64).ravel()
-    split_of = np.array([SPLITS.index(split) for split, _, _ in images])
+    split_of = np.array([SPLITS.index(split) for split, _ in images])
     counts = np.zeros((len(SPLITS), len(SPLITS)), dtype=np.int64)
     kept: list[tuple[bool, int, int, int]] = []  # (within one split, distance, first, second)
     for start in range(0, len(hashes), _ROWS_AT_A_TIME):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from seesay.arrays import new_mapped_array
 from seesay.core.errors import InputError
 from seesay.images.decode import (
     FOLDER_RULE,
@@ -38,9 +39,18 @@ from seesay.seeding import numpy_generator
 from seesay.sources.members import LABELS_FILE, ZipMembers
 from seesay.sources.provenance import SourceNote, read_source
 
+DECODED_FILE = "decoded.npy"
 
-def prepare_images(settings: ImageDataset, raw_folder: Path, *, name: str) -> tuple[PackedImages, dict[str, Any]]:
+_ROWS_AT_A_TIME = 1024
+
+
+def prepare_images(
+    settings: ImageDataset, raw_folder: Path, *, name: str, scratch: Path
+) -> tuple[PackedImages, dict[str, Any]]:
     """Return the packed splits of an image dataset, and the data report.
+
+    Pixels are memory maps of files in the folder `scratch`, which is made, so that they need not fit in memory; its
+    owner removes it. At most twice the bytes of all pixels lie there.
 
     With `settings.subset`, the test split is the whole official val split, and val and train come from the official
     train split. Each class is shuffled with `split_seed`; the first `num_val_per_class` images go to val, and the next
@@ -69,7 +79,9 @@ def prepare_images(settings: ImageDataset, raw_folder: Path, *, name: str) -> tu
             wnids = choose_classes(settings.subset, index.wnids, key=f"{key}.subset", archive=path)
             _require_enough(index, wnids, settings, key=key, path=path)
             listed = tuple(_list_subset(index, wnids))
-        images = decode_all(archive, listed, top=top, image_size=settings.image_size)
+        shape = (len(listed), settings.image_size, settings.image_size, 3)
+        pixels = new_mapped_array(scratch / DECODED_FILE, shape, np.uint8)
+        images = decode_all(archive, listed, pixels, top=top)
     decoded, undecodable = [image for image in images if not image.error], [image for image in images if image.error]
     _require_few(
         [f"{image.example.member} ({image.error})" for image in undecodable],
@@ -94,7 +106,8 @@ def prepare_images(settings: ImageDataset, raw_folder: Path, *, name: str) -> tu
     else:
         members = cut_folder(usable, folder, settings.splits, seed=settings.split_seed or 0)
     _assert_no_leakage(members)
-    packed = _pack(members, _classes(wnids, words), settings, name=name, source=note)
+    packed = _pack(members, pixels, _classes(wnids, words), settings, name=name, source=note, scratch=scratch)
+    (scratch / DECODED_FILE).unlink()
     report = build_image_report(settings.subset, packed, decoded, left_out, undecodable)
     if folder is not None:
         examples = [image.example for image in decoded]
@@ -176,16 +189,18 @@ def _classes(wnids: Sequence[str], words: dict[str, str]) -> tuple[ImageClass, .
 
 def _pack(
     members: dict[str, list[DecodedImage]],
+    pixels: np.ndarray,
     classes: tuple[ImageClass, ...],
     settings: ImageDataset,
     *,
     name: str,
     source: SourceNote,
+    scratch: Path,
 ) -> PackedImages:
     indices = {image_class.wnid: index for index, image_class in enumerate(classes)}
     splits = {
         split: ImageSplit(
-            images=np.stack([image.pixels for image in images]),
+            images=_take(pixels, [image.row for image in images], scratch / f"{split}.npy"),
             labels=np.array([indices[image.example.wnid] for image in images], dtype=np.int64),
             ids=tuple(image.example.member for image in images),
         )
@@ -202,6 +217,15 @@ def _pack(
         digest=dataset_digest(classes, {split: split_digest(part) for split, part in splits.items()}),
         source=source,
     )
+
+
+def _take(pixels: np.ndarray, rows: Sequence[int], path: Path) -> np.ndarray:
+    """Return these rows of `pixels`, in a memory map of the file `path`."""
+    taken = new_mapped_array(path, (len(rows), *pixels.shape[1:]), np.uint8)
+    for start in range(0, len(rows), _ROWS_AT_A_TIME):
+        chosen = rows[start : start + _ROWS_AT_A_TIME]
+        taken[start : start + len(chosen)] = pixels[chosen]
+    return taken
 
 
 def build_image_report(

@@ -97,13 +97,21 @@ Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Runtime(Settings):
-    """Device, precision and threads of computations. `auto` depends on the machine; see `seesay.compute`."""
+    """Device, precision, threads and processes of computations. `auto` depends on the machine; see `seesay.compute`.
+
+    `processes` share each training, extraction and evaluation (`seesay.ranks`), on one machine; `num_threads` is of
+    each. With `sync_batch_norm` batch norms see the batch of all of them (on GPUs). A split of images is held in memory
+    where it takes at most `memory_share` of it, and read from its file otherwise; results do not depend on that.
+    """
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     precision: Literal["auto", "float32", "bfloat16"]
     num_threads: Literal["auto"] | PositiveInt
     deterministic: bool
     compile: bool
+    processes: PositiveInt = 1
+    sync_batch_norm: bool = False
+    memory_share: Fraction = 0.25
 
     def in_float32(self) -> Runtime:
         """Return a copy in float32, for stages that measure instead of train: autocast would distort measurements."""

@@ -50,6 +50,8 @@ class StageLog:
     root: Path
     record: RunRecord
     tracker: Tracker | None
+    is_written: bool = True
+    """False where another rank of the stage writes: then this log is only something to call."""
     _scratch: Scratch | None = None
 
     def __call__(self, metrics: Mapping[str, float], *, step: int) -> None:
@@ -97,7 +99,10 @@ class StageLog:
         substitute.
         """
         if self._scratch is None:
-            self._scratch = Scratch(Paths(self.root).scratch / _scratch_key(self.record))
+            folder = Paths(self.root).scratch / _scratch_key(self.record)
+            if not self.is_written:
+                return folder
+            self._scratch = Scratch(folder)
         return self._scratch.folder
 
     def _end_scratch(self, *, finished: bool) -> None:
@@ -146,9 +151,12 @@ def record_stage(
     """Record one run of a stage. Its files are written when the block ends, and none of them if it raises.
 
     The files are authoritative, and MLflow is a view of them. A tracker that is down or slow causes one warning and
-    changes no result. SEESAY_TRACKING=off disables MLflow.
+    changes no result. SEESAY_TRACKING=off disables MLflow. Of the ranks of a stage, rank 0 records.
     """
     root = root.absolute()
+    if compute is not None and not compute.ranks.is_first:
+        yield StageLog(root, RunRecord(stage, cell, params=flatten(params), seed=seed), None, is_written=False)
+        return
     with suppress(OSError):  # only resuming and MLflow need it
         private_directory(Paths(root).scratch)
     remove_saved_scratch(root)

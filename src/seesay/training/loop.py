@@ -26,6 +26,7 @@ from seesay.training.checks import (
     check_trainable,
 )
 from seesay.training.resume import Resumable, TrainingState, copy_to_cpu
+from seesay.training.steps import Means, Step
 
 B = TypeVar("B")
 
@@ -35,15 +36,6 @@ READ_LOSSES_EVERY = 32
 
 class Log(Protocol):
     def __call__(self, metrics: dict[str, float], *, step: int) -> None: ...
-
-
-@dataclass(frozen=True)
-class Step:
-    """One batch's result: the mean loss to minimise over `num_examples`, and sums to average (`top1`: num correct)."""
-
-    loss: Tensor
-    num_examples: int
-    sums: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -120,21 +112,26 @@ def fit(
     """
     assert num_batches > 0, "an epoch has at least one batch"
     check_trainable(model)
+    ranks = compute.ranks
+    if compute.sync_batch_norm:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     compute.place(model)
     optimizer = optim.build_optimizer(
         model, training.optimizer, fused=compute.device.type == "cuda", rate_scales=rate_scales
     )
     check_optimizer(model, optimizer)
     average = None if training.moving_average is None else optim.MovingAverage(model, training.moving_average)
-    resumable = Resumable(resume, model, optimizer, average)
+    resumable = Resumable(ranks.from_first(resume), model, optimizer, average)
     description = [training.model_dump_json(), str(seed), str(num_batches), str(compute.autocast_dtype)]
     if best_by != LOWEST_LOSS:
         description.append(str(best_by))
+    if ranks.count > 1:
+        description.append(f"{ranks.count} processes, sync_batch_norm {compute.sync_batch_norm}")
     state = resumable.load(*description, compute.device.type)
     for epoch, row in enumerate(state.history, start=1):
         log(row, step=epoch)
 
-    run_step = _Stepper(model, compute_step, compile_model=compute.compile)
+    run_step = ranks.parallel(model, _Stepper(model, compute_step, compile_model=compute.compile))
     progress = Progress(num_epochs=training.epochs, num_batches=num_batches)
 
     def has_ended() -> bool:
@@ -146,7 +143,9 @@ def fit(
     try:
         while not has_ended():
             epoch, started = state.num_epochs + 1, time.process_time()
-            seed_torch(seed, "epoch", epoch)  # for dropout: a resumed run then has the same random numbers
+            seed_torch(
+                seed, "epoch", epoch, *ranks.stream
+            )  # for dropout: a resumed run then has the same random numbers
             progress.start(epoch)
             row = _train_epoch(
                 epoch,
@@ -163,11 +162,13 @@ def fit(
             )
             candidate = model if average is None else average.model
             candidate.eval()
+            ranks.share_buffers(candidate)
             with torch.no_grad():
                 row = {**row, **evaluate(candidate)}
             _add_epoch(state, row, candidate, best_by)
-            state.core_seconds += time.process_time() - started
-            resumable.save(state)
+            state.core_seconds += sum(ranks.gather([time.process_time() - started]))
+            if ranks.is_first:
+                resumable.save(state)
             num_saved = epoch
             progress.finish(epoch, row)
             log(row, step=epoch)
@@ -191,14 +192,15 @@ def _train_epoch(
     average: optim.MovingAverage | None,
     batches: Iterable[B],
     num_batches: int,
-    run_step: _Stepper[B],
+    run_step: Callable[[B], Step],
     expected_first_loss: float | None,
     compute: Compute,
     progress: Progress,
 ) -> dict[str, float]:
     """Train on `batches` once; return the metrics' means over all examples and the last learning rate."""
     model.train()
-    means = _Means()
+    ranks = compute.ranks
+    means = Means(ranks)
     rates: list[float] = []
     group_size = training.accumulate_batches
     peak, schedule = training.optimizer.learning_rate, training.schedule
@@ -214,19 +216,21 @@ def _train_epoch(
         if index == 0 and expected_first_loss is not None and math.isfinite(first := float(result.loss.detach())):
             check_first_loss(first, expected_first_loss, model)
         num_in_group = min(group_size, num_batches - index // group_size * group_size)
-        scaled = result.loss if num_in_group == 1 else result.loss / num_in_group
+        loss = ranks.weigh(result.loss, result.denominator)
+        scaled = loss if num_in_group == 1 else loss / num_in_group
         scaled.backward()  # type: ignore[no-untyped-call]
         if training.sharpness_radius is not None:
             with optim.sharpest_nearby(model, training.sharpness_radius), compute.autocast():
-                run_step(batch).loss.backward()  # type: ignore[no-untyped-call]
+                again = run_step(batch)
+                ranks.weigh(again.loss, again.denominator).backward()  # type: ignore[no-untyped-call]
         means.add(result)
         if (index + 1) % group_size == 0 or index + 1 == num_batches:
             optim.take_step(model, optimizer, max_gradient_norm=training.max_gradient_norm)
             if average is not None:
                 average.update(model, step=step + 1)
         if (index + 1) % READ_LOSSES_EVERY == 0 or index + 1 == num_batches or index == 0:
-            for number, loss in means.read_losses():
-                check_finite(loss, epoch=epoch, step=number + 1, num_batches=num_batches, learning_rate=rates[number])
+            for number, mean in means.read_losses():
+                check_finite(mean, epoch=epoch, step=number + 1, num_batches=num_batches, learning_rate=rates[number])
             progress.show(index + 1, means.values())
     assert len(rates) == num_batches, f"got {len(rates)} batches, expected {num_batches}"
     return {**means.values(), "learning_rate": rates[-1]}
@@ -243,40 +247,6 @@ def _add_epoch(state: TrainingState, row: dict[str, float], candidate: nn.Module
     if is_best:
         state.best_epoch = epoch
         state.best_state = copy_to_cpu(candidate)
-
-
-class _Means:
-    """Running means over an epoch, whose values stay on the device until they are read."""
-
-    def __init__(self) -> None:
-        self._pending: list[Step] = []
-        self._totals: dict[str, float] = {}
-        self._num_examples = 0
-        self._num_steps = 0
-
-    def add(self, step: Step) -> None:
-        self._pending.append(Step(step.loss.detach(), step.num_examples, step.sums))
-
-    def read_losses(self) -> list[tuple[int, float]]:
-        """Return (index of the step, loss) of each step since the last read, and update the means."""
-        if not self._pending:
-            return []
-        counts = [step.num_examples for step in self._pending]
-        losses = torch.stack([step.loss.float() for step in self._pending]).tolist()
-        self._count("loss", [loss * count for loss, count in zip(losses, counts, strict=True)])
-        for name in self._pending[0].sums:
-            self._count(name, torch.stack([step.sums[name].detach().float() for step in self._pending]).tolist())
-        numbered = list(enumerate(losses, start=self._num_steps))
-        self._num_examples += sum(counts)
-        self._num_steps += len(losses)
-        self._pending = []
-        return numbered
-
-    def values(self) -> dict[str, float]:
-        return {f"train/{name}": total / self._num_examples for name, total in self._totals.items()}
-
-    def _count(self, name: str, values: list[float]) -> None:
-        self._totals[name] = self._totals.get(name, 0.0) + math.fsum(values)
 
 
 class _Stepper(Generic[B]):

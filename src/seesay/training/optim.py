@@ -17,6 +17,8 @@ from seesay.params.training import Muon, Optimizer, Schedule, Sgd
 RATE_SCALE = "rate_scale"
 """The key in an optimizer's parameter group of the factor applied to the scheduled learning rate."""
 
+BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+
 ONE_CYCLE_FIRST, ONE_CYCLE_LAST = 25.0, 1e4
 """The one-cycle rate starts at peak / 25 and ends at a ten-thousandth of that."""
 
@@ -79,7 +81,7 @@ def sharpest_nearby(model: nn.Module, radius: float) -> Iterator[None]:
     """
     trained = [(parameter, parameter.grad) for parameter in model.parameters() if parameter.grad is not None]
     scale = radius / (nn.utils.get_total_norm([gradient for _, gradient in trained]) + 1e-12)
-    norms = [(module, module.momentum) for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [(module, module.momentum) for module in model.modules() if isinstance(module, BATCH_NORMS)]
     kept = [parameter.detach().clone() for parameter, _ in trained]
     with torch.no_grad():
         for parameter, gradient in trained:
@@ -170,7 +172,7 @@ class MovingAverage:
 
 
 def _norm_biases(model: nn.Module) -> list[str]:
-    norms = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [(name, module) for name, module in model.named_modules() if isinstance(module, BATCH_NORMS)]
     return [f"{name}.bias" for name, norm in norms if norm.bias is not None]
 
 

@@ -14,6 +14,7 @@ from seesay.classification.evaluate import predict_classes
 from seesay.classification.metrics import classification_metrics
 from seesay.classification.networks.registry import build_classifier, restore_classifier
 from seesay.classification.training.fit import fit_classifier, image_size_at, weighted_cross_entropy
+from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.images.batches import load_images, ordered_batches
 from seesay.images.packed import ImageClass, ImageSplit, PackedImages, channel_statistics
@@ -27,6 +28,8 @@ from seesay.params.classification import (
 from seesay.sources.provenance import SourceNote
 from seesay.training.build import count_flops
 from seesay.training.checkpoint import save_checkpoint
+
+CPU = Compute(torch.device("cpu"), None, num_threads=1, deterministic=True, compile=False)
 
 SIZE, NUM_CLASSES = 16, 6
 
@@ -72,7 +75,7 @@ def classifier_of(num_classes=NUM_CLASSES):
 
 
 def load_images_of(images):
-    return load_images(images.val, mean=images.channel_mean, std=images.channel_std, device=torch.device("cpu"))
+    return load_images(images.val, mean=images.channel_mean, std=images.channel_std, compute=CPU)
 
 
 def no_log(metrics, *, step):

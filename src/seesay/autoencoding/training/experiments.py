@@ -49,7 +49,7 @@ def fit_principal_components(
     ).fit(pixels)
     autoencoder.center.copy_(torch.from_numpy(pca.mean_))
     autoencoder.components.copy_(torch.from_numpy(pca.components_))
-    val = load_images(images.val, mean=MEAN, std=STD, device=compute.device)
+    val = load_images(images.val, mean=MEAN, std=STD, compute=compute)
     compute.place(autoencoder).eval()
     with torch.no_grad():
         errors = [

@@ -16,7 +16,7 @@ from seesay.autoencoding.training.masks import cut_patches, hidden_pixels, num_h
 from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.images.batches import (
-    DeviceImages,
+    LoadedImages,
     load_images,
     num_training_batches,
     ordered_batches,
@@ -24,10 +24,12 @@ from seesay.images.batches import (
 )
 from seesay.images.packed import PackedImages
 from seesay.params.autoencoding import Autoencoder, Masking, ReconstructionLoss
+from seesay.ranks import Ranks
 from seesay.seeding import torch_generator
 from seesay.training.build import seeded_initialisation
 from seesay.training.checkpoint import Checkpoint, describe_architecture
-from seesay.training.loop import Log, Step, fit
+from seesay.training.loop import Log, fit
+from seesay.training.steps import Step
 
 MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 """Autoencoders take and return plain [0, 1] images, and normalise inside."""
@@ -87,7 +89,7 @@ def fit_autoencoder(
     assert training is not None, "an autoencoder that is trained has these"
     assert loss is not None, "an autoencoder that is trained has these"
     size, batch_size = images.image_size, training.batch_size
-    load = partial(load_images, mean=MEAN, std=STD, device=compute.device)
+    load = partial(load_images, mean=MEAN, std=STD, compute=compute)
     train, val = load(images.train), load(images.val)
     val_hidden = None
     if masking is not None:
@@ -103,12 +105,14 @@ def fit_autoencoder(
 
     def batches(epoch: int) -> Iterator[MaskedBatch]:
         generator = torch_generator(seed, "hidden", epoch)
+        num_images = min(batch_size, len(train))
         for batch, labels in training_batches(
-            train, epoch, batch_size=batch_size, augmentation=augmentation, seed=seed
+            train, epoch, batch_size=batch_size, augmentation=augmentation, seed=seed, ranks=compute.ranks
         ):
             hidden = None
             if masking is not None:
-                patches = sample_hidden_patches(len(batch), masking, image_size=size, generator=generator)
+                patches = sample_hidden_patches(num_images, masking, image_size=size, generator=generator)
+                patches = patches[compute.ranks.part(num_images)]
                 hidden = hidden_pixels(patches.to(compute.device), patch_size=masking.patch_size)
             yield batch, hidden, labels
 
@@ -118,7 +122,15 @@ def fit_autoencoder(
         batches=batches,
         num_batches=num_training_batches(len(train), batch_size=batch_size),
         compute_step=partial(reconstruction_step, loss=loss, masking=masking),
-        evaluate=partial(_evaluate, val=val, hidden=val_hidden, loss=loss, masking=masking, batch_size=batch_size),
+        evaluate=partial(
+            _evaluate,
+            val=val,
+            hidden=val_hidden,
+            loss=loss,
+            masking=masking,
+            batch_size=batch_size,
+            ranks=compute.ranks,
+        ),
         expected_first_loss=None,  # depends on the images
         seed=seed,
         compute=compute,
@@ -235,22 +247,26 @@ def error_metrics(errors: list[float]) -> dict[str, float]:
 def _evaluate(
     learner: nn.Module,
     *,
-    val: DeviceImages,
+    val: LoadedImages,
     hidden: Tensor | None,
     loss: ReconstructionLoss,
     masking: Masking | None,
     batch_size: int,
+    ranks: Ranks,
 ) -> dict[str, float]:
     losses: list[Tensor] = []
     errors: list[Tensor] = []
     num_correct: list[int] = []
-    for number, (images, labels) in enumerate(ordered_batches(val, batch_size=batch_size)):
-        rows = None if hidden is None else hidden[number * batch_size :][: len(images)]
+    starts = ranks.turns(range(0, len(val), batch_size))
+    batches = ordered_batches(val, batch_size=batch_size, ranks=ranks)
+    for start, (images, labels) in zip(starts, batches, strict=True):
+        rows = None if hidden is None else hidden[start:][: len(images)]
         outputs, of_images, is_correct = _apply(learner, (images, rows, labels), loss=loss, masking=masking)
-        losses.append(of_images)
-        errors.append(masked_mean((outputs - images).square(), rows))
+        losses.append(of_images.cpu())
+        errors.append(masked_mean((outputs - images).square(), rows).cpu())
         if is_correct is not None:
             num_correct.append(int(is_correct.sum()))
+    losses, errors, num_correct = ranks.gather(losses), ranks.gather(errors), ranks.gather(num_correct)
     mean_loss = math.fsum(torch.cat(losses).tolist()) / len(val)
     top1 = {"val/top1": sum(num_correct) / len(val)} if num_correct else {}
     return {"val/loss": mean_loss, **error_metrics(torch.cat(errors).tolist()), **top1}

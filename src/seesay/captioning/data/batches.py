@@ -14,6 +14,7 @@ from seesay.captioning.data.records import CaptionRecord, CaptionRecords
 from seesay.captioning.data.tokenizer import tokenize
 from seesay.captioning.data.vocabulary import BOS, EOS, PAD, Vocabulary
 from seesay.core.errors import InputError
+from seesay.ranks import ALONE, Ranks
 from seesay.seeding import numpy_generator
 
 
@@ -122,11 +123,18 @@ def encode_captions(
 
 
 def shuffled_batches(
-    encoded: EncodedCaptions, features: ImageInputs, *, batch_size: int, seed: int, epoch: int, device: torch.device
+    encoded: EncodedCaptions,
+    features: ImageInputs,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> Iterator[CaptionBatch]:
     """Yield an epoch's batches: captions of similar length together, batches in random order.
 
-    Each image is itself or a random one of its views. The batches depend on `seed` and `epoch` alone.
+    Of each batch, a rank gets its part. Each image is itself or a random one of its views. The batches depend on `seed` and `epoch` alone.
     """
     generator = numpy_generator(seed, "caption_batches", epoch)
     views = numpy_generator(seed, "views", epoch)
@@ -135,15 +143,21 @@ def shuffled_batches(
     for batch in generator.permutation(encoded.num_batches(batch_size)):
         chosen = order[batch * batch_size : (batch + 1) * batch_size]
         rows = features.sample_views(encoded.datasets[chosen], encoded.rows[chosen], generator=views)
-        yield _gather(encoded, features, chosen, rows, device=device)
+        part = ranks.part(len(chosen))
+        yield _gather(encoded, features, chosen[part], rows[part], device=device)
 
 
 def ordered_batches(
-    encoded: EncodedCaptions, features: ImageInputs, *, batch_size: int, device: torch.device
+    encoded: EncodedCaptions,
+    features: ImageInputs,
+    *,
+    batch_size: int,
+    device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> Iterator[CaptionBatch]:
-    """Yield each caption once, the shortest first."""
+    """Yield each caption once, the shortest first; ranks take turns at batches."""
     order = np.argsort(encoded.lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
+    for start in ranks.turns(range(0, len(order), batch_size)):
         chosen = order[start : start + batch_size]
         yield _gather(encoded, features, chosen, encoded.rows[chosen], device=device)
 
@@ -156,14 +170,19 @@ def image_batches(
     batch_size: int,
     device: torch.device,
     views: np.random.Generator | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[ImageBatch]:
-    """Yield the images at the positions `order`, in that order; with a generator `views`, each in a random view."""
+    """Yield the images at the positions `order`, in that order; with a generator `views`, each in a random view.
+
+    Of each batch, a rank gets its part.
+    """
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         datasets, rows = images.datasets[chosen], images.rows[chosen]
         if views is not None:
             rows = features.sample_views(datasets, rows, generator=views)
-        yield ImageBatch(features.gather(datasets, rows).to(device), chosen)
+        part = ranks.part(len(chosen))
+        yield ImageBatch(features.gather(datasets[part], rows[part]).to(device), chosen[part])
 
 
 def _gather(

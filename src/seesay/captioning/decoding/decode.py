@@ -13,18 +13,21 @@ from seesay.params.captioning import Beam, Decoding, DiverseBeam, Greedy, Nucleu
 __all__ = ["Decoded", "decode", "greedy_search", "greedy_tokens", "sample_captions"]
 
 
-def decode(captioner: Captioner, features: Tensor, decoding: Decoding, *, seed: int) -> list[list[Decoded]]:
+def decode(
+    captioner: Captioner, features: Tensor, decoding: Decoding, *, seed: int, first_image: int = 0
+) -> list[list[Decoded]]:
     """Return the distinct captions of each of `features` (N, D) or (N, L, D), best first.
 
     Greedy decoding returns one, beam search at most `beam_size`, nucleus sampling at most `num_samples`. Images are
     decoded `batch_size` at a time, in float32 unless under autocast. An image's captions depend on its features, and in
-    nucleus sampling on `seed` and its position in `features`, but not on its batch. `captioner` is in evaluation mode,
+    nucleus sampling on `seed` and its position in `features`, of which the first is image `first_image`, but not on its
+    batch. `captioner` is in evaluation mode,
     on the device of `features`.
     """
     captions: list[list[Decoded]] = []
     for first in range(0, len(features), decoding.batch_size):
         batch = features[first : first + decoding.batch_size].float()
-        captions += _decode_batch(captioner, batch, decoding, seed=seed, first_image=first)
+        captions += _decode_batch(captioner, batch, decoding, seed=seed, first_image=first_image + first)
     return captions
 
 

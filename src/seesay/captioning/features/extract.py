@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol
@@ -46,7 +46,7 @@ class Rows(Protocol):
 def extract_features(
     encoder: FeatureEncoder,
     images: Images,
-    rows: Rows,
+    rows: Rows | None,
     *,
     image_size: int,
     resize_size: int,
@@ -56,6 +56,7 @@ def extract_features(
 ) -> None:
     """Write the features of all `images` to `rows`, except those that have been written already.
 
+    Ranks take turns at batches, and rank 0 writes them: only there are `rows` needed.
     Images are resized and cropped by `resize_and_crop`. `num_workers` processes decode them (0: this process).
 
     Batches begin at multiples of `batch_size`, even when an interrupted extraction resumes. Each batch is computed by
@@ -63,20 +64,22 @@ def extract_features(
     interruptions nor on the number of threads. This is also faster than one batch on all threads, especially on a busy
     machine, where the threads would wait for each other.
     """
-    num_images = len(images)
+    num_images, ranks = len(images), compute.ranks
     encoder = compute.place(encoder)
-    first = -(-rows.num_done // batch_size)  # all rows are done, or whole batches of them
+    num_done = ranks.from_first(0 if rows is None else rows.num_done)
+    first = -(-num_done // batch_size)  # all rows are done, or whole batches of them
+    own = ranks.turns(range(first, -(-num_images // batch_size)))
+    num_rounds = -(-(-(-num_images // batch_size) - first) // ranks.count)
     num_threads = compute.num_threads if compute.device.type == "cpu" else 1
-    progress = tqdm(
-        total=num_images, initial=rows.num_done, desc="features", unit="image", disable=not sys.stderr.isatty()
-    )
+    progress = tqdm(total=num_images, initial=num_done, desc="features", unit="image", disable=not sys.stderr.isatty())
     waiting: deque[tuple[int, Future[dict[str, np.ndarray]]]] = deque()
 
     def write_oldest() -> None:
-        start, future = waiting.popleft()
-        features = future.result()
-        rows.write(start, features)
-        progress.update(len(features["pooled"]))
+        oldest = [waiting.popleft()] if waiting else []
+        for start, features in ranks.gather([(start, future.result()) for start, future in oldest]):
+            if rows is not None:
+                rows.write(start, features)
+            progress.update(len(features["pooled"]))
 
     # Worker processes must be forked before threads exist.
     decoded = decoded_batches(
@@ -86,15 +89,15 @@ def extract_features(
         interpolation=encoder.interpolation,
         batch_size=batch_size,
         num_workers=num_workers,
-        first=first,
+        chosen=own,
     )
     with progress, ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
-            for index, pixels in enumerate(decoded, start=first):
+            for index, pixels in zip(own, decoded, strict=True):
                 waiting.append((index * batch_size, pool.submit(_encode, encoder, pixels, compute)))
                 if len(waiting) > num_threads:
                     write_oldest()
-            while waiting:
+            for _ in range(len(waiting) + num_rounds - len(own)):  # in the last round a rank may have no batch
                 write_oldest()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -133,9 +136,9 @@ def decoded_batches(
     interpolation: Interpolation,
     batch_size: int,
     num_workers: int,
-    first: int = 0,
+    chosen: Sequence[int] | None = None,
 ) -> Iterator[Tensor]:
-    """Return the batches of resized and cropped images from `first` on, uint8 (B, image_size, image_size, 3).
+    """Return the `chosen` batches, or all, of resized and cropped images, uint8 (B, image_size, image_size, 3).
 
     Worker processes are forked at once. Raises `InputError` for an image that cannot be decoded.
     """
@@ -146,7 +149,7 @@ def decoded_batches(
         DataLoader(
             batches,
             batch_size=None,
-            sampler=range(first, len(batches)),
+            sampler=range(len(batches)) if chosen is None else chosen,
             num_workers=num_workers,
             prefetch_factor=BATCHES_AHEAD if num_workers else None,
             worker_init_fn=_copy_images,

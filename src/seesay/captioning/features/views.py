@@ -14,6 +14,7 @@ from seesay.captioning.features.extract import Images
 from seesay.images.augment.geometry import draw_resized_crops
 from seesay.images.pixels import RESAMPLING, Interpolation
 from seesay.params.datasets import Views
+from seesay.ranks import ALONE, Ranks
 from seesay.seeding import numpy_generator, torch_generator
 
 
@@ -69,16 +70,27 @@ class ViewedImages:
 class PixelRows:
     """uint8 RGB pixels by row, as a memory map in a scratch folder, which may be larger than memory."""
 
-    def __init__(self, folder: Path, num_images: int, image_size: int, batches: Iterable[Tensor]) -> None:
-        """Write `batches`, uint8 (B, S, S, 3), of `num_images` images in total, with S = `image_size` pixels a side."""
+    def __init__(
+        self, folder: Path, num_images: int, image_size: int, batches: Iterable[Tensor], *, ranks: Ranks = ALONE
+    ) -> None:
+        """Write `batches`, uint8 (B, S, S, 3), of `num_images` images in total, with S = `image_size` pixels a side.
+
+        Rank 0 writes them, and the others read the file.
+        """
+        if ranks.is_first:
+            self._write(folder, (num_images, image_size, image_size, 3), batches)
+        path = ranks.from_first(folder / "pixels.npy")
+        self._pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+
+    @staticmethod
+    def _write(folder: Path, shape: tuple[int, int, int, int], batches: Iterable[Tensor]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        shape = (num_images, image_size, image_size, 3)
-        self._pixels = np.lib.format.open_memmap(folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
+        pixels = np.lib.format.open_memmap(folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
         start = 0
         for batch in batches:
-            self._pixels[start : start + len(batch)] = batch.numpy()
+            pixels[start : start + len(batch)] = batch.numpy()
             start += len(batch)
-        assert start == num_images, (start, num_images)
+        assert start == len(pixels), (start, shape)
 
     def sample_views(self, _datasets: np.ndarray, rows: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
         """Return `rows`: pixels have no views."""

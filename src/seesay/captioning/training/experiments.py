@@ -84,7 +84,7 @@ def build_ensemble(
             CaptionerInputs(captioner.inputs(), features),
             max_length=settings.max_caption_length,
             score=score if settings.best_by == "cider_d" else None,
-            device=compute.device,
+            compute=compute,
         )
     log(metrics, step=0)
     metrics |= {"best_epoch": 0.0, "num_epochs": 0.0}

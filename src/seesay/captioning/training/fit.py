@@ -33,7 +33,8 @@ from seesay.params.captioning import CaptionerTraining, ScheduledSampling
 from seesay.seeding import numpy_generator, torch_generator
 from seesay.training.checkpoint import Checkpoint, describe_architecture
 from seesay.training.checks import check_next_tokens
-from seesay.training.loop import LOWEST_LOSS, BestBy, Fit, Log, Step, fit
+from seesay.training.loop import LOWEST_LOSS, BestBy, Fit, Log, fit
+from seesay.training.steps import Step
 
 BEST_BY = {"loss": LOWEST_LOSS, "cider_d": BestBy("val/cider_d", highest=True)}
 
@@ -153,14 +154,14 @@ def fit_weights(
         scored = score if best_by.metric == "val/cider_d" else None
         with compute.autocast():
             return validation_metrics(
-                model, val, val_images, rows, max_length=max_length, score=scored, device=compute.device
+                model, val, val_images, rows, max_length=max_length, score=scored, compute=compute
             )
 
     if settings.self_critical is None:
-        objective = _cross_entropy(datasets, rows, vocabulary, settings, seed=seed, device=compute.device)
+        objective = _cross_entropy(datasets, rows, vocabulary, settings, seed=seed, compute=compute)
     else:
         assert reward is not None, "self-critical training needs a reward"
-        objective = _self_critical(datasets, rows, reward, settings, seed=seed, device=compute.device)
+        objective = _self_critical(datasets, rows, reward, settings, seed=seed, compute=compute)
     return fit(
         captioner,
         settings.training,
@@ -185,17 +186,20 @@ def _cross_entropy(
     settings: CaptionerTraining,
     *,
     seed: int,
-    device: torch.device,
+    compute: Compute,
 ) -> Objective:
     """Cross-entropy of human captions, with scheduled sampling where the settings have it."""
     train = encode_captions(datasets, "train", vocabulary, max_caption_length=settings.max_caption_length)
+    device, ranks = compute.device, compute.ranks
     assert settings.training is not None
     batch_size, num_epochs = settings.training.batch_size, settings.training.epochs
 
     def batches(epoch: int) -> Iterator[TrainingBatch]:
         share = share_at(epoch, num_epochs, settings.scheduled_sampling)
-        generator = torch_generator(seed, "scheduled_sampling", epoch, device=device)
-        shuffled = shuffled_batches(train, rows, batch_size=batch_size, seed=seed, epoch=epoch, device=device)
+        generator = torch_generator(seed, "scheduled_sampling", epoch, *ranks.stream, device=device)
+        shuffled = shuffled_batches(
+            train, rows, batch_size=batch_size, seed=seed, epoch=epoch, device=device, ranks=ranks
+        )
         for number, batch in enumerate(shuffled):
             if number == 0:
                 check_next_tokens(batch.inputs, batch.targets)
@@ -219,19 +223,20 @@ def _self_critical(
     settings: CaptionerTraining,
     *,
     seed: int,
-    device: torch.device,
+    compute: Compute,
 ) -> Objective:
     """Reward of captions that the captioner samples for the training images."""
     assert settings.self_critical is not None
     assert settings.training is not None
+    device, ranks = compute.device, compute.ranks
     images, batch_size = images_of(datasets, "train"), settings.training.batch_size
     num_samples, max_length = settings.self_critical.num_samples, settings.max_caption_length
 
     def batches(epoch: int) -> Iterator[TrainingBatch]:
         order = numpy_generator(seed, "image_batches", epoch).permutation(len(images))
-        generator = torch_generator(seed, "self_critical", epoch, device=device)
+        generator = torch_generator(seed, "self_critical", epoch, *ranks.stream, device=device)
         views = numpy_generator(seed, "views", epoch)
-        for batch in image_batches(images, rows, order, batch_size=batch_size, device=device, views=views):
+        for batch in image_batches(images, rows, order, batch_size=batch_size, device=device, views=views, ranks=ranks):
             yield batch, generator, 0.0
 
     def compute_step(model: nn.Module, inputs: TrainingBatch) -> Step:

@@ -18,7 +18,7 @@ from seesay.captioning.decoding.decode import sample_captions
 from seesay.captioning.metrics.cider import SCALE, SIGMA, CiderReferences
 from seesay.captioning.metrics.ngrams import MAX_ORDER
 from seesay.captioning.networks.base import Captioner
-from seesay.training.loop import Step
+from seesay.training.steps import Step
 
 
 class ValidationScore:
@@ -225,10 +225,11 @@ def self_critical_step(
     rewards = torch.from_numpy(reward(np.repeat(batch.images, num_samples), captions)).view(-1, num_samples)
     gains = advantages(rewards).float().to(samples.device)
     log_probabilities = token_log_probabilities(model, batch.features, samples)
-    loss = -(gains.unsqueeze(2) * log_probabilities).sum() / (samples != PAD).sum()
+    num_tokens = (samples != PAD).sum()
+    loss = -(gains.unsqueeze(2) * log_probabilities).sum() / num_tokens
     unended = (samples != PAD).all(dim=2) & (samples[:, :, -1] != EOS)
     is_longest = samples.shape[2] == max_length
-    return Step(loss, len(captions), {"reward": rewards.sum(), "unended": unended.sum() * is_longest})
+    return Step(loss, len(captions), {"reward": rewards.sum(), "unended": unended.sum() * is_longest}, num_tokens)
 
 
 def advantages(rewards: Tensor) -> Tensor:

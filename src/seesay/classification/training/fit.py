@@ -17,7 +17,7 @@ from seesay.classification.networks.registry import check_head
 from seesay.compute import Compute
 from seesay.images.batches import (
     Batch,
-    DeviceImages,
+    LoadedImages,
     load_images,
     num_training_batches,
     ordered_batches,
@@ -28,7 +28,8 @@ from seesay.params.classification import Classifier, Distillation, ProgressiveRe
 from seesay.training.build import count_flops
 from seesay.training.checkpoint import Checkpoint, describe_architecture
 from seesay.training.checks import check_labels
-from seesay.training.loop import Log, Step, fit
+from seesay.training.loop import Log, fit
+from seesay.training.steps import Step
 
 EVALUATION_BATCH_SIZE = 256
 
@@ -71,7 +72,7 @@ def fit_classifier(
         check_head(classifier, num_classes=images.num_classes, image_size=size)
     for name, split in (("train", images.train), ("val", images.val)):
         check_labels(split.labels, images.num_classes, split=name)
-    load = partial(load_images, mean=images.channel_mean, std=images.channel_std, device=compute.device)
+    load = partial(load_images, mean=images.channel_mean, std=images.channel_std, compute=compute)
     train, val = load(images.train), load(images.val)
     batch_size = training.batch_size
     num_batches = num_training_batches(len(train), batch_size=batch_size)
@@ -90,6 +91,7 @@ def fit_classifier(
             size=sizes[epoch - 1],
             num_classes=images.num_classes,
             balanced=settings.sampler is not None,
+            ranks=compute.ranks,
         ),
         num_batches=num_batches,
         compute_step=build_learning_step(settings, images, teacher=teacher, compute=compute),
@@ -133,7 +135,7 @@ def image_size_at(epoch: int, num_epochs: int, full: int, settings: ProgressiveR
 
 def evaluate_on_val(classifier: nn.Module, images: PackedImages, *, compute: Compute) -> dict[str, float]:
     """Compute `val/loss`, `val/top1` and `val/top5` of a classifier that is not trained here, such as an ensemble."""
-    val = load_images(images.val, mean=images.channel_mean, std=images.channel_std, device=compute.device)
+    val = load_images(images.val, mean=images.channel_mean, std=images.channel_std, compute=compute)
     ks = (1, 5) if images.num_classes > 5 else (1,)
     with torch.no_grad():
         placed = compute.place(classifier).eval()
@@ -173,17 +175,19 @@ def learning_step(
     """
     images, labels = batch
     logits = classifier(images)
+    weight = None
     if class_weights is None:
         loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
     else:
         loss = weighted_cross_entropy(logits, labels, class_weights, label_smoothing=label_smoothing)
+        weight = class_weights[labels].sum() if labels.ndim == 1 else (labels * class_weights).sum()
     if teacher is not None and distillation is not None:
         with torch.no_grad():
             soft_labels = (teacher(images).float() / distillation.temperature).softmax(dim=1)
         soft = F.cross_entropy(logits.float() / distillation.temperature, soft_labels) * distillation.temperature**2
         loss = (1.0 - distillation.weight) * loss + distillation.weight * soft
     hard_labels = labels if labels.ndim == 1 else labels.argmax(dim=1)
-    return Step(loss, len(labels), {"top1": _num_correct(logits.detach(), hard_labels, k=1)})
+    return Step(loss, len(labels), {"top1": _num_correct(logits.detach(), hard_labels, k=1)}, weight)
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, *, label_smoothing: float) -> Tensor:
@@ -211,21 +215,24 @@ def _training_flops(classifier: nn.Module, teacher: nn.Module | None, *, image_s
 
 
 def _evaluate(
-    classifier: nn.Module, *, val: DeviceImages, batch_size: int, ks: tuple[int, ...], compute: Compute
+    classifier: nn.Module, *, val: LoadedImages, batch_size: int, ks: tuple[int, ...], compute: Compute
 ) -> dict[str, float]:
     """Compute the val metrics under autocast, like training: in float32 this took a fifth of an epoch.
 
     The reported metrics are measured in float32 by the evaluation stage.
     """
     sums: dict[str, list[Tensor]] = {"loss": [], **{f"top{k}": [] for k in ks}}
-    for images, labels in ordered_batches(val, batch_size=batch_size):
+    for images, labels in ordered_batches(val, batch_size=batch_size, ranks=compute.ranks):
         with compute.autocast():
             logits = classifier(images)
         logits = logits.float()
         sums["loss"].append(F.cross_entropy(logits, labels, reduction="sum"))
         for k in ks:
             sums[f"top{k}"].append(_num_correct(logits, labels, k=k))
-    return {f"val/{name}": math.fsum(torch.stack(values).tolist()) / len(val) for name, values in sums.items()}
+    of_batches = {
+        name: compute.ranks.gather(torch.stack(values).tolist() if values else []) for name, values in sums.items()
+    }
+    return {f"val/{name}": math.fsum(values) / len(val) for name, values in of_batches.items()}
 
 
 def _num_correct(logits: Tensor, labels: Tensor, *, k: int) -> Tensor:
