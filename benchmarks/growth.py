@@ -90,7 +90,8 @@ def write_source_images(root: Path, count: int) -> None:
         coarse.resize((SIZE, SIZE), Image.Resampling.BILINEAR).save(buffer, "JPEG")
         return buffer.getvalue()
 
-    path, annotations = folder / "many.zip", []
+    path = folder / "many.zip"
+    annotations: list[str] = []
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("many/wnids.txt", "".join(f"{wnid}\n" for wnid in wnids))
         archive.writestr("many/words.txt", "".join(f"{wnid}\tclass {wnid}\n" for wnid in wnids))

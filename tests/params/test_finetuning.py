@@ -54,8 +54,16 @@ def test_a_captioner_may_learn_from_what_was_finetuned_with_another(content: dic
         (f"{CELL}.dataset", "coco2017", "got 'coco2017': expected flickr8k, as captioners.updown_flickr8k says"),
         (f"{CELL}.vocabulary", "coco2017", "got 'coco2017': expected flickr8k, as captioners.updown_flickr8k says"),
         (f"{CELL}.features", "flickr8k_resnet9", "expected flickr8k_efficientnet, as captioners.updown_flickr8k says"),
-        (f"{CELL}.encoder", "weights/vgg", "expected weights/efficientnet_lite2, as features.flickr8k_efficientnet says"),
-        (f"{CELL}.encoder", "classifiers/resnet9", "expected weights/efficientnet_lite2, as features.flickr8k_efficientnet"),
+        (
+            f"{CELL}.encoder",
+            "weights/vgg",
+            "expected weights/efficientnet_lite2, as features.flickr8k_efficientnet says",
+        ),
+        (
+            f"{CELL}.encoder",
+            "classifiers/resnet9",
+            "expected weights/efficientnet_lite2, as features.flickr8k_efficientnet",
+        ),
         (f"{CELL}.encoder", "finetuned/tuned", "expected weights/<name> or classifiers/<name>"),
         ("features.flickr8k_efficientnet.num_components", 8, "expected features without num_components"),
         ("weights.efficientnet_lite2", {"architecture": "mobilenetv2_100"}, "expected an encoder with weights"),
