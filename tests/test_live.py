@@ -6,13 +6,13 @@ import pytest
 from rich.console import Console
 
 from seesay.console import Progress
-from seesay.live import LiveTable
+from seesay.jobs import LiveTable
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr("seesay.live.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("seesay.jobs.time.monotonic", lambda: now[0])
     return now
 
 

@@ -26,7 +26,7 @@ from seesay.report.results import Results, read_results
 from seesay.sources.local import changed_files
 
 if TYPE_CHECKING:
-    from seesay.live import LiveTable
+    from seesay.jobs import LiveTable
 
 _RUNNING = re.compile(r"Running stage '(?:.*:)?([^':]+)':")
 _DONE = re.compile(r"Stage '(?:.*:)?([^':]+)' (didn't change, skipping|is cached - skipping run, checking out outputs)")

@@ -29,7 +29,7 @@ from tests.serving.running import Client, serving
 import seesay
 from seesay.core.errors import InputError
 from seesay.images.pixels import Transform
-from seesay.serving import batcher, connections
+from seesay.serving import batcher, messages
 from seesay.serving.batcher import shown_regions
 from seesay.serving.command import Speaker
 from seesay.serving.predictor import Classifier

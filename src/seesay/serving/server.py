@@ -25,10 +25,10 @@ from starlette.requests import ClientDisconnect
 from seesay.core.errors import InputError
 from seesay.serving.batcher import Batcher, Busy, Options, answer_batch, prepare
 from seesay.serving.command import Speaker
-from seesay.serving.connections import BoundedConnection
 from seesay.serving.messages import (
     REQUEST_BODY,
     RESPONSES,
+    BoundedConnection,
     decode_request,
     describe_model,
     render_reply,
@@ -165,7 +165,7 @@ def create_app(models: Sequence[Speaker], limits: Limits) -> FastAPI:
 
 
 def build_server(app: FastAPI) -> uvicorn.Server:
-    """Return a server whose connections have limits; see `seesay.serving.connections`."""
+    """Return a server whose connections have limits; see `seesay.serving.messages`."""
     # Asyncio's loop and h11, so that the same code runs everywhere. A picture costs far more than they do.
     return uvicorn.Server(
         uvicorn.Config(
