@@ -234,7 +234,7 @@ def test_bodies_of_one_moment_share_a_limit(models, contents):
 
 
 def test_slow_clients_hold_nobody_up_and_are_let_go(models, contents, monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(messages, "HEAD_SECONDS", 0.3)
     with serving(models[:1], body_seconds=0.3, pending=1) as client:
         slow = [client.open() for _ in range(6)]
         for one, head in zip(slow, (b"", b"POST /v1", b"POST /v1/predict HTTP/1.1\r\nHost: x\r\n") * 2, strict=True):
@@ -249,7 +249,7 @@ def test_slow_clients_hold_nobody_up_and_are_let_go(models, contents, monkeypatc
 
 
 def test_a_client_that_takes_no_answer_is_let_go(models, monkeypatch):
-    monkeypatch.setattr(connections, "SEND_SECONDS", 0.3)
+    monkeypatch.setattr(messages, "SEND_SECONDS", 0.3)
     with serving(models[:1]) as client, client.open() as connection:
         request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
         connection.settimeout(10)
@@ -276,7 +276,7 @@ def test_what_is_not_http_and_clients_that_go_harm_nobody(models, contents, monk
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n"
                                b"Connection: close\r\n\r\n")  # fmt: skip
             assert b"".join(iter(lambda: connection.recv(65536), b"")).count(b"HTTP/1.1 200 OK") == 2
-        monkeypatch.setattr(connections, "MAX_CONNECTIONS", 1)
+        monkeypatch.setattr(messages, "MAX_CONNECTIONS", 1)
         with client.open() as first:
             first.sendall(b"GET")
             wait_until(lambda: client.request("GET", "/health").status == 503)
@@ -361,7 +361,7 @@ def test_a_defect_is_a_503_and_the_server_goes_on(models, contents, monkeypatch,
 
 
 def test_among_many_bad_requests_every_good_one_is_answered(models, contents, monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(messages, "HEAD_SECONDS", 1.0)
     expected = [expected_of(models[:2], content) for content in contents]
     bad = [(contents[0][:300], "image/png"), (b"no picture", "image/png"), (BOMB, "image/png"), (b"", "image/png"),
            (contents[0], "text/html")]  # fmt: skip
