@@ -36,6 +36,8 @@ OF_DECODING = "for decoding, a cheap stage"
 OF_LATENTS = "for evaluation, a cheap stage"
 OF_RESUMING = "going on after a kill, which ends in the same bytes (tests/training/test_loop.py)"
 AN_ERROR = "an error's words"
+OF_RANKS = "several processes for one training (tests/test_ranks.py)"
+FROM_FILES = "splits that are read from their file, with the same bytes (tests/images/test_batches.py)"
 OTHER_FILES = "weights under other names and in other formats (tests/classification/networks/test_published.py)"
 EXCEPTIONS: dict[str, dict[str, str]] = {
     "captioning/features/combined.py": {"return rows": "inputs of an ensemble, which is not trained"},
@@ -91,7 +93,8 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     "training/loop.py": {
         "for epoch, row in enumerate(state.history, start=1):": OF_RESUMING,
         "if num_saved:": OF_RESUMING,
-        "if not self._pending:": "two looks without a step between them",
+        "if compute.sync_batch_norm:": OF_RANKS,
+        "if ranks.count > 1:": OF_RANKS,
         "if self._compiled is not None:": "compiled networks, on GPUs only",
     },
     "training/checks.py": {
@@ -100,6 +103,18 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
         "if sys.stderr.isatty():": "a bar on a terminal",
         "if self._bar is not None:": "a bar on a terminal",
     },
+    "training/steps.py": {
+        "if not self._pending:": "two looks without a step between them",
+        "if self._ranks.count > 1:": OF_RANKS,
+        "def _joined(steps: Sequence[Step], ranks: Ranks) -> list[Step]:": OF_RANKS,
+    },
+    "images/batches.py": {
+        "return LoadedImages(np.asarray(split.images), labels, mean, std)": FROM_FILES,
+        "yield from _read_from_file(stored, batches, images.labels.device)": FROM_FILES,
+        "def _read_from_file(": FROM_FILES,
+        "if not isinstance(pixels, Tensor):": FROM_FILES,
+    },
+    "captioning/networks/layers.py": {"if num_dropped == 0:": "no dropout"},
     "training/resume.py": {
         "def load(self, *description: str) -> TrainingState:": OF_RESUMING,
         "def save(self, state: TrainingState) -> None:": "without a folder nothing is kept",

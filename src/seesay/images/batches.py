@@ -61,10 +61,16 @@ def load_images(split: ImageSplit, *, mean: Sequence[float], std: Sequence[float
 
 def _read(images: LoadedImages, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield for each of `batches`, rows (n,) of the split, images on the device and the rows among these."""
-    if isinstance(images.images, Tensor):
-        yield from ((images.images, rows) for rows in batches)
-        return
-    stored, device = images.images, images.labels.device
+    stored = images.images
+    if isinstance(stored, Tensor):
+        yield from ((stored, rows) for rows in batches)
+    else:
+        yield from _read_from_file(stored, batches, images.labels.device)
+
+
+def _read_from_file(
+    stored: np.ndarray, batches: Iterable[Tensor], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
     waiting: deque[Future[np.ndarray]] = deque()
 
     def read_oldest() -> tuple[Tensor, Tensor]:
