@@ -75,7 +75,7 @@ MUTATIONS = {
     "no nesterov": Mutation("optimizers", "nesterov=settings.nesterov", "nesterov=False", (MLP,)),
     "looser clipping": Mutation("optimizers", "(), max_gradient_norm)", "(), 1.2 * max_gradient_norm)", (MLP, LSTM)),
     "rate scales ignored": Mutation("optimizers", "rate * group[RATE_SCALE]", "rate", (TUNED,), (MLP,)),
-    "gradients added up": Mutation("loop", "result.loss / num_in_group", "result.loss", (MLP,)),
+    "gradients added up": Mutation("loop", "else loss / num_in_group", "else loss", (MLP,)),
     "an epoch more of patience": Mutation("resuming", ">= patience", "> patience", (MLP,)),
     "fewer flips": Mutation("augmentation", "< 0.5\n    flip &=", "< 0.4\n    flip &=", (MLP,), (LSTM,)),
     "crop a pixel off": Mutation(

@@ -46,6 +46,8 @@ def shipped_captioners() -> dict[str, dict]:
     found: dict[str, tuple[str, dict]] = {}
     for name, entry in sections("captioners").items():
         architecture = entry["learning"]["architecture"]
+        if architecture["name"] == ENSEMBLE:
+            continue
         found.setdefault(repr(sorted(architecture.items())), (name, architecture))
     return dict(found.values())
 

@@ -96,7 +96,9 @@ def _draw_single(path: Path, history: History, quantities: list[str], *, title: 
         split, _, quantity = name.partition("/")
         if quantity in quantities and value is not None:
             text = f"{100 * value:.1f} %" if is_fraction(quantity) else f"{value:.3g}"
-            lines.append(f"{split} {_NAMES.get(quantity, quantity)}: {text}")
+            label = _NAMES.get(quantity, quantity)
+            label = label if label[1].isupper() else label[0].lower() + label[1:]  # within a line: loss, but PSNR
+            lines.append(f"{split} {label}: {text}")
     with new_figure(path, width=4.2, height=0.4 + 0.22 * len(lines)) as figure:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         axes = figure.subplots()

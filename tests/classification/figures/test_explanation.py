@@ -48,7 +48,7 @@ def explanation(chosen):
 
 def draw(folder, what, test, images):
     draw_explanation(folder, what, test, images, cell="resnet9", settings=SETTINGS)
-    return {path.name: Image.open(path).size for path in folder.iterdir()}
+    return {path.name: Image.open(path).size for path in folder.glob("*.webp")}
 
 
 def test_wrong_answers_get_a_row_more_than_right_ones(tmp_path, images):
