@@ -242,10 +242,10 @@ def measure_experiments(root: Path, count: int, *, rounds: int) -> dict[str, Any
             started = resource.getrusage(resource.RUSAGE_CHILDREN)
             done = subprocess.run(command, cwd=workspace, text=True, capture_output=True, check=False)
             ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-            if "Running stage" in done.stdout:
-                sys.exit(f"{name} repro had something to do:\n{done.stdout}{done.stderr}")
+            if done.returncode or "Running stage" in done.stdout:
+                sys.exit(f"{name} repro failed or had something to do:\n{done.stdout}{done.stderr}")
             seconds[name].append(ended.ru_utime + ended.ru_stime - started.ru_utime - started.ru_stime)
-    measured = {"num_experiments": count, "num_stages": num_stages, "status": done.returncode,
+    measured = {"num_experiments": count, "num_stages": num_stages,
                 **{name: round(median(values), 2) for name, values in seconds.items()}}  # fmt: skip
     print(measured, done.stdout[-300:], done.stderr[-300:], flush=True)
     return measured

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _RUNNING = re.compile(r"Running stage '(?:.*:)?([^':]+)':")
 _DONE = re.compile(r"Stage '(?:.*:)?([^':]+)' (didn't change, skipping|is cached - skipping run, checking out outputs)")
-_EPOCH = re.compile(r"epoch \d+/\d+: ")
+EPOCH = re.compile(r"epoch (\d+)/(\d+): ")
 _EMPTY = re.compile(r"WARNING: '.*' is empty\.")  # the folders of the stage `placeholder` are meant to be
 _PROBLEM = re.compile(r"ERROR: |WARNING: |seesay: (error|warning): ")
 _NOISE = re.compile(r"\s*$|> python |(Updating|Generating) lock file|Initialized DVC repository")
@@ -79,7 +79,7 @@ class Progress:
 
     def show(self, line: str, *, of: str = "") -> None:
         """Print what is to be seen of one line of DVC's output; `of` names its stage where several run side by side."""
-        if self.brief and _EPOCH.match(line):
+        if self.brief and EPOCH.match(line):
             self._held[of] = f"{of}: {line}" if of else line
             if self.table is not None:
                 self.table.note(of, line)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -26,11 +25,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from seesay.console import Progress, duration, follow, signals_forwarded
+from seesay.console import EPOCH, Progress, duration, follow, signals_forwarded
 from seesay.core.errors import InputError
 from seesay.core.forkserver import forking_python
-
-_EPOCH = re.compile(r"epoch (\d+)/(\d+)")
 
 
 class LiveTable:
@@ -64,7 +61,7 @@ class LiveTable:
 
     def note(self, stage: str, line: str) -> None:
         """Take a stage's number of epochs from the line that it prints after each."""
-        if found := _EPOCH.match(line):
+        if found := EPOCH.match(line):
             self._epochs[stage] = (int(found[1]), int(found[2]), time.monotonic())
 
     def finish(self, stage: str) -> None:
