@@ -129,6 +129,13 @@ def run(root: Path, *arguments: str, side_by_side: bool = False) -> tuple[int, s
     return process.returncode, said
 
 
+def wait_until_both_train(root: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not all((root / "ran" / name).exists() for name in ("train-a", "train-b")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def times_run(root: Path) -> dict[str, int]:
     return {path.name: len(path.read_text().splitlines()) for path in sorted((root / "ran").iterdir())}
 
@@ -179,10 +186,7 @@ def test_a_target_may_be_a_stage_or_one_of_its_instances(project):
 def test_an_interrupted_run_leaves_no_stage_and_goes_on_where_it_was(project, number):
     write_rates(project, a=60.0, b=60.0)
     process = start(project, "2", side_by_side=True)
-    deadline = time.monotonic() + 120
-    while not all((project / "ran" / name).exists() for name in ("train-a", "train-b")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until_both_train(project)
     time.sleep(0.3)
     process.send_signal(number)
     process.communicate(timeout=60)
@@ -200,10 +204,7 @@ def test_an_interrupted_run_leaves_no_stage_and_goes_on_where_it_was(project, nu
 def test_a_killed_worker_fails_its_stage_and_the_others_go_on(project):
     write_rates(project, a=4.0, b=4.0)
     process = start(project, "2", side_by_side=True)
-    deadline = time.monotonic() + 120
-    while not all((project / "ran" / name).exists() for name in ("train-a", "train-b")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until_both_train(project)
     workers = [child for child in psutil.Process(process.pid).children() if "seesay.jobs" in child.cmdline()]
     assert len(workers) == 2, "both are busy: each has one of the two stages"
     workers[0].kill()
