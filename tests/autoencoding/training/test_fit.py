@@ -246,6 +246,13 @@ class TestOnABackbone:
         assert {name for name in first if not name.startswith("backbone.")} <= same
         assert "backbone.0.0.weight" not in same
 
+    def test_from_scratch_a_whitening_backbone_is_fitted_to_the_images(self, settings, noise, tmp_path):
+        backbone = {"name": "resnet9", "width": 4, "whitening": True}
+        scratch = changed(settings, architecture=on_backbone(train_backbone=True, backbone=backbone))
+        first, second = (start_autoencoder("cell", scratch, noise, Paths(tmp_path), seed=seed) for seed in (0, 1))
+        assert torch.equal(first.backbone[0].weight, second.backbone[0].weight)  # random ones differ
+        assert torch.equal(first.backbone[0].weight[:2], -first.backbone[0].weight[2:])
+
     def test_cross_entropy_trains_a_head_that_the_checkpoint_lacks(self, make, settings, compute, noise):
         rows = []
         tuned = changed(

@@ -74,7 +74,7 @@ class TestWhitening:
         colours = torch.tensor([[1.0, 0.8, 0.7], [0.0, 0.5, 0.3], [0.0, 0.0, 0.4]])
         noise = torch.randn(64, 3, 33, 33, generator=torch.Generator().manual_seed(1))
         images = torch.einsum("cd,ndhw->nchw", colours, F.avg_pool2d(noise, 3, stride=1, padding=1))
-        classifier.whiten(images)
+        classifier.body[0].fit(images)
         responses = F.conv2d(images, classifier.body[0].weight, stride=2)[:, :6].transpose(0, 1).flatten(1)
         moments = responses @ responses.T / responses.shape[1]
         assert torch.allclose(moments, moments.diag().diag(), atol=0.02)
@@ -82,7 +82,7 @@ class TestWhitening:
 
     def test_has_every_filter_with_both_signs_and_trains_none(self, images):
         classifier = build(whitening=True)
-        classifier.whiten(images)
+        classifier.body[0].fit(images)
         weight = classifier.body[0].weight
         assert torch.equal(weight[:2], -weight[2:])
         assert "body.0.weight" not in dict(classifier.named_parameters())

@@ -14,6 +14,7 @@ from seesay.autoencoding.networks.backbone import BackboneAutoencoder
 from seesay.autoencoding.networks.base import LatentAutoencoder, PcaAutoencoder
 from seesay.autoencoding.networks.registry import build_autoencoder, load_backbone
 from seesay.autoencoding.training.fit import MEAN, STD, autoencoder_checkpoint, error_metrics, fit_autoencoder
+from seesay.classification.networks.resnets import fit_whitening
 from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
@@ -109,7 +110,9 @@ def start_autoencoder(
         settings.architecture, image_size=images.image_size, seed=seed, key=f"{key}.architecture"
     )
     autoencoder.set_normalisation(images.channel_mean, images.channel_std)
-    if settings.parent is not None:
+    if settings.parent is None:
+        fit_whitening(autoencoder, images)
+    else:
         classifier = load_checkpoint(paths.classifier(settings.parent), kind="classifier")
         if classifier.dataset_digest != images.digest:
             raise InputError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -11,6 +12,10 @@ from torch import Tensor, nn
 
 from seesay.classification.networks.plain_cnn import ConvolutionalClassifier
 from seesay.core.errors import InputError
+from seesay.images.augment.pipeline import normalise
+
+if TYPE_CHECKING:
+    from seesay.images.packed import PackedImages
 
 LOGIT_SCALE = 0.125
 """Max-pooled features are large: without this factor the first losses are far above ln(num_classes)."""
@@ -31,9 +36,9 @@ class ResNet9(ConvolutionalClassifier):
     `pool_first` pools before batch norm and activation, which then see a quarter of the places. `blur_pool` smooths
     what is pooled (Zhang, 2019). `squeeze_excitation` (Hu et al., 2018) and `stochastic_depth` (Huang et al., 2016: the
     largest share of images that skip a block in training) belong to the residual blocks. `dirac` starts convolutions as
-    identities where they can be, and `whitening` makes the first a frozen one, which `whiten` fits to the training
-    images (both: Jordan, 2024). `evaluation_size` is the side to which images are enlarged outside of training, where
-    objects look smaller than in random crops (Touvron et al., 2019).
+    identities where they can be, and `whitening` makes the first a frozen one, for `fit_whitening` (both: Jordan,
+    2024). `evaluation_size` is the side to which images are enlarged outside of training, where objects look smaller
+    than in random crops (Touvron et al., 2019).
     """
 
     pooling = "max"
@@ -106,14 +111,20 @@ class ResNet9(ConvolutionalClassifier):
         logits: Tensor = self.head(pooled)
         return logits * LOGIT_SCALE
 
-    @property
-    def has_whitening(self) -> bool:
-        return isinstance(self.body[0], _Whitening)
 
-    def whiten(self, images: Tensor) -> None:
-        """Fit the frozen first layer to training images, (N, 3, S, S) normalised floats."""
-        assert isinstance(self.body[0], _Whitening), "see has_whitening"
-        self.body[0].fit(images)
+WHITENING_IMAGES = 2000
+"""About as many training images show the statistics of patches: two million patches."""
+
+
+def fit_whitening(network: nn.Module, images: PackedImages) -> None:
+    """Fit frozen first layers in `network`, if it has any, to training images spread over all classes."""
+    layers = [module for module in network.modules() if isinstance(module, _Whitening)]
+    if not layers:
+        return
+    step = max(1, len(images.train) // WHITENING_IMAGES)
+    pixels = torch.from_numpy(np.array(images.train.images[::step]))
+    for layer in layers:
+        layer.fit(normalise(pixels, mean=images.channel_mean, std=images.channel_std))
 
 
 class _Whitening(nn.Module):
@@ -136,6 +147,7 @@ class _Whitening(nn.Module):
         return outputs
 
     def fit(self, images: Tensor) -> None:
+        """Set the filters for images, (N, 3, S, S) normalised floats."""
         moments = torch.zeros(27, 27, dtype=torch.float64, device=images.device)
         for part in torch.split(images, 256):
             patches = F.unfold(part.contiguous(), 3, stride=2).double().transpose(0, 1).flatten(1)

@@ -6,26 +6,20 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from seesay.classification.networks.pretrained import Pretrained, load_pretrained
 from seesay.classification.networks.registry import build_classifier, ensemble_of, load_members, restore_classifier
-from seesay.classification.networks.resnets import ResNet9
+from seesay.classification.networks.resnets import fit_whitening
 from seesay.classification.training.fit import evaluate_on_val, fit_classifier
 from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
-from seesay.images.augment.pipeline import normalise
 from seesay.images.packed import PackedImages
 from seesay.params.classification import ENSEMBLE, Classifier
 from seesay.sources.provenance import read_source
 from seesay.training.checkpoint import Checkpoint
 from seesay.training.loop import Log
-
-WHITENING_IMAGES = 2000
-"""About as many training images show the statistics of patches: two million patches."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +94,7 @@ def start_network(
         seed=seed,
         key=f"classifiers.{cell}.architecture",
     )
-    if isinstance(classifier, ResNet9) and classifier.has_whitening:
-        classifier.whiten(normalise(_some_images(images), mean=images.channel_mean, std=images.channel_std))
+    fit_whitening(classifier, images)
     if not isinstance(classifier, Pretrained):
         return classifier, None
     assert settings.weights is not None, "settings have seen to this"
@@ -112,12 +105,6 @@ def start_network(
     load_pretrained(classifier, folder / names[0], mean=images.channel_mean, std=images.channel_std)
     decay = settings.layer_decay
     return classifier, None if decay is None else classifier.rate_scales(decay)
-
-
-def _some_images(images: PackedImages) -> Tensor:
-    """Return training images spread over all classes, uint8 (n, S, S, 3): enough for the statistics of patches."""
-    step = max(1, len(images.train) // WHITENING_IMAGES)
-    return torch.from_numpy(np.array(images.train.images[::step]))
 
 
 def _build_ensemble(
