@@ -24,8 +24,9 @@ def shown(
     brief: bool = True,
     has_remote: bool = False,
     seconds: dict[str, float] | None = None,
+    stages: list[str] = STAGES,
 ) -> str:
-    progress = Progress(STAGES, seconds or {}, has_remote=has_remote, brief=brief)
+    progress = Progress(stages, seconds or {}, has_remote=has_remote, brief=brief)
     for line in lines:
         progress.show(line)
     return capsys.readouterr().out
@@ -73,6 +74,24 @@ def test_the_time_left_is_that_of_the_last_run(capsys: pytest.CaptureFixture[str
         "[2/4] train_classifier@mlp, at most 5 min left",
         "[3/4] evaluate_classifier@mlp, at most 5 min left",
         "[4/4] report, at most 4 s left",
+    ]
+
+
+def test_a_first_run_tells_the_time_left_once_each_kind_of_training_has_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, *(time for time in (10.0, 20.0, 30.0, 1030.0, 1430.0) for _ in range(2))])
+    monkeypatch.setattr("seesay.console.time.monotonic", lambda: next(clock))
+    trainings = [f"train_classifier@{name}" for name in "ab"]
+    stages = ["check", "fetch_images@x", "prepare_images@x", *trainings, "report"]
+    output = shown(capsys, *(f"Running stage '{stage}':" for stage in stages), stages=stages)
+    assert output.splitlines() == [
+        "[1/6] check",
+        "[2/6] fetch_images@x",
+        "[3/6] prepare_images@x",
+        "[4/6] train_classifier@a",
+        "[5/6] train_classifier@b, about 21 min left",  # 1,000 s, and 257 s for the report: the mean of four
+        "[6/6] report, about 5 min left",
     ]
 
 

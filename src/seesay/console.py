@@ -74,7 +74,8 @@ class Progress:
         self.num_jobs = num_jobs
         self.num_run = self.num_skipped = self.status = 0
         self.table: LiveTable | None = None
-        self._started = time.monotonic()
+        self._begun: dict[str, float] = {}  # when the stages that run began
+        self._taken: dict[str, list[float]] = {}  # the seconds of those that have ended, by kind
         self._held: dict[str, str] = {}  # the last epoch by stage
 
     def show(self, line: str, *, of: str = "") -> None:
@@ -96,8 +97,14 @@ class Progress:
     def finish(self, stage: str) -> None:
         """Note the end of a stage that ran beside others."""
         self._release(stage)
+        self._note_ends([stage])
         if self.table is not None:
             self.table.finish(stage)
+
+    def _note_ends(self, stages: Iterable[str]) -> None:
+        for stage in list(stages):
+            if (begun := self._begun.pop(stage, None)) is not None:
+                self._taken.setdefault(_kind(stage), []).append(time.monotonic() - begun)
 
     def _release(self, stage: str) -> None:
         """Print the last epoch of a stage, which stays on the screen."""
@@ -118,6 +125,9 @@ class Progress:
                 yield f"{self._number()} {done[1]}: restored from DVC's cache"
             self.num_skipped += 1
         elif running := _RUNNING.match(line):
+            if self.num_jobs == 1:
+                self._note_ends(self._begun)
+            self._begun[running[1]] = time.monotonic()
             yield f"{self._number()} {running[1]}{self._time_left()}"
             self.todo.pop(running[1], None)
             self.num_run += 1
@@ -134,16 +144,32 @@ class Progress:
         return f"[{number:{len(str(self.total))}}/{self.total}]" if self.total >= number else "-"
 
     def _time_left(self) -> str:
-        """Return the time that all remaining stages take, at their last duration or that of the others so far."""
-        elapsed = (time.monotonic() - self._started) * self.num_jobs
-        mean = elapsed / self.num_run if self.num_run >= 3 else None
-        known = [self.seconds.get(address, mean) for address in self.todo]
-        if not known or None in known:
+        """Return the time that all remaining stages take: each its last duration, or the mean of its kind in this run.
+
+        Of a kind that has not run yet, the mean of all stands in, but not for trainings, which take the longest.
+        """
+        everything = [seconds for kind in self._taken.values() for seconds in kind]
+        if not self.todo:
             return ""
-        left = sum(value for value in known if value is not None) / self.num_jobs
+        left = 0.0
+        for address in self.todo:
+            seconds = self.seconds.get(address)
+            if seconds is None:
+                alike = self._taken.get(_kind(address)) or ([] if address.startswith(_LONG) else everything)
+                if not alike or len(everything) < 3:
+                    return ""
+                seconds = sum(alike) / len(alike)
+            left += seconds / self.num_jobs
         # Stages that have not changed will take no time, but DVC does not say yet which these are.
         word = "at most" if self.num_skipped or self.seconds else "about"
         return f", {word} {duration(left)} left"
+
+
+_LONG = ("train_", "extract_", "finetune_")
+
+
+def _kind(address: str) -> str:
+    return address.partition("@")[0]
 
 
 def duration(seconds: float) -> str:
