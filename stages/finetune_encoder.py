@@ -19,8 +19,7 @@ from seesay.core.files import atomic_directory, file_digest
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
 from seesay.params.captioning import FinetunedEncoder
-from seesay.params.references import CLASSIFIERS, WEIGHTS, name_in
-from seesay.params.training import Runtime
+from seesay.params.training import CLASSIFIERS, WEIGHTS, Runtime, name_in
 from seesay.ranks import in_processes
 from seesay.tracking.recorder import record_stage
 from seesay.training.checkpoint import load_checkpoint

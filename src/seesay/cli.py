@@ -55,7 +55,19 @@ def _parser() -> argparse.ArgumentParser:
                      help="also that clean commits in the history of HEAD made all results")  # fmt: skip
     sub = command(commands.repro, "check, `dvc repro`, `seesay sync`, and update the documents")
     jobs(sub)
+    sub.add_argument("--executor", choices=("ray",), help="run stages on a Ray cluster; --jobs is its number of clones")
+    sub.add_argument("--address", metavar="ADDRESS", help="of the Ray cluster (default: a local one)")
+    sub.add_argument("--remote", metavar="NAME", help="the DVC remote by which machines exchange inputs and outputs")
     sub.add_argument("dvc_arguments", nargs="*", metavar="STAGE", help="stages, and options of dvc repro such as --dry")
+    sub = command(commands.work, "run stages in this clone, with inputs and outputs by a DVC remote")
+    sub.add_argument("stages", nargs="+", metavar="STAGE", help="an instance such as train_classifier@mlp")
+    sub.add_argument("--remote", metavar="NAME", required=True, help="the DVC remote")
+    sub.add_argument(
+        "--result", metavar="FILE", type=Path, required=True, help="where the stages' entries of dvc.lock go"
+    )
+    sub = command(commands.accept, "take over what `seesay work` has made on other machines")
+    sub.add_argument("results", nargs="+", metavar="FILE", type=Path, help="what --result named there")
+    sub.add_argument("--remote", metavar="NAME", required=True, help="the DVC remote")
     command(commands.sync, "bring MLflow in step with DVC, and render the report again")
     sub = command(commands.ui, "serve the MLflow UI for this repository's runs")
     sub.add_argument("--port", type=_positive, default=5000, help="the port on this machine (default: 5000)")

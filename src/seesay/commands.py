@@ -16,6 +16,7 @@ from seesay.core.files import write_json
 from seesay.core.paths import Paths, checked_name
 
 if TYPE_CHECKING:
+    from seesay.console import Progress
     from seesay.params.project import Params
 
 
@@ -39,12 +40,15 @@ def repro(root: Path, options: argparse.Namespace) -> int:
     check_git(root)
     _checked(root)
     with own_ledger(root):
-        if options.jobs > 1:
+        if options.jobs > 1 or options.executor:
             stages = [one for one in options.dvc_arguments if not one.startswith("-")]
             flags = [one for one in options.dvc_arguments if one.startswith("-")]
             if asking := {"-i", "--interactive"}.intersection(flags):
                 raise InputError(f"{min(asking)}: expected none with --jobs: stages side by side cannot ask")
-            progress = run_side_by_side(root, stages, flags, num_jobs=options.jobs)
+            if options.executor:
+                progress = _run_on_ray(root, stages, flags, options)
+            else:
+                progress = run_side_by_side(root, stages, flags, num_jobs=options.jobs)
         else:
             progress = run_dvc(root, options.dvc_arguments, brief=False)
         if "--dry" in options.dvc_arguments:
@@ -61,6 +65,36 @@ def repro(root: Path, options: argparse.Namespace) -> int:
         if has_documents(root):
             update_documents(root)
     return progress.status
+
+
+def _run_on_ray(root: Path, stages: list[str], flags: list[str], options: argparse.Namespace) -> Progress:
+    from seesay.cluster import Dispatcher, clone_source, commit_for_workers, ray_workers
+    from seesay.jobs import run_side_by_side
+
+    if not options.remote:
+        raise InputError("--executor ray: expected --remote NAME, the DVC remote that all machines reach")
+    commit = commit_for_workers(root)
+    dispatcher = Dispatcher(root, remote=options.remote)
+    machines = ray_workers(options.address, url=clone_source(root), commit=commit, remote=options.remote,
+                           num_workers=options.jobs if options.jobs > 1 else None)  # fmt: skip
+    return run_side_by_side(root, stages, flags, num_jobs=1, dispatcher=dispatcher, machines=machines)
+
+
+def work(root: Path, options: argparse.Namespace) -> int:
+    from seesay.cluster import work
+
+    write_json(options.result, {stage: work(root, stage, remote=options.remote) for stage in options.stages})
+    return 0
+
+
+def accept(root: Path, options: argparse.Namespace) -> int:
+    from seesay.cluster import accept_all
+    from seesay.core.files import read_json
+
+    entries = {stage: entry for file in options.results for stage, entry in read_json(file).items()}
+    for stage in accept_all(root, entries, remote=options.remote):
+        print(f"{stage}: accepted", flush=True)
+    return 0
 
 
 def sync(root: Path, _options: argparse.Namespace) -> int:

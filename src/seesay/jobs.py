@@ -15,11 +15,12 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
@@ -28,6 +29,10 @@ from rich.table import Table
 from seesay.console import EPOCH, Progress, duration, follow, signals_forwarded
 from seesay.core.errors import InputError
 from seesay.core.forkserver import forking_python
+
+if TYPE_CHECKING:
+    from seesay.cluster import Dispatcher
+    from seesay.cluster import Worker as Machine
 
 
 class LiveTable:
@@ -103,6 +108,9 @@ FINISHED = "seesay.jobs finished "
 ENDED = "seesay.jobs ended"
 """What is read of a worker that was killed: none ends by itself before it is told to."""
 
+Lines = SimpleQueue[tuple["_Worker | _OtherMachine", str]]
+"""What workers and their stages print."""
+
 Graph = Mapping[str, frozenset[str]]
 """The stages that each stage depends on directly, by address."""
 
@@ -119,9 +127,9 @@ class Schedule:
         self.failed: list[str] = []
         self.left_out: list[str] = []
 
-    def next(self) -> str | None:
+    def next(self, *, among: Callable[[str], bool] = lambda _: True) -> str | None:
         """Return a stage that can run now, in the graph's order, and count it as running; None if there is none."""
-        stage = next((stage for stage, missing in self._missing.items() if not missing), None)
+        stage = next((stage for stage, missing in self._missing.items() if not missing and among(stage)), None)
         if stage is not None:
             del self._missing[stage]
             self._running.add(stage)
@@ -146,11 +154,36 @@ class Schedule:
         return not self._missing and not self._running
 
 
+class _OtherMachine:
+    """Runs one stage after another on another machine."""
+
+    def __init__(self, dispatcher: Dispatcher, machine: Machine, lines: Lines) -> None:
+        self.stage = ""
+        self._dispatcher, self._machine, self._lines = dispatcher, machine, lines
+
+    def takes(self, stage: str) -> bool:
+        return stage in self._dispatcher.travelling
+
+    def run(self, stage: str, _options: Sequence[str]) -> None:
+        self.stage = stage
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        status = 1
+        try:
+            status, output = self._dispatcher.run(self.stage, self._machine)
+            for line in output.splitlines():
+                self._lines.put((self, line))
+        except Exception as error:  # of the machine, the remote or Ray: this stage fails, the others go on
+            self._lines.put((self, f"seesay: error: {self.stage}: {error}"))
+        self._lines.put((self, f"{FINISHED}{status}"))
+
+
 class _Worker:
     """A process that runs one stage after another; what it and its stages print goes to `lines`."""
 
-    def __init__(self, root: Path, environment: Mapping[str, str], lines: SimpleQueue[tuple[_Worker, str]]) -> None:
-        self.stage = ""
+    def __init__(self, root: Path, environment: Mapping[str, str], lines: Lines, elsewhere: Container[str]) -> None:
+        self.stage, self._elsewhere = "", elsewhere
         self._process = subprocess.Popen(
             [sys.executable, "-m", "seesay.jobs"], cwd=root, env=environment, text=True, errors="replace",
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0,
@@ -167,6 +200,9 @@ class _Worker:
         except BrokenPipeError:
             pass  # it was killed: `lines` will say so
 
+    def takes(self, stage: str) -> bool:
+        return stage not in self._elsewhere
+
     def close(self) -> None:
         """Let the worker end after its stage, and wait for that."""
         assert self._process.stdin is not None
@@ -174,7 +210,7 @@ class _Worker:
             self._process.stdin.close()
         self._process.wait()
 
-    def _read(self, lines: SimpleQueue[tuple[_Worker, str]]) -> None:
+    def _read(self, lines: Lines) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             lines.put((self, line.rstrip("\n")))
@@ -188,31 +224,41 @@ def run_side_by_side(
     *,
     num_jobs: int,
     rewrite: Callable[[str], str] = str,
+    dispatcher: Dispatcher | None = None,
+    machines: Sequence[Machine] = (),
 ) -> Progress:
     """Reproduce `targets` and what they depend on (all stages if empty), `num_jobs` at a time; show the progress.
 
-    `options` are passed to each `dvc repro`. A failed stage stops only what depends on it. After SIGINT or SIGTERM,
+    With `machines`, stages that can travel run there, and the others here. `options` are passed to each `dvc repro`
+    here. A failed stage stops only what depends on it. After SIGINT or SIGTERM,
     exits once all stages have ended.
     """
     graph = read_graph(root, targets)
-    progress, schedule = follow(root, numbered=not targets, brief=True, num_jobs=num_jobs), Schedule(graph)
-    lines: SimpleQueue[tuple[_Worker, str]] = SimpleQueue()
+    side_by_side = len(machines) or num_jobs
+    progress, schedule = follow(root, numbered=not targets, brief=True, num_jobs=side_by_side), Schedule(graph)
+    lines: Lines = SimpleQueue()
+    elsewhere = dispatcher.travelling if dispatcher is not None else frozenset()
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     # Processes that share cores must not spin while they wait for each other.
     shared = {"OMP_WAIT_POLICY": "passive", **os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
     shared.setdefault("SEESAY_PIPELINE", f"jobs-{uuid.uuid4().hex}")
     with ExitStack() as stack:
         environment = stack.enter_context(forking_python(shared))
-        idle = [_Worker(root, environment, lines) for _ in range(num_jobs)]
-        workers = list(idle)
-        received = stack.enter_context(signals_forwarded([worker.group for worker in workers]))
-        for worker in workers:
-            stack.callback(worker.close)
+        here = [_Worker(root, environment, lines, elsewhere) for _ in range(num_jobs)]
+        received = stack.enter_context(signals_forwarded([one.group for one in here]))
+        for one in here:
+            stack.callback(one.close)
+        workers: list[_Worker | _OtherMachine] = [*here]
+        if dispatcher is not None:
+            workers += [_OtherMachine(dispatcher, machine, lines) for machine in machines]
+        idle = list(workers)
         if sys.stdout.isatty():
             progress.table = stack.enter_context(LiveTable(progress.seconds))
         while not schedule.is_done:
-            while idle and not received and (stage := schedule.next()) is not None:
-                idle.pop().run(stage, options)
+            for worker in reversed(list(idle)):
+                if not received and (stage := schedule.next(among=worker.takes)) is not None:
+                    idle.remove(worker)
+                    worker.run(stage, options)
             if len(idle) == len(workers):
                 break  # nothing is running: interrupted, or no worker is left
             worker, line = lines.get()

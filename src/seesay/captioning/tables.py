@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from seesay.params.captioning import Beam, CaptionerTraining, Decoding, DiverseBeam, Nucleus
 from seesay.params.datasets import Features
-from seesay.params.references import CLASSIFIERS, FINETUNED
+from seesay.params.training import CLASSIFIERS, FINETUNED
 from seesay.plotting.table import (
     MISSING,
     Footnotes,

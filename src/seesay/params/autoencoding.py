@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 
 from seesay.core.settings import CellName, NaturalInt, NonNegativeFloat, PositiveInt, Settings
 from seesay.params.classification import Architecture
-from seesay.params.references import CLASSIFIERS, SCRATCH, AutoencoderStart, name_in
-from seesay.params.training import Augmentation, Training
+from seesay.params.training import CLASSIFIERS, SCRATCH, Augmentation, AutoencoderStart, Training, name_in
 
 PCA = "pca"
 BACKBONE_AUTOENCODER = "backbone_autoencoder"

@@ -17,8 +17,7 @@ from seesay.core.settings import (
     Settings,
 )
 from seesay.params.classification import ENSEMBLE, Architecture
-from seesay.params.references import CAPTIONERS, SCRATCH, CaptionerStart, TrainableEncoder, name_in
-from seesay.params.training import Training
+from seesay.params.training import CAPTIONERS, SCRATCH, CaptionerStart, TrainableEncoder, Training, name_in
 
 
 class Greedy(Settings):

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from seesay.core.settings import AsTuple, CellName, NaturalInt, PositiveFloat, Settings
-from seesay.params.references import CLASSIFIERS, SCRATCH, WEIGHTS, ClassifierStart, name_in
-from seesay.params.training import Augmentation, Training
+from seesay.params.training import CLASSIFIERS, SCRATCH, WEIGHTS, Augmentation, ClassifierStart, Training, name_in
 
 ENSEMBLE = "ensemble"
 PRETRAINED = "pretrained"

@@ -9,8 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from seesay.core.settings import AsTuple, CellName, Fraction, NaturalInt, OneOrTwo, PositiveInt, Settings
-from seesay.params.references import FeatureEncoder
-from seesay.params.training import ResizedCrop
+from seesay.params.training import FeatureEncoder, ResizedCrop
 
 
 def _is_a_url(value: str) -> str:

@@ -19,9 +19,8 @@ from seesay.params.datasets import (
     Vocabulary,
     Weights,
 )
-from seesay.params.references import FINETUNED, SCRATCH, WEIGHTS, name_in
 from seesay.params.results import Comparison, EncoderMaps, Evaluation, Release, Report, Tracking
-from seesay.params.training import Runtime
+from seesay.params.training import FINETUNED, SCRATCH, WEIGHTS, Runtime, name_in
 
 
 class Params(Settings):

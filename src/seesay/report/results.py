@@ -18,7 +18,7 @@ from seesay.core.paths import Paths, cell_name
 from seesay.core.stage import read_stage_json
 from seesay.params.captioning import CaptionerTraining
 from seesay.params.project import Params
-from seesay.params.references import CLASSIFIERS, name_in
+from seesay.params.training import CLASSIFIERS, name_in
 from seesay.plotting.table import CHANCE, Footnotes, Row, Table, Timings, whole
 
 REQUIRED_CAPTION_SETS = ("test", "val", "test_shuffled", "floor_constant", "floor_random")

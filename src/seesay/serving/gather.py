@@ -27,7 +27,7 @@ from seesay.core.settings import read_section, validate
 from seesay.images.packed import read_manifest
 from seesay.images.pixels import Interpolation, transform_of
 from seesay.params.captioning import Captioner
-from seesay.params.references import CAPTIONERS, CLASSIFIERS
+from seesay.params.training import CAPTIONERS, CLASSIFIERS
 from seesay.serving.bundle import Bundle, ClassPart, Config, EncoderPart, TransformPart, VocabularyPart
 from seesay.sources.provenance import SourceNote
 from seesay.tracking.records import read_record

@@ -20,7 +20,7 @@ from seesay.classification.export import OnnxFile, export_graph, require_package
 from seesay.core.errors import InputError
 from seesay.core.files import atomic_directory, write_bytes
 from seesay.core.paths import Paths
-from seesay.params.references import CAPTIONERS
+from seesay.params.training import CAPTIONERS
 from seesay.serving.captioner import SEED, Captioner
 from seesay.serving.gather import gather_bundle
 

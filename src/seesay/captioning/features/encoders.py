@@ -33,7 +33,7 @@ from seesay.classification.networks.resnets import ResNet18
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
 from seesay.images.pixels import Interpolation
-from seesay.params.references import CLASSIFIERS, FINETUNED
+from seesay.params.training import CLASSIFIERS, FINETUNED
 from seesay.training.checkpoint import Checkpoint, load_checkpoint
 
 UNTRAINED_ENCODERS = {"small_cnn": SmallCnn}

@@ -26,7 +26,7 @@ from seesay.core.errors import InputError
 from seesay.core.paths import Paths
 from seesay.core.settings import validate
 from seesay.params.captioning import CaptionerTraining, FinetunedEncoder
-from seesay.params.references import CAPTIONERS
+from seesay.params.training import CAPTIONERS
 from seesay.training.build import load_weights
 from seesay.training.checkpoint import Checkpoint, describe_architecture, load_checkpoint
 from seesay.training.loop import Fit, Log
