@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ruamel.yaml import YAML
 
 from seesay.core.errors import InputError
-from seesay.core.files import read_json, write_text
+from seesay.core.files import read_json, write_bytes, write_text
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -103,19 +103,17 @@ def accept(root: Path, address: str, entry: Entry, *, remote: str) -> None:
     """
     yaml = YAML()
     path = root / LOCK
-    lock: Any = yaml.load(path.read_text(encoding="utf-8")) if path.exists() else {"schema": "2.0"}
-    lock.setdefault("stages", {})[address] = dict(entry)
-    text = io.StringIO()
-    yaml.dump(lock, text)
-    before = path.read_bytes() if path.exists() else None
-    write_text(path, text.getvalue())
-    with _repo(root) as repo:
+    with _repo(root) as repo:  # whose lock is DVC's own: no stage that ends meanwhile writes the file
+        before = path.read_bytes() if path.exists() else b"schema: '2.0'\n"
+        lock = yaml.load(before.decode())
+        lock.setdefault("stages", {})[address] = dict(entry)
+        text = io.StringIO()
+        yaml.dump(lock, text)
+        write_text(path, text.getvalue())
+        repo._reset()
         stage = _find(repo, address)
         if stage.changed_deps() or stage.changed_stage():
-            if before is None:
-                path.unlink()
-            else:
-                path.write_bytes(before)
+            write_bytes(path, before)
             raise InputError(f"{address}: the worker's inputs are not those of this workspace")
         _receive(repo, stage.outs, remote)
 
