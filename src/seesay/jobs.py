@@ -237,7 +237,9 @@ def run_side_by_side(
     side_by_side = len(machines) or num_jobs
     progress, schedule = follow(root, numbered=not targets, brief=True, num_jobs=side_by_side), Schedule(graph)
     lines: Lines = SimpleQueue()
-    elsewhere = dispatcher.travelling if dispatcher is not None else frozenset()
+    elsewhere = frozenset() if dispatcher is None else dispatcher.travelling
+    if dispatcher is not None:
+        progress.has_remote = False  # outputs are there already: no advice to push them
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     # Processes that share cores must not spin while they wait for each other.
     shared = {"OMP_WAIT_POLICY": "passive", **os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
