@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +24,7 @@ from ruamel.yaml import YAML
 
 from seesay.core.errors import InputError
 from seesay.core.files import read_json, write_bytes, write_text
+from seesay.core.forkserver import forking_python
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -195,17 +196,23 @@ class Clone:
         self._root = Path(self._folder.name) / "clone"
         git(["clone", "--quiet", "--no-checkout", url, str(self._root)], Path.cwd())
         git(["checkout", "--quiet", "--detach", commit], self._root)
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        code = os.pathsep.join([str(self._root / "src"), os.environ.get("PYTHONPATH", "")])
+        self._stack = ExitStack()  # as long as the clone, whose stages are forks of one process with the libraries
+        self._environment = self._stack.enter_context(
+            forking_python(
+                # Processes that share cores must not spin while they wait for each other.
+                {"OMP_WAIT_POLICY": "passive", **os.environ, "PATH": path, "PYTHONPATH": code, "PYTHONUNBUFFERED": "1"}
+            )
+        )
 
     def run(self, address: str, lock: str) -> Outcome:
         write_text(self._root / LOCK, lock)
         result = self._root.parent / "result.json"
         result.unlink(missing_ok=True)
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        # The folders of an interpreter that was started with others, before those of this clone's installation.
-        python_path = os.pathsep.join([str(self._root / "src"), os.environ.get("PYTHONPATH", "")])
         done = subprocess.run(
             [sys.executable, "-m", "seesay.cli", "work", address, "--remote", self._remote, "--result", str(result)],
-            cwd=self._root, env={**os.environ, "PATH": path, "PYTHONPATH": python_path}, check=False,
+            cwd=self._root, env=self._environment, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         )  # fmt: skip
         entry = read_json(result)[address] if done.returncode == 0 else None
