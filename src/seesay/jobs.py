@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -263,7 +263,12 @@ def run_side_by_side(
                     worker.run(stage, options)
             if len(idle) == len(workers):
                 break  # nothing is running: interrupted, or no worker is left
-            worker, line = lines.get()
+            if received and all(isinstance(one, _OtherMachine) for one in workers if one not in idle):
+                break  # what runs elsewhere is lost, like what it has not sent yet
+            try:
+                worker, line = lines.get(timeout=1.0)
+            except Empty:
+                continue
             if line == ENDED:
                 workers.remove(worker)
                 if worker in idle:
@@ -334,9 +339,10 @@ def work() -> None:
     from dvc.cli import main
 
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    for line in sys.stdin:
-        status = main(json.loads(line))
-        print(f"{FINISHED}{status}", flush=True)
+    with suppress(KeyboardInterrupt):  # while it waits; DVC sees to those that come while a stage runs
+        for line in sys.stdin:
+            status = main(json.loads(line))
+            print(f"{FINISHED}{status}", flush=True)
 
 
 def _end_with(parent: int) -> None:
