@@ -1,19 +1,32 @@
-"""Arrays and images in files: `.npy` files, written completely or not at all, and decoding of images to RGB."""
+"""Arrays: `.npy` files, written completely or not at all; decoding of images to RGB; linear algebra on one thread."""
 
 from __future__ import annotations
 
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from seesay.core.errors import InputError
 from seesay.core.files import atomic_path
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let the linear algebra of numpy, scipy and scikit-learn use one thread; also a decorator.
+
+    It otherwise uses all cores, or as many as the environment says, and sums in another order with each number.
+    """
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

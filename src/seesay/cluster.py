@@ -85,7 +85,7 @@ def work(root: Path, address: str, *, remote: str) -> Entry:
 
 def accept_all(root: Path, entries: Mapping[str, Entry], *, remote: str) -> Iterator[str]:
     """Accept what workers have made, in the order in which the stages depend on each other; yield their addresses."""
-    import networkx  # type: ignore[import-untyped]
+    import networkx
 
     with _repo(root) as repo:
         order = [str(stage.name) for stage in networkx.dfs_postorder_nodes(repo.index.graph)]

@@ -10,6 +10,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from seesay.arrays import one_blas_thread
 from seesay.autoencoding.networks.base import LatentAutoencoder
 from seesay.compute import Compute
 from seesay.images.batches import load_images, ordered_batches
@@ -67,6 +68,7 @@ def encode(autoencoder: LatentAutoencoder, split: ImageSplit, *, batch_size: int
     return torch.cat(compute.ranks.gather(parts)).numpy()
 
 
+@one_blas_thread()
 def linear_probe(latents: Latents, *, train: np.ndarray, val: np.ndarray, test: np.ndarray) -> Probe:
     """Fit a logistic regression on train, choose its regularisation on val and evaluate it on test.
 
@@ -85,6 +87,7 @@ def linear_probe(latents: Latents, *, train: np.ndarray, val: np.ndarray, test: 
     return Probe(best[2].predict(latents.test) == test, best[0], best[1])
 
 
+@one_blas_thread()
 def nearest_neighbours(queries: np.ndarray, candidates: np.ndarray, *, count: int) -> np.ndarray:
     """Return the `count` rows of `candidates` (m, D) with the highest cosine to each row of `queries` (n, D).
 

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from sklearn.decomposition import PCA
 
+from seesay.arrays import one_blas_thread
 from seesay.core.paths import Paths
 from seesay.params.results import Evaluation
 from seesay.plotting.curves import draw_curves, read_history
@@ -228,6 +229,7 @@ def draw_latents(path: Path, latents: np.ndarray, images: PackedImages, *, cell:
         all_images.set_ylabel(f"second component ({variance_percent[1]:.1f} %)")
 
 
+@one_blas_thread()
 def principal_plane(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return standardised `latents` (n, d) along their first two principal components, (n, 2), and the components'
     shares of the variance; both of values clipped to three standard deviations."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
+from seesay.arrays import one_blas_thread
 from seesay.autoencoding.networks.backbone import BackboneAutoencoder
 from seesay.autoencoding.networks.base import LatentAutoencoder, PcaAutoencoder
 from seesay.autoencoding.networks.registry import build_autoencoder, load_backbone
@@ -28,6 +29,7 @@ from seesay.training.loop import Log
 _BATCH_SIZE = 256
 
 
+@one_blas_thread()
 def fit_principal_components(
     autoencoder: PcaAutoencoder, images: PackedImages, *, seed: int, compute: Compute
 ) -> tuple[dict[str, float], float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seesay.arrays import one_blas_thread
 from seesay.core.errors import InputError
 
 _ROWS_AT_A_TIME = 256
@@ -30,6 +31,7 @@ class Components:
         return coordinates.astype(np.float32)
 
 
+@one_blas_thread()
 def fit_components(features: np.ndarray, train_rows: Sequence[int], *, num_components: int, name: str) -> Components:
     """Fit the components of features (N, D), or of each position of (N, L, D), on the train split's rows alone.
 
@@ -63,6 +65,7 @@ def fit_components(features: np.ndarray, train_rows: Sequence[int], *, num_compo
     return Components(mean, axes, explained)
 
 
+@one_blas_thread()
 def write_projected(source: np.ndarray, components: Components, path: Path) -> None:
     """Write the projection of `source` (N, ..., D), as float16, to a `.npy` file.
 

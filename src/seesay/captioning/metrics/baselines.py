@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from seesay.arrays import one_blas_thread
 from seesay.captioning.metrics.cider import CiderReferences
 from seesay.captioning.metrics.ngrams import MAX_ORDER, count_ngrams
 from seesay.seeding import numpy_generator
@@ -89,6 +90,7 @@ def standardise_rows(pooled: np.ndarray, train: Rows) -> np.ndarray:
     return unit
 
 
+@one_blas_thread()
 def nearest_rows(queries: np.ndarray, rows: np.ndarray, *, limit: int) -> Rows:
     """Return the `limit` of `rows` (R, D) with the largest dot products with each of `queries` (N, D), (N, limit).
 

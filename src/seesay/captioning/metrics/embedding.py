@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from seesay.arrays import one_blas_thread
 from seesay.seeding import derive_seed, numpy_generator
 
 MAX_DIMENSIONS = 100
@@ -23,6 +24,7 @@ MAX_CAPTIONS = 10_000
 class CaptionEmbedding:
     """An embedding of captions as unit vectors, fitted on training captions (tokens)."""
 
+    @one_blas_thread()
     def __init__(self, training: Sequence[list[str]], *, seed: int) -> None:
         sample = training[:: max(1, len(training) // MAX_CAPTIONS)]
         self.tfidf = TfidfVectorizer(analyzer=_tokens, sublinear_tf=True, dtype=np.float64)
