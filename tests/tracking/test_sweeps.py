@@ -67,6 +67,9 @@ def test_the_trials_of_a_sweep_are_seen_by_name_and_release_nothing(swept):
         assert trained[name].info.status == "FINISHED"
     assert {run.data.params["learning_rate"] for run in trained.values()} == {"0.1", "0.25", "0.5"}
     assert swept.client.search_registered_models() == []
+    experiments = [one.experiment_id for one in swept.client.search_experiments()]
+    found = swept.client.search_runs(experiments, "tags.`dvc.exp_name` LIKE 'rate-%'")
+    assert sorted(run.info.run_name for run in found) == ["rate-1", "rate-2", "train mlp", "train mlp"]
 
 
 def test_the_best_trial_by_val_is_applied_with_its_run(swept):
@@ -83,3 +86,6 @@ def test_the_best_trial_by_val_is_applied_with_its_run(swept):
     assert read_record(swept.root / "runs/train_classifier/mlp.json").run_id == best.info.run_id
     line = next(line for line in sync(swept.root).lines if line.address == CELL)
     assert (line.state, line.run_id) == ("restored", best.info.run_id)
+    again = swept.run("dvc", "repro", "evaluate_classifier@mlp").stdout
+    assert f"Stage '{CELL}' didn't change, skipping" in again
+    assert "Running stage 'evaluate_classifier@mlp'" in again
