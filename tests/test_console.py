@@ -77,7 +77,7 @@ def test_the_time_left_is_that_of_the_last_run(capsys: pytest.CaptureFixture[str
     ]
 
 
-def test_a_first_run_tells_the_time_left_once_each_kind_of_training_has_run(
+def test_a_first_run_tells_the_time_left_once_trainings_have_run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, *(time for time in (10.0, 20.0, 30.0, 1030.0, 1430.0) for _ in range(2))])
