@@ -132,7 +132,7 @@ def check_command(words: list[str], *, where: str) -> None:
         helped = subprocess.run(["git", arguments[0], "-h"], capture_output=True, check=False)
         assert helped.returncode == 129, where  # of its own usage; 1 for a command that it does not have
     elif program == "mlflow":
-        assert arguments[0] in ("ui", "models"), where
+        assert arguments[0] in ("ui", "models", "server"), where
     elif program == "python":
         script = text_of(arguments[0])
         assert all(f'"{flag}"' in script for flag in arguments if flag.startswith("--")), where

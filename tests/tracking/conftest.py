@@ -76,12 +76,26 @@ class Project:
         (self.root / "params.yaml").write_text(text)
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
-        environment |= {f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, env=environment, check=False)
+        done = subprocess.run(
+            command, cwd=self.root, capture_output=True, text=True, env=self._environment, check=False
+        )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command whose output and errors are one text."""
+        both = subprocess.STDOUT
+        return subprocess.Popen(
+            command, cwd=self.root, stdout=subprocess.PIPE, stderr=both, text=True, env=self._environment
+        )
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+        return environment | {
+            f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        }
 
     @property
     def client(self) -> MlflowClient:
@@ -135,8 +149,13 @@ def _no_pipeline_around(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose tests build on each other: running DVC takes seconds."""
-    project = Project(tmp_path_factory.mktemp("project"))
-    (project.root / "stage.py").write_text(STAGE)
+    return start_project(tmp_path_factory.mktemp("project"), stage=STAGE)
+
+
+def start_project(root: Path, *, stage: str) -> Project:
+    """Make a project whose three stage instances run the script `stage`, with a first commit."""
+    project = Project(root)
+    (project.root / "stage.py").write_text(stage)
     (project.root / "dvc.yaml").write_text(PIPELINE)
     (project.root / ".gitignore").write_text("/mlruns\n/.work\n/metrics\n")
     project.write_rate(0.25)

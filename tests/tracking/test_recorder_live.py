@@ -149,15 +149,18 @@ def test_what_died_together_with_its_tracker_is_closed_by_the_next_stage(workspa
 
 
 def test_a_server_that_is_down_costs_a_warning_and_nothing_else(tmp_path):
+    """One for an execution, however many stages it has."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
-        uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        code, error = finish(start(tmp_path, "mlp", MLFLOW_TRACKING_URI=uri))
-    assert code == 0
-    assert error.count("seesay: warning: MLflow does not record this run") == 1
-    record = read_record(tmp_path / "runs/train_classifier/mlp.json")
-    assert (record.tracking, record.run_id, record.status) == ("unreachable", None, "FINISHED")
-    assert (tmp_path / "metrics/train_classifier/mlp.json").is_file()
+        down = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{taken.getsockname()[1]}"}
+        pipelines = {"mlp": "first", "cnn": "first", "later": "second"}
+        ends = [finish(start(tmp_path, cell, SEESAY_PIPELINE=name, **down)) for cell, name in pipelines.items()]
+    assert [code for code, _ in ends] == [0, 0, 0]
+    assert [error.count("seesay: warning: MLflow does not record this run") for _, error in ends] == [1, 0, 1]
+    for cell in pipelines:
+        record = read_record(tmp_path / f"runs/train_classifier/{cell}.json")
+        assert (record.tracking, record.run_id, record.status) == ("unreachable", None, "FINISHED")
+        assert (tmp_path / f"metrics/train_classifier/{cell}.json").is_file()
 
 
 def test_a_tracker_that_is_too_slow_is_left_behind(tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from seesay.core.settings import parse_yaml
 from seesay.tracking import store
-from seesay.tracking.environment import find_main_repository, workspace_name
+from seesay.tracking.environment import describe_git, find_main_repository, workspace_name
 from seesay.tracking.store import locate_store, read_prefix
 
 
@@ -49,3 +51,26 @@ def test_params_are_parsed_once_and_again_after_an_edit(tmp_path, monkeypatch):
         (tmp_path / "params.yaml").write_text(text)
         assert [read_prefix(tmp_path) for _ in range(2)] == [prefix, prefix]
     assert parsed == texts
+
+
+def test_the_difference_from_the_commit_holds_no_credentials(tmp_path):
+    """A password in DVC's settings, or in a URL that was just typed into params.yaml, reaches no record."""
+
+    def git(*arguments: str) -> None:
+        settings = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *settings, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    config, params = tmp_path / ".dvc/config", tmp_path / "params.yaml"
+    config.parent.mkdir()
+    config.write_text("[core]\n")
+    params.write_text("url: none\n")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-q", "-m", "start")
+    config.write_text("[core]\n['remote \"s3\"']\n    secret_access_key = first-s3cret\n")
+    assert describe_git(tmp_path)[0]["git.dirty"] == "false"
+    params.write_text("url: https://someone:second-s3cret@example.org/data.zip?token=third-s3cret\nkey: what?a=b\n")
+    tags, changes = describe_git(tmp_path)
+    assert tags["git.dirty"] == "true"
+    assert "+url: https://example.org/data.zip\n+key: what?a=b\n" in changes
+    assert "s3cret" not in changes

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import psutil
 
+from seesay.core.errors import redact
 from seesay.core.files import file_digest
 from seesay.core.forkserver import caller_pid
 from seesay.core.stage import DVC_PROGRAMS, is_program
 
 MAX_DIFF = 300_000
-RESULTS = ("metrics", "reports", "dvc.lock")
-"""Paths that the pipeline itself rewrites while it runs. Changes in them do not make the code dirty."""
+NO_CODE = ("metrics", "reports", "dvc.lock", ".dvc/config")
+"""Paths in which a change does not make the code dirty: what the pipeline itself rewrites while it runs, and the
+settings of DVC's remotes, which may hold a password that was meant for `config.local`."""
 
 _SHELLS = re.compile(r"^-?(sh|bash|dash|ash|zsh|fish|ksh|tcsh|csh|busybox|pwsh|powershell|cmd)(\.exe)?$")
 
@@ -109,7 +111,8 @@ def describe_git(root: Path) -> tuple[dict[str, str], str]:
     """Return the tags `git.commit` and `git.dirty`, and the difference from the commit.
 
     A workspace below .work has commits of its own, but its code is the main repository's, which is described instead.
-    The difference is cut after `MAX_DIFF` characters. Outside a git repository, both are empty.
+    The difference is cut after `MAX_DIFF` characters, and URLs in it lose their credentials. Outside a git repository,
+    both are empty.
     """
     main = find_main_repository(root)
     if root.resolve().is_relative_to(main / ".work"):
@@ -117,13 +120,13 @@ def describe_git(root: Path) -> tuple[dict[str, str], str]:
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {}, ""
-    others = ["--", ":/", *(f":(top,exclude){name}" for name in RESULTS)]
+    others = ["--", ":/", *(f":(top,exclude){name}" for name in NO_CODE)]
     status = _git(root, "status", "--porcelain", *others) or ""
     tags = {"git.commit": commit.strip(), "git.dirty": str(bool(status)).lower()}
     diff = f"{status}\n{_git(root, 'diff', 'HEAD', *others) or ''}" if status else ""
     if len(diff) > MAX_DIFF:
         diff = diff[:MAX_DIFF] + f"\n[cut: {len(diff)} characters in all]\n"
-    return tags, diff
+    return tags, "\n".join(redact(line) if "://" in line else line for line in diff.split("\n"))
 
 
 def lock_digest(root: Path) -> str:

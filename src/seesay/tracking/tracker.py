@@ -64,7 +64,10 @@ def pipelines_folder(root: Path) -> Path:
 
 
 class Tracker:
-    """Sender of a stage's log messages. A failure is reported once on stderr and in `problem`, and never raised."""
+    """Sender of a stage's log messages.
+
+    A failure is never raised. `problem` names it, and the first one of an execution is reported on stderr.
+    """
 
     def __init__(self, root: Path, record: RunRecord, pipeline: Pipeline) -> None:
         self.problem: str | None = None
@@ -171,12 +174,24 @@ class Tracker:
             )
 
     def _give_up(self, reason: str) -> None:
-        if self.problem is None:
-            self.problem = reason
+        if self.problem is not None:
+            return
+        self.problem = reason
+        if self._is_first_to_warn():
             sys.stderr.write(
                 f"seesay: warning: MLflow does not record this run ({reason}). "
                 "Its results are written all the same; `seesay sync` adds the run later.\n"
             )
+
+    def _is_first_to_warn(self) -> bool:
+        """Return whether no stage of this execution has warned yet: a server that stays down costs one warning."""
+        try:
+            (self._folder / f"{self._pipeline.key}.warned").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        except OSError:  # .work/ cannot be written to
+            pass
+        return True
 
 
 def socket_of(path: Path) -> Path | None:
