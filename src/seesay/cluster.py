@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -46,7 +45,6 @@ class Outcome:
 
     status: int
     output: str
-    host: str
     entry: Entry | None
 
 
@@ -216,7 +214,7 @@ class Clone:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         )  # fmt: skip
         entry = read_json(result)[address] if done.returncode == 0 else None
-        return Outcome(done.returncode, done.stdout, socket.gethostname(), entry)
+        return Outcome(done.returncode, done.stdout, entry)
 
 
 def git(arguments: Sequence[str], folder: Path) -> str:
