@@ -30,8 +30,7 @@ from seesay.core.stage import guarded
 from seesay.images.batches import Batch, load_images, num_training_batches, training_batches
 from seesay.images.packed import PackedImages, read_packed_images
 from seesay.params.classification import Classifier
-from seesay.params.references import SCRATCH
-from seesay.params.training import Runtime
+from seesay.params.training import SCRATCH, Runtime
 
 OURS, USUAL, ONE_BATCH = "seesay", "ImageFolder", "one batch"
 """The two data paths; and the same batch repeated, which measures the network alone."""

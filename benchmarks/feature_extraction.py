@@ -36,8 +36,7 @@ from seesay.core.settings import read_section
 from seesay.core.stage import guarded
 from seesay.images.pixels import resize_and_crop
 from seesay.params.datasets import Features
-from seesay.params.references import WEIGHTS, name_in
-from seesay.params.training import Runtime
+from seesay.params.training import WEIGHTS, Runtime, name_in
 
 OURS, USUAL = "seesay", "plain loop"
 USUAL_BATCH_SIZE = 32
