@@ -33,24 +33,14 @@ def check(root: Path, options: argparse.Namespace) -> int:
 
 def repro(root: Path, options: argparse.Namespace) -> int:
     from seesay.check import check_git
-    from seesay.console import run_dvc
-    from seesay.jobs import run_side_by_side
+    from seesay.console import lock_kept
     from seesay.tracking.ledger import own_ledger
 
     check_git(root)
     _checked(root)
     with own_ledger(root):
-        if options.jobs > 1 or options.executor:
-            stages = [one for one in options.dvc_arguments if not one.startswith("-")]
-            flags = [one for one in options.dvc_arguments if one.startswith("-")]
-            if asking := {"-i", "--interactive"}.intersection(flags):
-                raise InputError(f"{min(asking)}: expected none with --jobs: stages side by side cannot ask")
-            if options.executor:
-                progress = _run_on_ray(root, stages, flags, options)
-            else:
-                progress = run_side_by_side(root, stages, flags, num_jobs=options.jobs)
-        else:
-            progress = run_dvc(root, options.dvc_arguments, brief=False)
+        with lock_kept(root):
+            progress = _reproduce(root, options)
         if "--dry" in options.dvc_arguments:
             return progress.status
         try:
@@ -65,6 +55,21 @@ def repro(root: Path, options: argparse.Namespace) -> int:
         if has_documents(root):
             update_documents(root)
     return progress.status
+
+
+def _reproduce(root: Path, options: argparse.Namespace) -> Progress:
+    from seesay.console import run_dvc
+    from seesay.jobs import run_side_by_side
+
+    if options.jobs == 1 and not options.executor:
+        return run_dvc(root, options.dvc_arguments, brief=False)
+    stages = [one for one in options.dvc_arguments if not one.startswith("-")]
+    flags = [one for one in options.dvc_arguments if one.startswith("-")]
+    if asking := {"-i", "--interactive"}.intersection(flags):
+        raise InputError(f"{min(asking)}: expected none with --jobs: stages side by side cannot ask")
+    if options.executor:
+        return _run_on_ray(root, stages, flags, options)
+    return run_side_by_side(root, stages, flags, num_jobs=options.jobs)
 
 
 def _run_on_ray(root: Path, stages: list[str], flags: list[str], options: argparse.Namespace) -> Progress:
@@ -256,7 +261,7 @@ def demo(root: Path, options: argparse.Namespace) -> int:
 
 
 def workspace(root: Path, options: argparse.Namespace) -> int:
-    from seesay.console import earlier_results, moved_scores, run_dvc, score_table
+    from seesay.console import earlier_results, lock_kept, moved_scores, run_dvc, score_table
     from seesay.jobs import run_side_by_side
     from seesay.report.gate import read_verdict
     from seesay.report.results import read_results
@@ -271,7 +276,7 @@ def workspace(root: Path, options: argparse.Namespace) -> int:
             raise InputError(f"{path}: no such file: expected the overrides of workspace {name!r} and its gates")
     paths = Paths(folder)
     edited = partial(name_sources, main=root, overrides=overrides, gates=gates)
-    with own_ledger(folder):
+    with own_ledger(folder), lock_kept(folder):
         before = earlier_results(paths)
         prepare_workspace(root, folder, overrides=overrides, gates=gates)
         try:

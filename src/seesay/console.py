@@ -15,7 +15,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from seesay.core.errors import InputError
+from seesay.core.files import private_directory, write_bytes
 from seesay.core.forkserver import forking_python
 from seesay.core.paths import Paths, cell_name
 from seesay.core.settings import read_yaml
@@ -204,6 +208,39 @@ def run_dvc(root: Path, arguments: Sequence[str], *, brief: bool, rewrite: Calla
         sys.exit(128 + received[0])
     progress.status = process.returncode
     return progress
+
+
+@contextmanager
+def lock_kept(root: Path) -> Iterator[None]:
+    """Put dvc.lock back as it was before where an interruption cut it off, now or in an earlier run.
+
+    DVC writes the file in place. What had finished meanwhile is restored from DVC's cache the next time.
+    """
+    lock, kept = root / "dvc.lock", private_directory(Paths(root).scratch) / "dvc.lock"
+    _put_back(lock, kept)
+    write_bytes(kept, lock.read_bytes() if lock.exists() else b"")
+    try:
+        yield
+    except BaseException:
+        _put_back(lock, kept)
+        raise
+    kept.unlink(missing_ok=True)
+
+
+def _put_back(lock: Path, kept: Path) -> None:
+    if not kept.exists() or not lock.exists():
+        return
+    try:
+        if isinstance(YAML(typ="safe").load(lock), dict):
+            return
+    except (YAMLError, UnicodeDecodeError):
+        pass
+    if before := kept.read_bytes():
+        write_bytes(lock, before)
+    else:
+        lock.unlink()
+    print("dvc.lock was cut off while DVC wrote it, and is as before that run: run again, and what had finished is "
+          "restored from DVC's cache", file=sys.stderr)  # fmt: skip
 
 
 @contextmanager
