@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from seesay import commands
 from seesay.captioning.networks.recurrent import LSTMCaptioner
 from seesay.check import check_architectures, check_before_run, check_git, check_workspace
 from seesay.cli import main
@@ -220,6 +222,21 @@ def test_a_workspace_whose_name_is_a_path_is_refused(monkeypatch: pytest.MonkeyP
     with pytest.raises(SystemExit) as ended:
         main(["workspace", "../x"])
     assert ended.value.code == 1
+
+
+def test_ui_shows_the_address_of_a_store_to_no_other_user(monkeypatch, tmp_path, capsys):
+    """The arguments of a process can be read by all users of a machine, its environment cannot."""
+    started = []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:hunter2@localhost/mlflow")
+    monkeypatch.setattr("seesay.tracking.store.training_views", lambda store, address: ["a view"])
+    monkeypatch.setattr(
+        "seesay.commands.subprocess.run",
+        lambda command, *, env, check: started.append((command, env)) or SimpleNamespace(returncode=0),
+    )
+    assert commands.ui(tmp_path, SimpleNamespace(port=5000)) == 0
+    ((command, environment),) = started
+    assert "hunter2" not in " ".join(command) + capsys.readouterr().out
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == "postgresql://me:hunter2@localhost/mlflow"
 
 
 CHANGED_SINCE_THEIR_RUN = [

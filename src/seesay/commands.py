@@ -112,8 +112,9 @@ def ui(root: Path, options: argparse.Namespace) -> int:
 
     store, port = locate_store(root), str(options.port)
     print("\n".join(training_views(store, f"http://127.0.0.1:{port}")) or "no runs yet", flush=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--port", port]
-    return subprocess.run(command, check=False).returncode
+    command = [sys.executable, "-m", "mlflow", "ui", "--port", port]
+    # Not as an argument, which other users of the machine see: it may have a password.
+    return subprocess.run(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": store.uri}, check=False).returncode
 
 
 def gate(root: Path, options: argparse.Namespace) -> int:

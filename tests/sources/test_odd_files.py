@@ -30,7 +30,7 @@ from seesay.sources.coco_images import read_offered
 from seesay.sources.fetch import fetch_caption_source
 from seesay.sources.http import Transient, exists
 from seesay.sources.local import read_layout
-from seesay.sources.members import ZipMembers, list_raw_files
+from seesay.sources.members import ZipMembers, is_image_name, list_raw_files
 from seesay.sources.provenance import SourceNote, read_source, write_source
 
 BOM = b"\xef\xbb\xbf"
@@ -56,6 +56,12 @@ RAMP = np.linspace(0, 65535, 64 * 48).reshape(48, 64)
 def test_16_bit_whole_and_float_values_are_scaled(values, kind):
     """Until now 16-bit images had a mean of 254.5, since all above 255 was white."""
     assert pixels(saved(Image.fromarray(values), kind)).mean() == pytest.approx(127.5, abs=0.2)
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".avif", "AVIF"), (".jfif", "JPEG"), (".WEBP", "WEBP")])
+def test_less_usual_suffixes_are_images_too(suffix, kind):
+    assert is_image_name(f"folder/a{suffix}")
+    assert abs(pixels(saved(Image.new("RGB", (16, 16), (200, 30, 30)), kind)).astype(int) - [200, 30, 30]).max() < 12
 
 
 def test_values_outside_every_range_are_undecodable():
@@ -346,7 +352,7 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
 def test_500_mutated_files_are_read_or_refused_in_one_error(
     tmp_path, raw_folder, make_members, make_zip, make_image, recwarn
 ):
-    """Every reader of every file: each mutation ends in success or `InputError`, nothing else."""
+    """Readers of sources and prepared data: each mutation ends in success or `InputError`, nothing else."""
     tiny = raw_folder(make_zip(make_members()))
     packed, _ = prepare_images(image_settings(), tiny, name="t", scratch=tmp_path / "scratch")
     write_packed_images(tmp_path / "packed", packed)

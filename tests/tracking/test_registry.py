@@ -123,6 +123,14 @@ def test_values_of_different_metrics_are_not_compared(workspace, capsys):
     assert "the new champion of demo-classifier-mlp: version 1 -> 2" in capsys.readouterr().err
 
 
+def test_a_value_that_is_no_number_does_not_become_the_champion(workspace, capsys):
+    sync(workspace.root)
+    register_models(workspace.root, release(workspace, "mlp", 0.75))
+    register_models(workspace.root, release(workspace, "another", float("nan")))
+    assert champion(workspace) == "1"
+    assert "version 2 of demo-classifier-mlp is worse than the champion" in capsys.readouterr().err
+
+
 def test_an_experiment_of_dvc_registers_nothing(workspace, monkeypatch, capsys):
     sync(workspace.root)
     entries = release(workspace, "mlp", 0.75)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -198,8 +199,8 @@ def _make_champion(client: MlflowClient, root: Path, entry: dict[str, Any], numb
     moves = str(champion) != number
     if champion is not None and moves:
         old, new = client.get_model_version(name, str(champion)).tags, _version_tags(entry)
-        # NaN is not better.
-        is_worse = old.get("metric") == new["metric"] and float(new["value"]) < float(old.get("value", "nan"))
+        before, now = float(old.get("value", "nan")), float(new["value"])
+        is_worse = old.get("metric") == new["metric"] and not math.isnan(before) and not now >= before  # NaN is worse
         shown = f"{old.get('metric')} {old.get('value')} -> {new['metric']} {new['value']}"
         if is_worse:
             _say(f"version {number} of {name} is worse than the champion, which stays version {champion}: {shown}")

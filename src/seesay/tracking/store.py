@@ -29,7 +29,7 @@ T = TypeVar("T")
 CALL_SECONDS = 60.0
 """Longest time of a call to MLflow, with its retries. `ENVIRONMENT` keeps those of a server that is down below it."""
 UPLOAD_SECONDS = 600.0
-"""Longest time of a call that uploads files."""
+"""Longest time of a call that uploads or downloads files."""
 
 PIPELINE = "pipeline"
 EXPERIMENTS = {
@@ -153,10 +153,13 @@ def fetch_model(root: Path, uri: str) -> Path:
         client = open_client(store)
         version = client.get_model_version_by_alias(name, alias).version if alias else number
         location = client.get_model_version_download_uri(name, version)
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=location, tracking_uri=store.uri))
+        folder = bounded(
+            lambda: mlflow.artifacts.download_artifacts(artifact_uri=location, tracking_uri=store.uri),
+            seconds=UPLOAD_SECONDS,
+        )
     except Exception as error:  # MLflow raises many types
         raise InputError(f"{uri}: not found in MLflow's registry ({describe_problem(store, error)})") from None
-    return folder / "artifacts/bundle"
+    return Path(folder) / "artifacts/bundle"
 
 
 def open_client(store: Store) -> MlflowClient:
