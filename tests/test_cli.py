@@ -224,6 +224,23 @@ def test_a_workspace_whose_name_is_a_path_is_refused(monkeypatch: pytest.MonkeyP
     assert ended.value.code == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--remote", "storage"], "storage: expected --executor ray beside --address and --remote"),
+        (["--executor", "ray", "--remote", "storage", "--force"], "--force: expected no option of DVC but --dry"),
+        (["--executor", "ray"], "--executor ray: expected --remote NAME"),
+    ],
+)
+def test_options_that_do_not_go_with_an_executor_are_refused(arguments, says, monkeypatch, tmp_path):
+    with pytest.raises(InputError, match=f"^{says}"):
+        cli_options = []
+        monkeypatch.setattr("seesay.cli.guarded", lambda run, root, options: cli_options.append(options) or 0)
+        with pytest.raises(SystemExit):
+            main(["repro", *arguments])
+        commands._reproduce(tmp_path, cli_options[0])
+
+
 def test_ui_shows_the_address_of_a_store_to_no_other_user(monkeypatch, tmp_path, capsys):
     """The arguments of a process can be read by all users of a machine, its environment cannot."""
     started = []

@@ -253,17 +253,14 @@ class Dispatcher:
         with self._one_at_a_time, _repo(self.root) as repo:
             if not _find(repo, address).status():
                 return 0, f"Stage '{address}' didn't change, skipping"
-            self._send_inputs(repo, address)
+            # What stages of this machine have made; the rest is on the remote already, or is found to be.
+            _send(repo, _inputs(repo, _find(repo, address)), self.remote)
             lock = (self.root / LOCK).read_text(encoding="utf-8")
         outcome = worker.run(address, lock)
         if outcome.entry is not None:
             with self._one_at_a_time:
                 accept(self.root, address, outcome.entry, remote=self.remote)
         return outcome.status, outcome.output
-
-    def _send_inputs(self, repo: Repo, address: str) -> None:
-        """Send what stages of this machine have made; the rest is on the remote already, or is found to be."""
-        _send(repo, _inputs(repo, _find(repo, address)), self.remote)
 
 
 def ray_workers(address: str | None, *, url: str, commit: str, remote: str, num_workers: int | None) -> list[Worker]:

@@ -61,18 +61,25 @@ def _reproduce(root: Path, options: argparse.Namespace) -> Progress:
     from seesay.console import run_dvc
     from seesay.jobs import run_side_by_side
 
-    if options.jobs == 1 and not options.executor:
+    if options.executor is None and (given := options.address or options.remote):
+        raise InputError(f"{given}: expected --executor ray beside --address and --remote")
+    is_dry = "--dry" in options.dvc_arguments  # nothing to hand out
+    if options.jobs == 1 and (options.executor is None or is_dry):
         return run_dvc(root, options.dvc_arguments, brief=False)
     stages = [one for one in options.dvc_arguments if not one.startswith("-")]
     flags = [one for one in options.dvc_arguments if one.startswith("-")]
     if asking := {"-i", "--interactive"}.intersection(flags):
         raise InputError(f"{min(asking)}: expected none with --jobs: stages side by side cannot ask")
-    if options.executor:
-        return _run_on_ray(root, stages, flags, options)
+    if options.executor and not is_dry:
+        if flags:
+            raise InputError(
+                f"{min(flags)}: expected no option of DVC but --dry with --executor, since workers take none"
+            )
+        return _run_on_ray(root, stages, options)
     return run_side_by_side(root, stages, flags, num_jobs=options.jobs)
 
 
-def _run_on_ray(root: Path, stages: list[str], flags: list[str], options: argparse.Namespace) -> Progress:
+def _run_on_ray(root: Path, stages: list[str], options: argparse.Namespace) -> Progress:
     from seesay.cluster import Dispatcher, clone_source, commit_for_workers, ray_workers
     from seesay.jobs import run_side_by_side
 
@@ -82,7 +89,7 @@ def _run_on_ray(root: Path, stages: list[str], flags: list[str], options: argpar
     dispatcher = Dispatcher(root, remote=options.remote)
     machines = ray_workers(options.address, url=clone_source(root), commit=commit, remote=options.remote,
                            num_workers=options.jobs if options.jobs > 1 else None)  # fmt: skip
-    return run_side_by_side(root, stages, flags, num_jobs=1, dispatcher=dispatcher, machines=machines)
+    return run_side_by_side(root, stages, [], num_jobs=1, dispatcher=dispatcher, machines=machines)
 
 
 def work(root: Path, options: argparse.Namespace) -> int:

@@ -221,10 +221,9 @@ def lock_kept(root: Path) -> Iterator[None]:
     write_bytes(kept, lock.read_bytes() if lock.exists() else b"")
     try:
         yield
-    except BaseException:
+    finally:
         _put_back(lock, kept)
-        raise
-    kept.unlink(missing_ok=True)
+        kept.unlink(missing_ok=True)
 
 
 def _put_back(lock: Path, kept: Path) -> None:
