@@ -18,11 +18,11 @@ CELL = "finetuned.tuned"
 @pytest.fixture
 def content() -> dict[str, Any]:
     content = copy.deepcopy(read_yaml(ROOT / "params.yaml"))
-    del content["captioners"]["soft_attention_coco2017_flickr8k"]  # whose two datasets must be seen alike
-    content["release"]["captioners"] = ["updown_flickr8k"]
-    captioner = content["captioners"]["updown_flickr8k"]["learning"]
+    del content["captioners"]["transformer_coco2017_flickr8k"]  # whose two datasets must be seen alike
+    content["release"]["captioners"] = ["lstm_flickr8k"]
+    captioner = content["captioners"]["lstm_flickr8k"]["learning"]
     content["finetuned"]["tuned"] = {
-        "captioner": "updown_flickr8k",
+        "captioner": "lstm_flickr8k",
         "dataset": "flickr8k",
         "features": "flickr8k_efficientnet",
         **{name: captioner[name] for name in ("vocabulary", "training")},
@@ -42,8 +42,8 @@ def load(content: dict[str, Any], root: Path) -> Any:
 
 
 def test_a_captioner_may_learn_from_what_was_finetuned_with_another(content: dict[str, Any], tmp_path: Path) -> None:
-    learning = {**content["captioners"]["updown_flickr8k"]["learning"], "features": ["tuned"]}
-    content["captioners"]["second"] = {**content["captioners"]["updown_flickr8k"], "learning": learning}
+    learning = {**content["captioners"]["lstm_flickr8k"]["learning"], "features": ["tuned"]}
+    content["captioners"]["second"] = {**content["captioners"]["lstm_flickr8k"], "learning": learning}
     assert load(content, tmp_path).features["tuned"].encoder == "finetuned/tuned"
 
 
@@ -51,9 +51,21 @@ def test_a_captioner_may_learn_from_what_was_finetuned_with_another(content: dic
     ("key", "value", "says"),
     [
         (f"{CELL}.captioner", "nobody", "got 'nobody': expected an entry of captioners: "),
-        (f"{CELL}.dataset", "coco2017", "got 'coco2017': expected flickr8k, as captioners.updown_flickr8k says"),
-        (f"{CELL}.vocabulary", "coco2017", "got 'coco2017': expected flickr8k, as captioners.updown_flickr8k says"),
-        (f"{CELL}.features", "flickr8k_resnet9", "expected flickr8k_efficientnet, as captioners.updown_flickr8k says"),
+        (
+            f"{CELL}.dataset",
+            "coco2017",
+            "got 'coco2017': expected flickr8k, as captioners.lstm_flickr8k says",
+        ),
+        (
+            f"{CELL}.vocabulary",
+            "coco2017",
+            "got 'coco2017': expected flickr8k, as captioners.lstm_flickr8k says",
+        ),
+        (
+            f"{CELL}.features",
+            "flickr8k_resnet9",
+            "expected flickr8k_efficientnet, as captioners.lstm_flickr8k says",
+        ),
         (
             f"{CELL}.encoder",
             "weights/vgg",
@@ -68,9 +80,9 @@ def test_a_captioner_may_learn_from_what_was_finetuned_with_another(content: dic
         ("features.flickr8k_efficientnet.num_components", 8, "expected features without num_components"),
         ("weights.efficientnet_lite2", {"architecture": "mobilenetv2_100"}, "expected an encoder with weights"),
         (
-            "captioners.updown_flickr8k.learning.features",
+            "captioners.lstm_flickr8k.learning.features",
             ["tuned"],
-            "expected tuned, as captioners.updown_flickr8k says",
+            "expected tuned, as captioners.lstm_flickr8k says",
         ),
         ("features.tuned.encoder", "finetuned/other", "expected an entry of finetuned: finetuned/tuned"),
         (f"{CELL}.encoder_rate", 0.0, "greater than 0"),
@@ -91,12 +103,12 @@ def test_a_name_that_does_not_fit_is_refused(
 
 
 def test_no_encoder_is_made_of_itself(content: dict[str, Any], tmp_path: Path) -> None:
-    # tuned learns with updown_flickr8k, which starts from a captioner that has tuned's features.
-    updown = content["captioners"]["updown_flickr8k"]
-    content["captioners"]["before"] = {**updown, "learning": {**updown["learning"], "features": ["tuned"]}}
-    content["captioners"]["updown_flickr8k"] = {
-        **updown,
-        "learning": {**updown["learning"], "start": ["captioners/before"]},
+    # tuned learns with lstm_flickr8k, which starts from a captioner that has tuned's features.
+    attention = content["captioners"]["lstm_flickr8k"]
+    content["captioners"]["before"] = {**attention, "learning": {**attention["learning"], "features": ["tuned"]}}
+    content["captioners"]["lstm_flickr8k"] = {
+        **attention,
+        "learning": {**attention["learning"], "start": ["captioners/before"]},
     }
     with pytest.raises(InputError, match=rf"{CELL}.captioner: .* without fine-tuned features; captioners.before has"):
         load(content, tmp_path)

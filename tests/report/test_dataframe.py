@@ -69,11 +69,11 @@ def test_what_is_not_measured_is_missing(full_workspace):
     _, paths = full_workspace
     paths.metrics("evaluate_classifier", "mlp").unlink()
     paths.metrics("compare_classifiers").unlink()
-    write_json(paths.metrics("train_captioner", "gru_flickr8k"), {"val/loss": math.nan})
+    write_json(paths.metrics("train_captioner", "lstm_flickr8k"), {"val/loss": math.nan})
     frame = seesay.results(paths.root)
     assert pd.isna(frame.loc[("classifiers", "mlp"), "metrics.test/top1"])
     assert pd.isna(frame.loc[("classifiers", "mlp"), "cost.core_seconds"])
-    assert pd.isna(frame.loc[("captioners", "gru_flickr8k"), "training.val/loss"])
+    assert pd.isna(frame.loc[("captioners", "lstm_flickr8k"), "training.val/loss"])
     assert frame.loc[("classifiers", "resnet9"), "metrics.test/top1"] > 0
     assert frame["cost.num_parameters"].notna().sum() == len(frame.loc["captioners"])
 
