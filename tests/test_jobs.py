@@ -86,6 +86,13 @@ def test_a_stage_runs_once_all_that_it_depends_on_is_done():
     assert (schedule.failed, schedule.left_out) == ([], [])
 
 
+def test_the_longest_chain_goes_first():
+    schedule = schedule_of(short="", other="", first="", second="first", last="second short other elsewhere")
+    assert [schedule.next(), schedule.next()] == ["first", "short"]
+    schedule.finish("first", passed=True)
+    assert [schedule.next(), schedule.next(), schedule.next()] == ["other", "second", None]
+
+
 def test_what_depends_on_a_failed_stage_is_left_out_and_nothing_else():
     schedule = schedule_of(last="far side", far="near", near="a", side="b", a="", b="")
     assert {schedule.next(), schedule.next()} == {"a", "b"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,15 @@ def new_mapped_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]
 
 
 _BAD_ARRAY = (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, TokenError)
+_BAD_ARCHIVE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    AttributeError,
+    KeyError,
+    RuntimeError,
+    NotImplementedError,
+)
 
 
 def read_array(path: Path, *, mmap: bool = False) -> np.ndarray:
@@ -59,6 +69,17 @@ def read_array(path: Path, *, mmap: bool = False) -> np.ndarray:
     except _BAD_ARRAY as error:  # numpy parses the header as Python
         raise InputError(f"{path}: not a readable .npy array ({error})") from None
     return array
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays in a `.npz` file by name; raises `InputError` where it is missing, damaged or of another kind."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in sorted(archive.files)}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (*_BAD_ARRAY, *_BAD_ARCHIVE) as error:
+        raise InputError(f"{path}: not a readable .npz archive ({' '.join(str(error).split())})") from None
 
 
 class DecodedRgb(NamedTuple):

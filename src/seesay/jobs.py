@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from graphlib import TopologicalSorter
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -118,18 +119,21 @@ Graph = Mapping[str, frozenset[str]]
 class Schedule:
     """Which stages can run: those whose dependencies are done. What depends on a failed stage is left out.
 
-    `graph` holds the stages to run; dependencies outside it count as done.
+    `graph` holds the stages to run; dependencies outside it count as done. Stages with the longest chain of stages
+    after them go first, so that none is left alone at the end.
     """
 
     def __init__(self, graph: Graph) -> None:
         self._missing = {stage: {one for one in needed if one in graph} for stage, needed in graph.items()}
+        self._after = _chains_after(self._missing)
         self._running: set[str] = set()
         self.failed: list[str] = []
         self.left_out: list[str] = []
 
     def next(self, *, among: Callable[[str], bool] = lambda _: True) -> str | None:
-        """Return a stage that can run now, in the graph's order, and count it as running; None if there is none."""
-        stage = next((stage for stage, missing in self._missing.items() if not missing and among(stage)), None)
+        """Return a stage that can run now, and count it as running; None if there is none."""
+        ready = [stage for stage, missing in self._missing.items() if not missing and among(stage)]
+        stage = max(ready, key=self._after.__getitem__, default=None)  # of equal ones the first in the graph
         if stage is not None:
             del self._missing[stage]
             self._running.add(stage)
@@ -152,6 +156,15 @@ class Schedule:
     @property
     def is_done(self) -> bool:
         return not self._missing and not self._running
+
+
+def _chains_after(needed: Mapping[str, Collection[str]]) -> dict[str, int]:
+    """Return how many stages the longest chain that waits for each stage has. `needed` has what each waits for."""
+    after = dict.fromkeys(needed, 0)
+    for stage in reversed(list(TopologicalSorter(needed).static_order())):  # those that wait for a stage come first
+        for one in needed[stage]:
+            after[one] = max(after[one], after[stage] + 1)
+    return after
 
 
 class _OtherMachine:

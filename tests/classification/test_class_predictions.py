@@ -45,7 +45,7 @@ def test_equal_predictions_give_equal_bytes_at_any_time_of_day(predictions, tmp_
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"hello"])
 def test_another_file_is_refused_by_name(tmp_path, content):
     (tmp_path / "p.npz").write_bytes(content)
-    with pytest.raises(InputError, match=r"p\.npz: not a file of class predictions"):
+    with pytest.raises(InputError, match=r"p\.npz: not a readable \.npz archive"):
         read_class_predictions(tmp_path / "p.npz")
 
 
@@ -53,7 +53,7 @@ def test_a_truncated_file_and_one_without_its_arrays_are_refused(predictions, tm
     path = tmp_path / "p.npz"
     write_class_predictions(path, predictions)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(InputError, match="not a file of class predictions"):
+    with pytest.raises(InputError, match=r"not a readable \.npz archive"):
         read_class_predictions(path)
     np.savez(path, other=np.zeros(1))
     with pytest.raises(InputError, match="not a file of class predictions"):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.captioning.data.own_captions import dataset_settings, own_source
+from tests.fixtures.mutating import BOM, encrypted, mutate, mutate_json
 
 from seesay.arrays import Undecodable, decode_rgb
 from seesay.captioning.data.karpathy import read_karpathy_split
@@ -32,8 +33,6 @@ from seesay.sources.http import Transient, exists
 from seesay.sources.local import read_layout
 from seesay.sources.members import ZipMembers, is_image_name, list_raw_files
 from seesay.sources.provenance import SourceNote, read_source, write_source
-
-BOM = b"\xef\xbb\xbf"
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -144,16 +143,6 @@ def test_a_val_folder_that_is_not_the_images_class_is_refused(raw_folder, make_m
     members["tiny/val/s00000001/val_0.JPEG"] = members.pop("tiny/val/s00000000/val_0.JPEG")
     with pytest.raises(InputError, match="its folder is not the class"):
         prepare_images(image_settings(), raw_folder(make_zip(members)), name="t", scratch=tmp_path / "scratch")
-
-
-def encrypted(content: bytes) -> bytes:
-    """Return a zip archive whose members are marked as encrypted."""
-    marked = bytearray(content)
-    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        start = -1
-        while (start := marked.find(signature, start + 1)) >= 0:
-            marked[start + offset] |= 1
-    return bytes(marked)
 
 
 def test_an_encrypted_archive_of_a_persons_own_is_refused_at_the_key(tmp_path):
@@ -325,30 +314,6 @@ def test_a_backend_that_fails_for_a_while_is_no_traceback(monkeypatch):
     assert not issubclass(Transient, InputError)
 
 
-def mutate(content: bytes, rng: random.Random) -> bytes:
-    """Return a file cut, with bytes changed, in another encoding or of another type."""
-    middle = rng.randrange(len(content) + 1)
-    kind = rng.randrange(9)
-    if kind == 0:
-        return content[:middle]
-    if kind == 1:
-        return content[middle:] + content[:middle]
-    if kind == 2:
-        return content.decode("latin-1").encode("utf-16")
-    if kind == 3:
-        return BOM + content
-    if kind == 4:
-        return rng.choice([b"", b"null", b"[]", b"{}", b"3", b"\0", b'"\\ud800"', b"[" * 20_000, b"\x89PNG", b"PK"])
-    if kind == 5:
-        swaps = [(b":", b","), (b'"', b"["), (b"1", b"1e999"), (b"0", b"null"), (b"{", b"[{"), (b"PK\x01", b"PK\x03")]
-        return content.replace(*rng.choice(swaps), rng.randrange(1, 4))
-    changed = bytearray(content)
-    for _ in range(rng.choice([1, 4, 30])):
-        if changed:
-            changed[rng.randrange(len(changed))] = rng.randrange(256)
-    return encrypted(bytes(changed)) if kind == 6 else bytes(changed)
-
-
 def test_500_mutated_files_are_read_or_refused_in_one_error(
     tmp_path, raw_folder, make_members, make_zip, make_image, recwarn
 ):
@@ -405,7 +370,8 @@ def test_500_mutated_files_are_read_or_refused_in_one_error(
     for number in range(500):
         path, read = readers[number % len(readers)]
         original = path.read_bytes()
-        path.write_bytes(mutate(original, rng))
+        is_json = path.suffix == ".json" and number % 2
+        path.write_bytes(mutate_json(original, rng) if is_json else mutate(original, rng))
         try:
             read()
             outcomes.append("read")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict
 
 from seesay.arrays import read_array, write_array
 from seesay.captioning.data.records import CaptionRecords
@@ -20,6 +21,7 @@ from seesay.captioning.networks.base import Captioner
 from seesay.compute import Compute
 from seesay.core.errors import InputError
 from seesay.core.files import atomic_directory, read_json, write_json
+from seesay.core.settings import validate
 
 SCHEMA_VERSION = 1
 NO_ATTENTION = "This captioner uses pooled features: one vector per image, without attention to parts of it."
@@ -147,6 +149,25 @@ def upsample(weights: np.ndarray, side: int) -> np.ndarray:
     return maps
 
 
+class _StoredImage(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    image_id: int
+    words: list[str]
+
+
+class _Stored(BaseModel):
+    """The content of `attention.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int
+    looks_at: str
+    images: list[_StoredImage]
+    seen_share: float
+    note: str
+
+
 def write_attention(folder: Path, attention: CaptionAttention) -> None:
     """Write `attention.json` and, for grid features, `weights.npy`; all or nothing."""
     image_ids = sorted(attention.words)
@@ -167,7 +188,8 @@ def read_attention(folder: Path) -> CaptionAttention:
     advice = "run explain_captioner again"
     if not isinstance(content, Mapping) or content.get("schema_version") != SCHEMA_VERSION:
         raise InputError(f"{path}: expected schema_version {SCHEMA_VERSION}; {advice}")
-    words = {int(image["image_id"]): tuple(map(str, image["words"])) for image in content["images"]}
+    stored: _Stored = validate(content, _Stored, where=str(path))
+    words = {image.image_id: tuple(image.words) for image in stored.images}
     weights: dict[int, np.ndarray] = {}
     if words:
         rows = read_array(folder / "weights.npy", mmap=True)
@@ -175,7 +197,7 @@ def read_attention(folder: Path) -> CaptionAttention:
         if rows.ndim != 2 or len(rows) != ends[-1]:
             raise InputError(f"{folder / 'weights.npy'}: got {rows.shape}: expected {ends[-1]} rows; {advice}")
         weights = dict(zip(words, np.split(rows, ends[:-1]), strict=True))
-    return CaptionAttention(str(content["looks_at"]), float(content["seen_share"]), words, weights)
+    return CaptionAttention(stored.looks_at, stored.seen_share, words, weights)
 
 
 def _checked(weights: np.ndarray, row: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seesay.arrays import read_arrays
 from seesay.core.errors import InputError
 from seesay.core.files import write_bytes
 
@@ -68,13 +69,11 @@ def write_class_predictions(path: Path, predictions: ClassPredictions) -> None:
 
 def read_class_predictions(path: Path) -> ClassPredictions:
     """Read a file of class predictions; raise `InputError` for one that is missing, damaged or of another kind."""
+    arrays = read_arrays(path)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            class_labels = tuple(arrays["class_labels"].tolist())
-            val = SplitPredictions(arrays["val_logits"], arrays["val_labels"], class_labels)
-            test = SplitPredictions(arrays["test_logits"], arrays["test_labels"], class_labels)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a file of class predictions ({' '.join(str(error).split())})") from None
+        class_labels = tuple(arrays["class_labels"].tolist())
+        val = SplitPredictions(arrays["val_logits"], arrays["val_labels"], class_labels)
+        test = SplitPredictions(arrays["test_logits"], arrays["test_labels"], class_labels)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a file of class predictions ({error})") from None
     return ClassPredictions(val, test)

@@ -202,7 +202,10 @@ def _written_keys(value: Any, location: list[str | int], *, last_is_missing: boo
     """Return the keys of `location` that are in the file, without the tags of unions that pydantic inserts."""
     keys: list[str | int] = []
     for position, part in enumerate(location):
-        inside = part in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(part, int)
+        if isinstance(value, list):
+            inside = isinstance(part, int) and part < len(value)
+        else:
+            inside = isinstance(value, Mapping) and part in value
         if inside:
             value = value[part]
             keys.append(part)

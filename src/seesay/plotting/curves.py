@@ -55,7 +55,7 @@ def read_history(paths: Paths, stage: str, cell: str) -> History:
 
 def _read_table(path: Path) -> tuple[list[int], dict[str, list[float | None]]]:
     rows = list(csv.reader(read_text(path).splitlines()))
-    if len(rows) < 2 or rows[0][0] != "step" or "val/loss" not in rows[0]:
+    if len(rows) < 2 or rows[0][:1] != ["step"] or "val/loss" not in rows[0]:
         raise InputError(f"{path}: expected a table with the columns step and val/loss and at least one row")
     names = rows[0][1:]
     steps: list[int] = []

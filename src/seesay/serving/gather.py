@@ -8,17 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from seesay.arrays import read_arrays
 from seesay.captioning.data.batches import references_of
 from seesay.captioning.data.records import read_caption_records
 from seesay.captioning.data.vocabulary import Vocabulary, read_vocabulary
 from seesay.captioning.features.encoders import UNTRAINED_ENCODERS, find_origin
 from seesay.captioning.features.origin import CLASSIFIER
 from seesay.captioning.features.store import FeaturesIndex, read_index
-from seesay.captioning.networks.registry import restore_captioner
+from seesay.captioning.networks.registry import learned_from, restore_captioner
 from seesay.classification.networks.published import load_published, preprocessing_of, remove_head
 from seesay.core.errors import InputError, did_you_mean
 from seesay.core.files import read_json
@@ -112,7 +112,8 @@ def _autoencoder(paths: Paths, cell: str) -> tuple[dict[str, Any], dict[str, Ten
 
 def _captioner(paths: Paths, cell: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     checkpoint = load_checkpoint(paths.captioner(cell), kind="captioner")
-    vocabulary = read_vocabulary(paths.vocabulary(checkpoint.settings["vocabulary"]))
+    learned = learned_from(checkpoint)
+    vocabulary = read_vocabulary(paths.vocabulary(learned.vocabulary))
     checkpoint.require_vocabulary(vocabulary.digest)
     experiments = read_section(paths.root, CAPTIONERS, dict[str, Any])
     if cell not in experiments:
@@ -120,7 +121,7 @@ def _captioner(paths: Paths, cell: str) -> tuple[dict[str, Any], dict[str, Tenso
     where, prefix = str(paths.params), [CAPTIONERS, cell]
     experiment: Captioner = validate(experiments[cell], Captioner, where=where, prefix=prefix)
     positions = [position for position, _ in restore_captioner(checkpoint).inputs()]
-    names = checkpoint.settings["features"][: 1 + max(positions)]
+    names = learned.features[: 1 + max(positions)]
     encoders, tensors, sources = [], _under("model", checkpoint.state_dict), []
     for number, name in enumerate(names):
         index = read_index(paths.features(name))
@@ -166,8 +167,8 @@ def _encoder(paths: Paths, name: str, index: FeaturesIndex) -> tuple[EncoderPart
         interpolation = preprocessing_of(network).interpolation
         tensors = dict(remove_head(network).state_dict())
     if index.num_components is not None:
-        with np.load(paths.features(name) / "pca.npz", allow_pickle=False) as arrays:
-            tensors |= {f"components.{key}": torch.from_numpy(arrays[key]) for key in sorted(arrays.files)}
+        arrays = read_arrays(paths.features(name) / "pca.npz")
+        tensors |= {f"components.{key}": torch.from_numpy(array) for key, array in arrays.items()}
     size, resize_size = index.transform["image_size"], index.transform["resize_size"]
     part = EncoderPart(
         transform=TransformPart(image_size=size, resize_size=resize_size, interpolation=interpolation),
@@ -211,11 +212,13 @@ def _metrics(paths: Paths, stage: str, cell: str) -> dict[str, float]:
     path = paths.metrics(stage, cell)
     if not path.is_file():
         return {}
-    return {key: float(value) for key, value in read_json(path).items() if key.startswith(("test/", TEMPERATURE))}
+    content: dict[str, Any] = validate(read_json(path), dict[str, Any], where=str(path))
+    found = {key: value for key, value in content.items() if key.startswith(("test/", TEMPERATURE))}
+    return validate(found, dict[str, float], where=str(path))
 
 
 def _transform(checkpoint: Checkpoint) -> TransformPart:
-    transform = transform_of(checkpoint.sizes["image_size"])
+    transform = transform_of(checkpoint.image_size)
     return TransformPart(
         image_size=transform.image_size, resize_size=transform.resize_size, interpolation=transform.interpolation
     )

@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from seesay.core.errors import InputError, redact
+from seesay.core.errors import InputError, redact, shorten
 from seesay.core.files import read_json, write_json
 
 SCHEMA = 1
@@ -91,6 +91,9 @@ class RunRecord:
         return self.stage if self.cell is None else f"{self.stage}@{self.cell}"
 
 
+_RECORD = TypeAdapter(RunRecord)
+
+
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -105,18 +108,16 @@ def read_record(path: Path) -> RunRecord:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, dict) else type(content).__name__
         raise InputError(f"{path}: schema: got {found!r}: expected {SCHEMA}")
-    hints = get_type_hints(RunRecord)
-    if set(content) != set(hints):
-        wrong = ", ".join(sorted(set(content) ^ set(hints)))
+    names = RunRecord.__dataclass_fields__
+    if set(content) != set(names):
+        wrong = ", ".join(sorted(set(content) ^ set(names)))
         raise InputError(f"{path}: not a run record of schema {SCHEMA}: missing or unknown keys: {wrong}")
-    for name, hint in hints.items():
-        kind = get_args(hint)[0] if get_origin(hint) is list else None
-        if kind in (Point, DatasetUse, ArtifactFile):
-            try:
-                content[name] = [kind(**item) for item in content[name]]
-            except TypeError as error:
-                raise InputError(f"{path}: {name}: {error}") from None
-    return RunRecord(**content)
+    try:
+        return _RECORD.validate_python(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path}: {key}: got {shorten(first['input'])}: {first['msg']}") from None
 
 
 def flatten(params: BaseModel | Mapping[str, Any], *, prefix: str = "") -> dict[str, Scalar]:

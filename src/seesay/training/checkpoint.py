@@ -68,6 +68,13 @@ class Checkpoint:
     def parsed_architecture(self) -> Architecture:
         return Architecture(name=self.architecture["name"], **self.architecture["arguments"])
 
+    @property
+    def image_size(self) -> int:
+        """The side of the images that the model takes, in pixels; `InputError` where the file does not say it."""
+        if "image_size" not in self.sizes:
+            raise InputError(f"checkpoint of {self.dataset}: sizes.image_size: missing")
+        return self.sizes["image_size"]
+
     def require_classes(self, classes: Sequence[NamedClass]) -> None:
         """Raise `InputError` unless `classes` are the ones trained on, in the same order."""
         wnids = tuple(one.wnid for one in classes)

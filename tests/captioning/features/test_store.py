@@ -222,7 +222,7 @@ def test_a_damaged_index_is_refused(tmp_path: Path) -> None:
         ("image_ids", [2, 1, 0], "image ids"),
         ("schema_version", 1, r"index\.json: schema_version: expected 3"),
         ("shape", None, r"index\.json: shape"),
-        ("grid_shape", [3, 4], r"index\.json: expected a shape"),
+        ("grid_shape", [3, 4], r"index\.json: grid_shape"),
         ("num_components", "many", r"index\.json: num_components"),
         ("num_views", -1, r"index\.json: num_views: got -1"),
     ):

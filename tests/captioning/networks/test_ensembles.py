@@ -42,7 +42,7 @@ def checkpoint_of(name, *, features="wide", feature_size=5, seed=0, vocabulary="
         vocabulary_digest=vocabulary,
         architecture={"name": name, "arguments": ARCHITECTURES[name]},
         sizes={"vocabulary_size": VOCABULARY_SIZE, "feature_size": feature_size},
-        settings={"features": [features]},
+        settings={"datasets": ["dots"], "vocabulary": "dots", "features": [features]},
         normalisation={},
         state_dict=captioner.state_dict(),
         metrics={},
@@ -118,7 +118,9 @@ def test_an_ensemble_captions_images_together_as_it_does_alone(decoding):
 def test_members_of_ensembles_weigh_as_much_as_others(tmp_path):
     checkpoints = three()
     pair = ensemble({name: checkpoints[name] for name in ("a", "b")})
-    pair.settings["features"] = ["narrow", "wide"]  # an experiment that names them in another order
+    pair.settings.update(
+        datasets=["dots"], vocabulary="dots", features=["narrow", "wide"]
+    )  # an experiment that names them in another order
     pair.architecture["arguments"]["members"] = [
         {**one, "input": 1 - one["input"]} for one in pair.architecture["arguments"]["members"]
     ]

@@ -171,7 +171,7 @@ def encoder_of_classifier(
     """
     body: nn.Module
     adapter: Callable[[nn.Module], nn.Module]
-    image_size = checkpoint.sizes["image_size"]
+    image_size = checkpoint.image_size
     if isinstance(classifier, ConvolutionalClassifier):
         pool = {"max": max_pool, "mean": mean_pool}[classifier.pooling]
         body, adapter = classifier.body, partial(BodyAdapter, pool=pool)

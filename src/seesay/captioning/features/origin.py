@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from seesay.captioning.data.records import CaptionRecords
 from seesay.core.errors import InputError
 from seesay.core.files import file_digest, read_json, write_json
+from seesay.core.settings import validate
 from seesay.sources.provenance import SOURCE_FILE, SourceFile, SourceNote, read_architecture, read_source
 
 ORIGIN_FILE = "origin.json"
@@ -77,6 +80,18 @@ def write_finetuned_origin(
     write_json(path.parent / ORIGIN_FILE, content)
 
 
+class _Stored(BaseModel):
+    """The content of the note beside a fine-tuned encoder."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    architecture: str
+    network: str
+    weights: dict[str, Any]
+    trained_on: dict[str, str]
+    captioner: str
+
+
 def finetuned_origin(folder: Path) -> Origin:
     """Read the origin of the fine-tuned encoder in `folder`.
 
@@ -84,14 +99,17 @@ def finetuned_origin(folder: Path) -> Origin:
     """
     where, advice = folder / ORIGIN_FILE, "run finetune_encoder again"
     content = read_json(where)
-    keys = ("architecture", "network", "weights", "trained_on", "captioner")
-    if not isinstance(content, Mapping) or set(content) != set(keys):
-        raise InputError(f"{where}: expected the keys {', '.join(keys)}; {advice}")
-    note = SourceNote.from_json(content["weights"], where=where)
+    try:
+        stored: _Stored = validate(content, _Stored, where=str(where))
+    except InputError as error:
+        raise InputError(f"{error}; {advice}") from None
+    note = SourceNote.from_json(stored.weights, where=where)
+    if not note.files:
+        raise InputError(f"{where}: weights.files: expected the weights first; {advice}")
     path = folder / note.files[0].name
-    if not path.exists() or file_digest(path) != note.files[0].sha256:
+    if not path.is_file() or file_digest(path) != note.files[0].sha256:
         raise InputError(f"{path}: missing, or not the weights that {ORIGIN_FILE} names; {advice}")
-    return Origin(content["architecture"], note, path, file_digest(where), content["trained_on"], content["network"])
+    return Origin(stored.architecture, note, path, file_digest(where), stored.trained_on, stored.network)
 
 
 def _generated_file(path: Path, name: str) -> SourceFile:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from seesay.arrays import read_array
 from seesay.captioning.data.records import CaptionRecords
@@ -16,25 +17,13 @@ from seesay.captioning.features.origin import Origin
 from seesay.captioning.features.rows import link_array
 from seesay.core.errors import InputError
 from seesay.core.files import atomic_directory, atomic_path, file_digest, read_json, write_json
+from seesay.core.settings import AsTuple, NaturalInt, PositiveInt, validate
 from seesay.params import datasets
 from seesay.sources.provenance import SourceNote
 
 SCHEMA_VERSION = 3
 KINDS = ("pooled", "grid")
 _ADVICE = "run extract_features again"
-_REQUIRED_KEYS = {
-    "schema_version": int,
-    "encoder": str,
-    "architecture": str,
-    "weights": dict,
-    "transform": dict,
-    "dataset": str,
-    "dataset_digest": str,
-    "shape": list,
-    "digests": dict,
-    "image_ids": list,
-}
-_OPTIONAL_KEYS = {"trained_on": dict, "num_components": int, "grid_shape": list}
 
 
 @dataclass(frozen=True)
@@ -264,30 +253,41 @@ def _to_json(index: FeaturesIndex) -> dict[str, Any]:
     }
 
 
+class _Transform(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    resize_size: PositiveInt
+    image_size: PositiveInt
+    mean: list[float]
+    std: list[float]
+
+
+class _Stored(BaseModel):
+    """The content of `index.json`."""
+
+    model_config = ConfigDict(strict=True)
+
+    encoder: str
+    architecture: str
+    weights: dict[str, Any]
+    transform: _Transform
+    dataset: str
+    dataset_digest: str
+    shape: Annotated[tuple[NaturalInt, NaturalInt], AsTuple]
+    image_ids: Annotated[tuple[int, ...], AsTuple]
+    trained_on: dict[str, str] | None
+    num_components: PositiveInt | None
+    grid_shape: Annotated[tuple[NaturalInt, NaturalInt, NaturalInt] | None, AsTuple]
+    digests: dict[str, str]
+    num_views: NaturalInt = 0
+
+
 def _from_json(content: Any, path: Path) -> FeaturesIndex:
     if not isinstance(content, Mapping) or content.get("schema_version") != SCHEMA_VERSION:
         raise InputError(f"{path}: schema_version: expected {SCHEMA_VERSION}; {_ADVICE}")
-    for key, kind in {**_REQUIRED_KEYS, **_OPTIONAL_KEYS}.items():
-        is_absent = key in _OPTIONAL_KEYS and key in content and content[key] is None
-        if not is_absent and not isinstance(content.get(key), kind):
-            raise InputError(f"{path}: {key}: missing or not a {kind.__name__}; {_ADVICE}")
-    if not isinstance(num_views := content.get("num_views", 0), int) or num_views < 0:
-        raise InputError(f"{path}: num_views: got {num_views!r}: expected 0 or more; {_ADVICE}")
-    shape, grid_shape = content["shape"], content["grid_shape"]
-    if len(shape) != 2 or (grid_shape is not None and len(grid_shape) != 3):
-        raise InputError(f"{path}: expected a shape of two and a grid_shape of three; {_ADVICE}")
-    return FeaturesIndex(
-        encoder=content["encoder"],
-        architecture=content["architecture"],
-        weights=SourceNote.from_json(content["weights"], where=path),
-        transform=content["transform"],
-        dataset=content["dataset"],
-        dataset_digest=content["dataset_digest"],
-        shape=(shape[0], shape[1]),
-        image_ids=tuple(content["image_ids"]),
-        trained_on=content["trained_on"],
-        num_components=content["num_components"],
-        grid_shape=None if grid_shape is None else tuple(grid_shape),
-        digests=content["digests"],
-        num_views=num_views,
-    )
+    try:
+        stored: _Stored = validate(dict(content), _Stored, where=str(path))
+    except InputError as error:
+        raise InputError(f"{error}; {_ADVICE}") from None
+    note = SourceNote.from_json(stored.weights, where=path)
+    return FeaturesIndex(**{**dict(stored), "weights": note, "transform": stored.transform.model_dump()})

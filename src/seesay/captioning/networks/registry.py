@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from seesay.captioning.networks.attention_captioners import Att2InCaptioner, SoftAttentionCaptioner, UpDownCaptioner
@@ -16,7 +16,7 @@ from seesay.captioning.networks.base import Captioner, Memory, State
 from seesay.captioning.networks.recurrent import GRUCaptioner, LSTMCaptioner
 from seesay.captioning.networks.transformer import TransformerCaptioner
 from seesay.core.errors import InputError
-from seesay.core.settings import validate
+from seesay.core.settings import CellName, validate
 from seesay.params.classification import ENSEMBLE, Architecture
 from seesay.training.build import construct, restore, seeded_initialisation
 from seesay.training.checkpoint import Checkpoint, DescribedArchitecture, Size
@@ -29,6 +29,22 @@ CAPTIONERS: dict[str, type[Captioner]] = {
     "updown": UpDownCaptioner,
     "transformer": TransformerCaptioner,
 }
+
+
+class LearnedFrom(BaseModel):
+    """The data of a captioner, by name, as its settings in a checkpoint say it."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    datasets: Annotated[list[CellName], Field(min_length=1)]
+    vocabulary: CellName
+    features: Annotated[list[CellName], Field(min_length=1)]
+
+
+def learned_from(checkpoint: Checkpoint) -> LearnedFrom:
+    """Return the data that a captioner learned from; raises `InputError` where its checkpoint does not say it."""
+    found: LearnedFrom = validate(checkpoint.settings, LearnedFrom, where="checkpoint", prefix=["settings"])
+    return found
 
 
 class Member(BaseModel):
@@ -161,12 +177,12 @@ def ensemble_of(
             raise InputError(f"captioners/{name}: reads {missing[0]}: expected one of {', '.join(features)}")
         if isinstance(captioner, Ensemble):
             members += captioner._members()
-            names = checkpoint.settings["features"]
+            names = learned_from(checkpoint).features
             described += [
                 one.model_copy(update={"input": features.index(names[one.input])}) for one in captioner.described
             ]
             continue
-        position, size = features.index(checkpoint.settings["features"][0]), checkpoint.sizes["feature_size"]
+        position, size = features.index(learned_from(checkpoint).features[0]), checkpoint.sizes["feature_size"]
         num_places = places[position]
         shape = [size] if captioner.looks_at == "pooled" or num_places is None else [num_places, size]
         members.append(captioner)
@@ -183,7 +199,7 @@ def ensemble_of(
 
 
 def _features_of(checkpoint: Checkpoint, captioner: Captioner) -> list[str]:
-    names: list[str] = checkpoint.settings["features"]
+    names = learned_from(checkpoint).features
     return [names[position] for position, _ in captioner.inputs()]
 
 

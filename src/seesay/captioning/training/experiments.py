@@ -18,7 +18,7 @@ from seesay.captioning.features.encoders import FeatureEncoder
 from seesay.captioning.features.store import Features
 from seesay.captioning.features.trainable import TrainableEncoder, unfreeze
 from seesay.captioning.networks.base import Captioner, Memory, State
-from seesay.captioning.networks.registry import build_captioner, ensemble_of, restore_captioner
+from seesay.captioning.networks.registry import build_captioner, ensemble_of, learned_from, restore_captioner
 from seesay.captioning.training.fit import fit_weights
 from seesay.captioning.training.validation import Score, validation_metrics
 from seesay.compute import Compute
@@ -159,9 +159,10 @@ def finetune_encoder(
 
 def finetuning_settings(trained: Checkpoint, settings: FinetunedEncoder) -> CaptionerTraining:
     """Return the captioner's own settings, for human captions of its first dataset, with the `training` of these."""
+    learned = learned_from(trained)
     changed: dict[str, Any] = {
-        "datasets": trained.settings["datasets"][:1],
-        "features": trained.settings["features"][:1],
+        "datasets": learned.datasets[:1],
+        "features": learned.features[:1],
         "start": [f"{CAPTIONERS}/{settings.captioner}"],
         "scheduled_sampling": None,
         "self_critical": None,

@@ -76,7 +76,7 @@ def restore_classifier(checkpoint: Checkpoint) -> nn.Module:
         raise InputError(
             f"checkpoint: lists {len(checkpoint.classes)} classes, its head has {checkpoint.sizes['num_classes']}"
         )
-    check_head(classifier, num_classes=len(checkpoint.classes), image_size=checkpoint.sizes["image_size"])
+    check_head(classifier, num_classes=len(checkpoint.classes), image_size=checkpoint.image_size)
     return classifier
 
 
