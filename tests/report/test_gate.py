@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from seesay.core.errors import InputError
 from seesay.core.files import write_json, write_text
 from seesay.core.paths import Paths
+from seesay.core.settings import read_yaml
 from seesay.report.gate import judge_workspace, verdict_markdown, write_verdict
 from seesay.report.rules import read_gates
 
@@ -275,6 +276,13 @@ def test_a_pull_request_that_lowers_a_metric_fails_as_in_ci(repository):
     assert f"{row} (70 %); missed by 1 point |" in summary
 
 
-@pytest.mark.parametrize("name", ["gates.yaml", "params/demo_gates.yaml"])
-def test_the_repositorys_own_rules_are_valid(name):
-    assert read_gates(Path(__file__).parents[2] / name).rules
+@pytest.mark.parametrize(("params", "gates"), [("params", "gates"), ("params/demo", "params/demo_gates")])
+def test_what_is_released_must_beat_the_nearest_images_caption(params, gates):
+    """A constant caption, the lower floor, is far worse. The captioner that learned by reward is released."""
+    root = Path(__file__).parents[2]
+    rules = read_gates(root / f"{gates}.yaml").rules
+    released = read_yaml(root / f"{params}.yaml")["release"]["captioners"]
+    assert [name for name in released if "_reward_" in name] == released
+    for name in released:
+        metric, floor = (f"score_captions/{name}:{key}/cider_d" for key in ("test", "floor_nearest"))
+        assert [rule for rule in rules if rule.metric == metric and rule.above and rule.above.metric == floor]

@@ -111,6 +111,7 @@ def test_weights_are_registered_once_and_the_champion_follows_the_release(worksp
     version = workspace.client.get_model_version_by_alias("demo-classifier-mlp", "champion")
     assert str(version.version) == "2"
     assert version.tags["model.sha256"] == hashlib.sha256(b"better").hexdigest()
+    assert "The classifier `mlp`, released behind a passed gate: test/top1 0.8 on test data." in version.description
     assert len(workspace.client.search_model_versions("name = 'demo-classifier-mlp'")) == 2
 
 
