@@ -148,8 +148,8 @@ def test_the_params_of_other_workspaces_are_sound(tmp_path: Path, name: str, sou
         ("autoencoders.finetuned.start", "weights/mobilenet_v2", "expected scratch or classifiers/<name>"),
         (
             "autoencoders.finetuned.start",
-            "classifiers/resnet18",
-            "expected classifiers.resnet18.architecture: {'name': 'resnet18', 'stem_stride': 4}",
+            "classifiers/plain_cnn",
+            "expected classifiers.plain_cnn.architecture: {'name': 'plain_cnn', ",
         ),
         (
             "autoencoders.finetuned.start",
