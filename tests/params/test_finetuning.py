@@ -18,7 +18,6 @@ CELL = "finetuned.tuned"
 @pytest.fixture
 def content() -> dict[str, Any]:
     content = copy.deepcopy(read_yaml(ROOT / "params.yaml"))
-    del content["captioners"]["transformer_coco2017_flickr8k"]  # whose two datasets must be seen alike
     content["release"]["captioners"] = ["lstm_flickr8k"]
     captioner = content["captioners"]["lstm_flickr8k"]["learning"]
     content["finetuned"]["tuned"] = {
