@@ -24,7 +24,7 @@ from seesay.training.checkpoint import save_checkpoint
 
 def main(cell: str, root: Path = Path()) -> None:
     settings = read_section(root, f"captioners.{cell}.learning", CaptionerTraining)
-    seed = read_section(root, "seed", int)
+    seed = read_section(root, "seed", int) if settings.seed is None else settings.seed
     paths, compute = Paths(root), configure(read_section(root, "runtime", Runtime))
     training_data = {}
     for name, dataset in settings.dataset_of_features.items():

@@ -9,8 +9,10 @@ from seesay.captioning.compare import (
     floor_rows,
     ranked,
     score_candidates,
+    spread_over_seeds,
 )
 from seesay.captioning.data.records import CaptionRecord
+from seesay.params.project import load_params
 
 RECORDS = [
     CaptionRecord(number, f"{number}.jpg", "", "test", (text, f"{text} today"), 10, 10)
@@ -79,3 +81,31 @@ def test_each_captioner_is_tested_against_the_next_in_the_ranking():
     assert tests["best"]["next/difference"] == pytest.approx(0.4)
     assert tests["best"]["next/difference_low"] == pytest.approx(0.4)
     assert tests["best"]["next/p"] < 0.05
+
+
+def test_captioners_that_differ_in_their_seed_alone_have_a_mean(built_once):
+    """Those that learn by reward differ in the captioner they start from, too, which differs in its seed alone."""
+    first = load_params(built_once).captioners["lstm_flickr8k"]
+
+    def other(**learning):
+        return first.model_copy(update={"learning": first.learning.model_copy(update=learning)})
+
+    longer = first.decoding.model_copy(update={"max_length": 30})
+    cells = {
+        "first": first,
+        "smoothed": other(label_smoothing=0.2),
+        "second": other(seed=1),
+        "longer": first.model_copy(update={"decoding": longer}),
+        "reward": other(start=("captioners/first",)),
+        "second_reward": other(start=("captioners/second",), seed=1),
+        "smoothed_reward": other(start=("captioners/smoothed",), seed=2),
+    }
+    scores = dict(zip(cells, (0.4, 0.9, 0.5, 0.9, 0.6, 0.6, 0.9), strict=True))
+    found = spread_over_seeds([{"cell": cell, "test/cider_d": value} for cell, value in scores.items()], cells)
+    assert set(found) == {"first", "reward"}
+    assert found["first"] == {
+        "seeds/num": 2,
+        "seeds/test/cider_d_mean": pytest.approx(0.45),
+        "seeds/test/cider_d_std": pytest.approx(0.1 / 2**0.5),
+    }
+    assert found["reward"]["seeds/test/cider_d_std"] == 0.0

@@ -24,7 +24,7 @@ from seesay.core.files import file_digest
 from seesay.core.paths import Paths
 from seesay.params.classification import Architecture
 from seesay.sources.provenance import SourceFile, SourceNote, write_architecture, write_source
-from seesay.training.checkpoint import Checkpoint, describe_architecture, save_checkpoint
+from seesay.training.checkpoint import Checkpoint, describe_architecture, load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = "test_resnet"
@@ -136,6 +136,26 @@ def prepare(root: Path) -> None:
         metrics={"val/loss": 1.0},
     )
     save_checkpoint(paths.classifier("cnn"), checkpoint)
+
+
+def test_a_captioners_own_seed_takes_the_place_of_the_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEESAY_TRACKING", "off")
+    prepare(tmp_path)
+    params, paths = cells("classifier"), Paths(tmp_path)
+    learning = params["captioners"]["first"]["learning"]
+
+    def weights(project: int, own: int | None) -> dict[str, torch.Tensor]:
+        content = params | {"seed": project}
+        content["captioners"] = {"first": {"learning": learning | {"seed": own}}}
+        with (tmp_path / "params.yaml").open("w") as file:
+            YAML(typ="safe", pure=True).dump(content, file)
+        stage("extract_features").main("first", tmp_path)
+        stage("train_captioner").main("first", tmp_path)
+        return load_checkpoint(paths.captioner("first"), kind="captioner").state_dict
+
+    by_project, by_own, by_both, other = weights(0, None), weights(0, 0), weights(7, 0), weights(0, 7)
+    torch.testing.assert_close([by_own, by_both], [by_project, by_project], rtol=0, atol=0)
+    assert any(not torch.equal(value, other[name]) for name, value in by_project.items())
 
 
 @pytest.mark.parametrize("kind", ["network", "classifier"])

@@ -35,8 +35,10 @@ def test_features_of_ours_and_projected_ones_are_named_so(built_once):
     assert describe_encoder(ours.model_copy(update={"encoder": "finetuned/tuned"})) == "fine-tuned tuned"
     assert describe_features(fetched, "grid") == "efficientnet_lite2, 7×7 grid"
     assert describe_features(fetched, "pooled") == "efficientnet_lite2, pooled"
-    views = {"views": features["flickr8k_views"].views}
-    assert describe_features(fetched.model_copy(update=views), "grid") == "efficientnet_lite2, 7×7 grid, 4 views"
+    views = features["flickr8k_views"].views
+    assert views is not None
+    several = fetched.model_copy(update={"views": views.model_copy(update={"count": 4})})
+    assert describe_features(several, "grid") == "efficientnet_lite2, 7×7 grid, 4 views"
     assert describe_encoder(fetched.model_copy(update={"num_components": 256})) == "efficientnet_lite2, PCA 256"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -82,8 +82,9 @@ def compare_captioners(cells: Mapping[str, captioning.Captioner], paths: Paths, 
     """Compare all captioners of params, each with those of its own dataset.
 
     A row holds cell, dataset, set ("test", or the floor's), architecture, looks_at, num_parameters, built_on if any,
-    test scores, `shuffled_drop`, and the paired bootstrap against the next in the ranking. Raises `InputError` for a
-    checkpoint, metrics or predictions file that is missing or does not fit the others.
+    test scores, `shuffled_drop`, the keys of `spread_over_seeds`, and the paired bootstrap against the next in the
+    ranking. Raises `InputError` for a checkpoint, metrics or predictions file that is missing or does not fit the
+    others.
     """
     rows: list[dict[str, Any]] = []
     captions: dict[str, CaptionRecords] = {}
@@ -107,7 +108,8 @@ def compare_captioners(cells: Mapping[str, captioning.Captioner], paths: Paths, 
             captioner_rows.append(captioner_row(name, dataset, metrics[name], **facts))
         resamples, seed = settings.bootstrap_resamples, settings.bootstrap_seed
         tests = compare_ranked(captioner_rows, scored, resamples=resamples, seed=seed)
-        rows += [row | tests.get(row["cell"], {}) for row in captioner_rows]
+        spread = spread_over_seeds(captioner_rows, cells)
+        rows += [row | spread.get(row["cell"], {}) | tests.get(row["cell"], {}) for row in captioner_rows]
         rows += floor_rows(dataset, metrics, {name: learning.features[0] for name, learning in group.items()})
         captioned[dataset] = [scored[row["cell"]] for row in ranked(captioner_rows)]
     return Comparison(rows, captions, captioned)
@@ -205,6 +207,35 @@ def compare_ranked(
             "next/p": test.p,
         }
     return tests
+
+
+def spread_over_seeds(
+    rows: Sequence[Mapping[str, Any]], cells: Mapping[str, captioning.Captioner]
+) -> dict[str, dict[str, float]]:
+    """Return the mean and the sample standard deviation of test CIDEr-D over captioners that differ in their seed only.
+
+    The first captioner of each such group has `seeds/num`, `seeds/test/cider_d_mean` and `seeds/test/cider_d_std`.
+    Captioners that start from others are alike where those are.
+    """
+
+    def recipe(cell: str) -> str:
+        learning = cells[cell].learning.model_dump() | {"seed": None}
+        parents = sorted(recipe(parent) for parent in cells[cell].learning.parents)
+        return repr((learning | {"start": parents}, cells[cell].decoding.model_dump()))
+
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(recipe(row["cell"]), []).append(row)
+    spread = {}
+    for group in groups.values():
+        values = [row["test/cider_d"] for row in group]
+        if len(values) > 1:
+            spread[group[0]["cell"]] = {
+                "seeds/num": float(len(values)),
+                "seeds/test/cider_d_mean": fmean(values),
+                "seeds/test/cider_d_std": stdev(values),
+            }
+    return spread
 
 
 def choose_shared_cases(

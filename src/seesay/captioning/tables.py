@@ -33,14 +33,15 @@ BASELINES = {
 """Floors and human captions on the same test images, in the order of the table's last rows."""
 
 _HEADS = (
-    *("captioner", "CIDEr-D", "against next", "BLEU-4", "shuffled CIDEr-D", "drop, %"),
+    *("captioner", "CIDEr-D", "seeds", "against next", "BLEU-4", "shuffled CIDEr-D", "drop, %"),
     *("architecture", "features", "training", "decoding", "BLEU-1", "BLEU-2", "BLEU-3", "ROUGE-L", "METEOR (Java)"),
     *("length", "words", "distinct-2", "novel, %", "parameters", "training, core-min", "total training cost, core-min"),
 )
-_MAIN = ("captioner", "CIDEr-D", "against next", "BLEU-4", "shuffled CIDEr-D", "novel, %", "decoding")
+_MAIN = ("captioner", "CIDEr-D", "seeds", "against next", "BLEU-4", "shuffled CIDEr-D", "novel, %", "decoding")
 _NOTE = (
     "On the test images, ranked by CIDEr-D with its 95 % interval (bootstrap over the images). CIDEr-D is a decimal "
-    "(0.30 is often printed as 30); BLEU, ROUGE-L and METEOR are in percent. Against next: the difference of CIDEr-D "
+    "(0.30 is often printed as 30); BLEU, ROUGE-L and METEOR are in percent. Seeds: mean, standard deviation and "
+    "number of the captioners that differ in their seed only. Against next: the difference of CIDEr-D "
     "to the next captioner, and p of a paired bootstrap over the same images. Shuffled: each image is captioned from "
     "another image's features; a captioner that ignores the image loses nothing there, and scores like the floors. "
     "Length: mean number of words; words: distinct words used; distinct-2: share of distinct word pairs; novel: not a "
@@ -143,6 +144,7 @@ def _ranking(rows: Sequence[Row], dataset: str, costs: Costs, notes: Footnotes, 
             (
                 cell + notes.mark(row["substitutes"]),
                 _with_interval(row),
+                _over_seeds(row),
                 _against_next(row),
                 percent(row.get("bleu4")),
                 decimal(shuffled.get(cell, {}).get("cider_d")),
@@ -155,7 +157,7 @@ def _ranking(rows: Sequence[Row], dataset: str, costs: Costs, notes: Footnotes, 
         )
     for label, row in baseline_rows(rows):
         features = str(row.get("features", "")) if row["set"] == "floor_nearest" else ""
-        shown, missing = (label, _with_interval(row), MISSING, percent(row.get("bleu4"))), (MISSING,) * 3
+        shown, missing = (label, _with_interval(row), MISSING, MISSING, percent(row.get("bleu4"))), (MISSING,) * 3
         lines.append((*shown, *missing[:2], "", features, "", "", *_scores(row), *missing))
     return Table(f"Captions of {dataset}", note, _HEADS, tuple(lines), num_names=1, main=_MAIN)
 
@@ -192,6 +194,14 @@ def _with_interval(row: Row) -> str:
     low, high = row.get("cider_d_low"), row.get("cider_d_high")
     value = decimal(row.get("cider_d"))
     return value if low is None or high is None else f"{value} ({decimal(low)} to {decimal(high)})"
+
+
+def _over_seeds(row: Row) -> str:
+    """Return `0.512 ± 0.004 (3)`, or nothing for a captioner with one seed."""
+    mean, deviation, count = (row.get(f"seeds/{key}") for key in ("test/cider_d_mean", "test/cider_d_std", "num"))
+    if mean is None or deviation is None or count is None:
+        return MISSING
+    return f"{decimal(mean)} ± {decimal(deviation)} ({whole(count)})"
 
 
 def _against_next(row: Row) -> str:

@@ -114,7 +114,8 @@ class CaptionerTraining(Settings):
     The captioner learns from one or two `datasets`, and is validated and tested on the first. `features` has an entry
     for each dataset, in the same order. `start` is `[scratch]`, or `[captioners/<name>]` to start from that captioner's
     weights. `best_by` selects the best epoch: the one with the lowest val loss, or with the highest CIDEr-D of greedily
-    decoded val captions.
+    decoded val captions. `seed` takes the place of the project's seed, so that entries can differ in nothing else: the
+    comparison then shows the mean and the spread over their seeds.
 
     An `ensemble` starts from two captioners of its dataset and vocabulary, or from ensembles of them, and averages the
     probabilities of all their networks at each word. It is not trained; every other architecture needs `training`. Its
@@ -133,6 +134,7 @@ class CaptionerTraining(Settings):
     max_caption_length: Annotated[int, Field(ge=3)]
     best_by: Literal["loss", "cider_d"]
     training: Training | None = None
+    seed: NaturalInt | None = None
     scheduled_sampling: ScheduledSampling | None = None
     self_critical: SelfCritical | None = None
 
@@ -160,8 +162,9 @@ class CaptionerTraining(Settings):
             raise ValueError(f"start: got {shown}: expected one for architecture {self.architecture.name}")
         if (self.training is None) != self.is_ensemble:
             raise ValueError(f"training: expected with every architecture but {ENSEMBLE}, which is not trained")
-        for key in ("label_smoothing", "scheduled_sampling", "self_critical"):
-            if self.is_ensemble and getattr(self, key):
+        for key in ("label_smoothing", "seed", "scheduled_sampling", "self_critical"):
+            value = getattr(self, key)
+            if self.is_ensemble and value is not None and (value or key == "seed"):
                 raise ValueError(f"{key}: expected none for architecture {ENSEMBLE}, which is not trained")
         return self
 

@@ -184,7 +184,7 @@ def _compared_captioner(cell: str, paths: Paths) -> Row:
     if row is None:
         raise InputError(f"{path}: no row for the captioner {cell}, which params.yaml names")
     texts = {key: row[key] for key in ("looks_at", "built_on", "next") if key in row}
-    numbers = ("num_parameters", "shuffled_drop", *(key for key in row if key.startswith("next/")))
+    numbers = ("num_parameters", "shuffled_drop", *(key for key in row if key.startswith(("next/", "seeds/"))))
     return texts | {key: _number(row[key]) for key in numbers if key in row}
 
 

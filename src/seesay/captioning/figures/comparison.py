@@ -59,12 +59,14 @@ def draw_captioner_comparison(
 def draw_caption_ranking(path: Path, rows: Sequence[Mapping[str, Any]], *, dataset: str) -> None:
     """Draw a row per captioner of `dataset`, the best at the top, with lines at the floors and at human captions.
 
-    A row has the test CIDEr-D with its 95 % interval, and the CIDEr-D with shuffled images.
+    A row has the test CIDEr-D with its 95 % interval, its mean over seeds where there are several, and the CIDEr-D with
+    shuffled images.
     """
     of_dataset = [row for row in rows if row["dataset"] == dataset]
     ranked = sorted((row for row in of_dataset if row["set"] == "test"), key=lambda row: -row["test/cider_d"])
     with new_figure(path, width=8.4, height=0.34 * len(ranked) + 2.0) as figure:
         axes = figure.subplots()
+        has_mean = False
         for rank, row in enumerate(ranked):
             value = row["test/cider_d"]
             low, high = (row.get(key) for key in ("test/cider_d_low", "test/cider_d_high"))
@@ -76,6 +78,20 @@ def draw_caption_ranking(path: Path, rows: Sequence[Mapping[str, Any]], *, datas
             if shuffled is not None:
                 label = name + "test images, shuffled"
                 axes.plot(shuffled, rank, "o", color=BLUE, markerfacecolor="white", markersize=6, label=label)
+            mean, deviation = (row.get(f"seeds/test/cider_d_{key}") for key in ("mean", "std"))
+            if mean is not None and deviation is not None:
+                label = ("_" if has_mean else "") + "mean and standard deviation over seeds"
+                axes.errorbar(
+                    *(mean, rank + 0.3),
+                    xerr=deviation,
+                    color=ORANGE,
+                    marker="s",
+                    markersize=4,
+                    capsize=3,
+                    linestyle="none",
+                    label=label,
+                )
+                has_mean = True
             right = value if high is None else high
             axes.annotate(
                 *(f"{value:.3f}", (right, rank)), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8
