@@ -44,7 +44,7 @@ def repro(root: Path, options: argparse.Namespace) -> int:
         if "--dry" in options.dvc_arguments:
             return progress.status
         try:
-            _sync(root, quiet=progress.status != 0)
+            _sync_or_warn(root, quiet=progress.status != 0)
         except InputError as error:  # of a part of the pipeline in a fresh clone, where other parts have no results
             if progress.status == 0:
                 print(f"the pages in reports/ were not rendered: {error}")
@@ -110,7 +110,8 @@ def accept(root: Path, options: argparse.Namespace) -> int:
 
 
 def sync(root: Path, _options: argparse.Namespace) -> int:
-    _sync(root)
+    if problem := _sync(root):
+        raise InputError(problem)
     return 0
 
 
@@ -295,7 +296,7 @@ def workspace(root: Path, options: argparse.Namespace) -> int:
             progress = run_side_by_side(folder, [], [], num_jobs=options.jobs, rewrite=edited)
         else:
             progress = run_dvc(folder, [], brief=True, rewrite=edited)
-        _sync(folder, quiet=progress.status != 0)
+        _sync_or_warn(folder, quiet=progress.status != 0)
     if progress.status != 0:
         return progress.status
     commit_first_results(folder)
@@ -325,14 +326,21 @@ def _checked(root: Path, *, before_run: bool = True) -> Params:
     return params
 
 
-def _sync(root: Path, *, quiet: bool = False) -> None:
+def _sync_or_warn(root: Path, *, quiet: bool) -> None:
+    """Update MLflow after `dvc repro`, whose results hold without it."""
+    if problem := _sync(root, quiet=quiet):
+        print(f"seesay: warning: {problem}", file=sys.stderr)
+
+
+def _sync(root: Path, *, quiet: bool = False) -> str | None:
     """Update MLflow, unless it is switched off, and render the page again if MLflow or the gate has changed.
 
-    If `quiet`, only a problem is printed: the last words of a failed `dvc repro` are its error.
+    Return the problem if MLflow could not be reached. If `quiet`, nothing is printed: the last words of a failed
+    `dvc repro` are its error.
     """
     from seesay.report.page import refresh_views
 
-    paths, ledger, changed = Paths(root), None, False
+    paths, ledger, changed, problem = Paths(root), None, False, None
     if os.environ.get("SEESAY_TRACKING") == "off":
         if not quiet:
             print("SEESAY_TRACKING=off: MLflow is left as it is")
@@ -340,11 +348,14 @@ def _sync(root: Path, *, quiet: bool = False) -> None:
         from seesay.tracking.sync import sync as sync_with_store
 
         report = sync_with_store(root)
-        if not quiet or report.problem is not None:
+        if report.problem is not None:
+            problem = str(report)
+        elif not quiet:
             print(report)
         ledger, changed = report.lines or None, report.changed
     if paths.results_data.is_file() and (changed or _is_older(paths.report, paths.gate)):
         refresh_views(root, ledger)
+    return problem
 
 
 def _is_older(view: Path, source: Path) -> bool:
