@@ -300,6 +300,7 @@ def test_the_last_words_of_a_failed_repro_are_its_error(
     (tmp_path / "params.yaml").write_text("{}\n")
     (tmp_path / "dvc.yaml").write_text("stages: {report: {cmd: exit 3}}\n")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # no server: that is not the error
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(["repro"])
@@ -307,6 +308,25 @@ def test_the_last_words_of_a_failed_repro_are_its_error(
     assert ended.value.code != 0
     assert output.splitlines()[-1].startswith(("[1/1] report", "> exit 3"))
     assert error.splitlines()[-1].startswith("ERROR: failed to reproduce 'report'")
+
+
+@pytest.mark.parametrize("command", ["sync", "ui"])
+def test_an_mlflow_server_that_is_down_is_one_error(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "params.yaml").write_text("{}\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([command])
+    output, error = capfd.readouterr()
+    assert (ended.value.code, output) == (1, "")
+    (line,) = error.splitlines()
+    assert line.startswith("seesay: error: ")
+    assert "http://127.0.0.1:9: " in line
+    assert "check MLFLOW_TRACKING_URI" in line
 
 
 def test_a_part_of_the_pipeline_ends_well_without_results_of_others(

@@ -12,9 +12,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from seesay.cli import main
-from seesay.cluster import Clone, Dispatcher, Outcome, accept, commit_for_workers, work
+from seesay.cluster import Clone, Dispatcher, Outcome, accept, commit_for_workers, resources_of, work
 from seesay.core.errors import InputError
 from seesay.jobs import run_side_by_side
+from seesay.params.training import Runtime
 
 PIPELINE = """
 stages:
@@ -116,6 +117,19 @@ def read_lock(root: Path) -> Any:
 def run(root: Path, machines: list[Clone]) -> int:
     dispatcher = Dispatcher(root, remote="shared")
     return run_side_by_side(root, [], [], num_jobs=1, dispatcher=dispatcher, machines=machines).status
+
+
+@pytest.mark.parametrize(
+    ("runtime", "has_gpus", "needed"),
+    [
+        ({"num_threads": 4, "processes": 2}, False, ("CPU", 8)),
+        ({"num_threads": "auto", "processes": 1}, False, ("CPU", 1)),
+        ({"num_threads": 4, "processes": 2}, True, ("GPU", 2)),
+    ],
+)
+def test_a_stage_takes_what_its_threads_and_processes_need(runtime, has_gpus, needed):
+    settings = {"device": "auto", "precision": "auto", "deterministic": True, "compile": False, **runtime}
+    assert resources_of(Runtime(**settings), has_gpus=has_gpus) == needed
 
 
 def test_two_machines_give_the_bytes_of_one(project: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from seesay.core.errors import InputError
-from seesay.jobs import Schedule, read_graph
+from seesay.jobs import Schedule, read_graph, share_gpus
 
 PIPELINE = """
 stages:
@@ -102,6 +102,29 @@ def test_what_depends_on_a_failed_stage_is_left_out_and_nothing_else():
     assert schedule.next() == "side"
     schedule.finish("side", passed=True)
     assert schedule.is_done
+
+
+@pytest.mark.parametrize(
+    ("visible", "parts"),
+    [
+        ("0,1,2,3", ["0,2", "1,3"]),
+        ("GPU-a, GPU-b,GPU-c", ["GPU-a,GPU-c", "GPU-b"]),
+        ("2", ["2", "2"]),
+        ("", [None, None]),
+    ],
+)
+def test_each_job_sees_its_own_gpus(visible, parts):
+    shared = share_gpus(2, {"CUDA_VISIBLE_DEVICES": visible})
+    assert [one.get("CUDA_VISIBLE_DEVICES") for one in shared] == parts
+
+
+@pytest.mark.parametrize(("driver", "parts"), [("echo GPU-a; echo GPU-b", ["GPU-a", "GPU-b", "GPU-a"]), ("exit 9", [])])
+def test_the_driver_says_which_gpus_there_are(driver, parts, tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{driver}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert [value for one in share_gpus(3, {}) for value in one.values()] == parts
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc.stage import PipelineStage
 
+    from seesay.params.training import Runtime
+
 LOCK = "dvc.lock"
 
 INPUTS = (".dvc/config", "dvc.yaml", "params.yaml", "proofs", "requirements.lock", "src", "stages")
@@ -263,10 +265,25 @@ class Dispatcher:
         return outcome.status, outcome.output
 
 
-def ray_workers(address: str | None, *, url: str, commit: str, remote: str, num_workers: int | None) -> list[Worker]:
-    """Start clones on a Ray cluster, a core or a GPU each; all that it has room for if `num_workers` is None.
+def resources_of(runtime: Runtime, *, has_gpus: bool) -> tuple[str, int]:
+    """Return what a stage takes of a cluster: GPU or CPU, and how many."""
+    if has_gpus:
+        return "GPU", runtime.processes
+    return "CPU", runtime.processes * (1 if runtime.num_threads == "auto" else runtime.num_threads)
 
-    A clone whose process or machine is lost starts anew elsewhere, and its stage with it.
+
+MAX_TRIES = 4
+"""How often a stage is tried whose worker is lost each time: the stage itself may be what ends it."""
+
+
+def ray_workers(
+    address: str | None, *, url: str, commit: str, remote: str, num_workers: int | None, runtime: Runtime
+) -> list[Worker]:
+    """Start clones on a Ray cluster; all that it has room for if `num_workers` is None.
+
+    Each has a GPU for each of the runtime's processes, or where there are none a core for each thread of each process
+    (one if `num_threads` is `auto`). A clone whose process or machine is lost starts anew elsewhere, and its stage with
+    it.
     """
     try:
         import ray  # type: ignore[import-not-found,unused-ignore]
@@ -274,10 +291,16 @@ def ray_workers(address: str | None, *, url: str, commit: str, remote: str, num_
         raise InputError("--executor ray: ray is not installed: expected `pip install 'seesay[ray]'`") from None
     ray.init(address=address, log_to_driver=False, configure_logging=False)
     resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    room = gpus or int(resources.get("CPU", 1))
-    options = {"num_gpus": 1} if gpus else {"num_cpus": 1}
-    remote_clone = ray.remote(Clone).options(max_restarts=-1, max_task_retries=-1, **options)
+    kind, num_needed = resources_of(runtime, has_gpus=resources.get("GPU", 0) >= 1)
+    room = int(resources.get(kind, 0)) // num_needed
+    if room == 0:
+        raise InputError(
+            f"--executor ray: the cluster has {resources.get(kind, 0):g} {kind}: expected {num_needed} or more for a "
+            "stage, by runtime.num_threads and runtime.processes"
+        )
+    remote_clone = ray.remote(Clone).options(
+        max_restarts=-1, max_task_retries=MAX_TRIES - 1, **{f"num_{kind.lower()}s": num_needed}
+    )
 
     class OnRay:
         def __init__(self) -> None:

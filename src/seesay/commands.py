@@ -81,14 +81,22 @@ def _reproduce(root: Path, options: argparse.Namespace) -> Progress:
 
 def _run_on_ray(root: Path, stages: list[str], options: argparse.Namespace) -> Progress:
     from seesay.cluster import Dispatcher, clone_source, commit_for_workers, ray_workers
+    from seesay.core.settings import read_section
     from seesay.jobs import run_side_by_side
+    from seesay.params.training import Runtime
 
     if not options.remote:
         raise InputError("--executor ray: expected --remote NAME, the DVC remote that all machines reach")
     commit = commit_for_workers(root)
     dispatcher = Dispatcher(root, remote=options.remote)
-    machines = ray_workers(options.address, url=clone_source(root), commit=commit, remote=options.remote,
-                           num_workers=options.jobs if options.jobs > 1 else None)  # fmt: skip
+    machines = ray_workers(
+        options.address,
+        url=clone_source(root),
+        commit=commit,
+        remote=options.remote,
+        num_workers=options.jobs if options.jobs > 1 else None,
+        runtime=read_section(root, "runtime", Runtime),
+    )
     return run_side_by_side(root, stages, [], num_jobs=1, dispatcher=dispatcher, machines=machines)
 
 
@@ -116,10 +124,14 @@ def sync(root: Path, _options: argparse.Namespace) -> int:
 
 
 def ui(root: Path, options: argparse.Namespace) -> int:
-    from seesay.tracking.store import locate_store, training_views
+    from seesay.tracking.store import describe_problem, locate_store, training_views
 
     store, port = locate_store(root), str(options.port)
-    print("\n".join(training_views(store, f"http://127.0.0.1:{port}")) or "no runs yet", flush=True)
+    try:
+        views = training_views(store, f"http://127.0.0.1:{port}")
+    except Exception as error:  # MLflow raises many types
+        raise InputError(describe_problem(store, error)) from None
+    print("\n".join(views) or "no runs yet", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--port", port]
     # Not as an argument, which other users of the machine see: it may have a password.
     return subprocess.run(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": store.uri}, check=False).returncode
@@ -327,8 +339,9 @@ def _checked(root: Path, *, before_run: bool = True) -> Params:
 
 
 def _sync_or_warn(root: Path, *, quiet: bool) -> None:
-    """Update MLflow after `dvc repro`, whose results hold without it."""
-    if problem := _sync(root, quiet=quiet):
+    """Update MLflow after `dvc repro`, whose results hold without it; if `quiet`, print nothing."""
+    problem = _sync(root, quiet=quiet)
+    if problem and not quiet:
         print(f"seesay: warning: {problem}", file=sys.stderr)
 
 

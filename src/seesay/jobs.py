@@ -167,6 +167,28 @@ def _chains_after(needed: Mapping[str, Collection[str]]) -> dict[str, int]:
     return after
 
 
+def share_gpus(num_jobs: int, environment: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return the variables by which each of `num_jobs` jobs sees its own GPUs; none where there are no GPUs.
+
+    A job has every n-th of those that `environment` lets it see. With fewer GPUs than jobs, jobs share one.
+    """
+    gpus = _visible_gpus(environment)
+    parts = [gpus[number::num_jobs] or gpus[number % max(1, len(gpus)) :][:1] for number in range(num_jobs)]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(part)} if part else {} for part in parts]
+
+
+def _visible_gpus(environment: Mapping[str, str]) -> list[str]:
+    """Return the GPUs by number or UUID, without a CUDA context in this process."""
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for one in named.split(",") if (name := one.strip())]
+    command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    except (OSError, subprocess.SubprocessError):  # no driver, or none that answers
+        return []
+
+
 class _OtherMachine:
     """Runs one stage after another on another machine."""
 
@@ -259,7 +281,8 @@ def run_side_by_side(
     shared.setdefault("SEESAY_PIPELINE", f"jobs-{uuid.uuid4().hex}")
     with ExitStack() as stack:
         environment = stack.enter_context(forking_python(shared))
-        here = [_Worker(root, environment, lines, elsewhere) for _ in range(num_jobs)]
+        gpus = share_gpus(num_jobs, environment) if num_jobs > 1 else [{}]
+        here = [_Worker(root, {**environment, **own}, lines, elsewhere) for own in gpus]
         received = stack.enter_context(signals_forwarded([one.group for one in here]))
         for one in here:
             stack.callback(one.close)
