@@ -16,8 +16,8 @@ from seesay.core.files import write_json
 from seesay.core.paths import Paths
 from seesay.params.classification import Classifier
 from seesay.params.results import Release
-from seesay.sources.provenance import SourceFile, SourceNote
-from seesay.tracking.registry import Cells, describe_release, register_models
+from seesay.sources.provenance import SourceFile, SourceNote, write_source
+from seesay.tracking.registry import Cells, describe_release, register_models, weights_behind
 from seesay.tracking.store import locate_store
 from seesay.tracking.sync import sync
 
@@ -53,7 +53,7 @@ def measure(root: Path, stage: str, cell: str, metrics: dict[str, float]) -> Non
 def report_source(root: Path, stage: str, name: str, files: dict[str, bool]) -> None:
     """A data report; `files` says which ones are substitutes."""
     note = SourceNote("s", tuple(SourceFile(file, "u", "d", 1, "", is_sub) for file, is_sub in files.items()))
-    write_json(Paths(root).data_report(stage, name), {"source": note.to_json()})
+    write_json(Paths(root).data_report(stage, name), {"source": note.to_json(), "digest": f"digest of {name}"})
 
 
 def test_nothing_is_released_behind_a_gate_that_has_not_passed(tmp_path):
@@ -74,6 +74,7 @@ def test_a_release_names_weights_digest_and_main_metric(workspace):
             "sha256": hashlib.sha256(b"mlp").hexdigest(),
             "metric": "test/top1",
             "value": 0.75,
+            "data": "digest of tiny",
             "substitutes": ["mirror.zip"],
         }
     ]
@@ -122,6 +123,17 @@ def test_values_of_different_metrics_are_not_compared(workspace, capsys):
     assert register_models(workspace.root, [{**entry, "metric": "test/balanced_accuracy"}]) == 1
     assert champion(workspace) == "2"
     assert "the new champion of demo-classifier-mlp: version 1 -> 2" in capsys.readouterr().err
+
+
+def test_values_on_different_data_are_not_compared(workspace, capsys):
+    sync(workspace.root)
+    for digest, cell, value in (("old", "mlp", 0.75), ("new", "another", 0.5), ("new", "third", 0.4)):
+        (entry,) = release(workspace, cell, value)
+        register_models(workspace.root, [{**entry, "data": digest}])
+    assert champion(workspace) == "2"
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("version 1 -> 2, test/top1 0.75 -> test/top1 0.5 on other data")
+    assert "version 3 of demo-classifier-mlp is worse than the champion, which stays version 2" in second
 
 
 def test_a_value_that_is_no_number_does_not_become_the_champion(workspace, capsys):
@@ -186,6 +198,24 @@ def test_a_version_names_the_substitutes_its_model_was_made_from(workspace):
     entries = describe_release(RELEASE, Paths(workspace.root), gate={"passed": True}, cells=CELLS)
     assert [register_models(workspace.root, entries) for _ in range(2)] == [1, 0]
     assert "substitutes" not in tags()
+
+
+def test_published_weights_count_as_files_that_a_model_was_made_from(workspace):
+    """Also those of the classifier that an autoencoder's backbone comes from."""
+    paths = Paths(workspace.root)
+    write_source(paths.weights("net"), SourceNote("net", (SourceFile("net.pth", "u", "d", 1, "", True),)))
+    architecture = {"name": "pretrained", "network": "tf_efficientnet_lite0", "input_size": 64}
+    pretrained = Classifier.model_validate(
+        {"dataset": "tiny", "architecture": architecture, "start": "weights/net", "training": TRAINING}
+    )
+    ensemble = pretrained.model_copy(update={"start": "classifiers/mlp"})
+    evaluate(workspace.root, 0.75)
+    (entry,) = describe_release(
+        RELEASE, paths, gate={"passed": True}, cells={**CELLS, "classifiers": {"mlp": pretrained}}
+    )
+    assert entry["substitutes"] == ["mirror.zip", "net.pth"]
+    assert [note.name for note in weights_behind(ensemble, {"mlp": pretrained}, paths)] == ["net"]
+    assert weights_behind(CLASSIFIER, {"mlp": pretrained}, paths) == []
 
 
 def test_sync_registers_what_the_register_stage_could_not(workspace):

@@ -217,8 +217,7 @@ def model_card(config: Config) -> str:
         "Limits": _LIMITS[config.kind].format(**values),
         "Data": _data(config),
         "Metrics": _metrics(config.metrics),
-        "Licences": "The code is under the MIT licence. The weights follow from the data above, whose licences bind "
-        "their use: photographs of Flickr and of ImageNet are for research, and belong to their authors.",
+        "Licences": _licences(config),
     }
     if config.classes:
         sections["Classes"] = ", ".join(one.label.split(",")[0] for one in config.classes)
@@ -226,6 +225,17 @@ def model_card(config: Config) -> str:
         sections["Run"] = "\n".join(f"- {key}: `{value}`" for key, value in sorted(config.run.items()))
     title = f"# {config.name}\n\nA {config.kind} ({architecture}{encoders}), trained with seesay {config.seesay}.\n"
     return title + "".join(f"\n## {heading}\n\n{text}\n" for heading, text in sections.items())
+
+
+def _licences(config: Config) -> str:
+    files = config.data["files"]
+    assert isinstance(files, Mapping)
+    text = "The code is under the MIT licence. The weights follow from the files above, whose licences bind their use"
+    named = " ".join([str(config.data["dataset"]), *map(str, files.values())]).lower()
+    owners = [name for name in ("Flickr", "ImageNet", "COCO") if name.lower() in named]
+    if not owners:
+        return f"{text}."
+    return f"{text}: photographs of {', '.join(owners)} are for research, and belong to their authors."
 
 
 def _data(config: Config) -> str:

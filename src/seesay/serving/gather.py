@@ -26,11 +26,14 @@ from seesay.core.paths import Paths, checked_name
 from seesay.core.settings import read_section, validate
 from seesay.images.packed import read_manifest
 from seesay.images.pixels import Interpolation, transform_of
+from seesay.params.autoencoding import Autoencoder
 from seesay.params.captioning import Captioner
+from seesay.params.classification import Classifier
 from seesay.params.training import CAPTIONERS, CLASSIFIERS
 from seesay.serving.bundle import Bundle, ClassPart, Config, EncoderPart, TransformPart, VocabularyPart
 from seesay.sources.provenance import SourceNote
 from seesay.tracking.records import read_record
+from seesay.tracking.registry import weights_behind
 from seesay.training.checkpoint import Checkpoint, header_of, load_checkpoint
 
 AUTOENCODERS = "autoencoders"
@@ -94,7 +97,7 @@ def _classifier(paths: Paths, cell: str) -> tuple[dict[str, Any], dict[str, Tens
     manifest = read_manifest(paths.images(checkpoint.dataset))
     checkpoint.require_classes(manifest.classes)
     metrics = _metrics(paths, "evaluate_classifier", cell)
-    config = _describe(checkpoint, metrics, [manifest.source])
+    config = _describe(checkpoint, metrics, [manifest.source, *_weights_behind(paths, CLASSIFIERS, cell)])
     config |= {
         "transform": _transform(checkpoint),
         "classes": [ClassPart(wnid=one.wnid, label=one.label) for one in manifest.classes],
@@ -106,8 +109,16 @@ def _classifier(paths: Paths, cell: str) -> tuple[dict[str, Any], dict[str, Tens
 def _autoencoder(paths: Paths, cell: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     checkpoint = load_checkpoint(paths.autoencoder(cell), kind="autoencoder")
     source = read_manifest(paths.images(checkpoint.dataset)).source
-    config = _describe(checkpoint, _metrics(paths, "evaluate_autoencoder", cell), [source])
+    sources = [source, *_weights_behind(paths, AUTOENCODERS, cell)]
+    config = _describe(checkpoint, _metrics(paths, "evaluate_autoencoder", cell), sources)
     return config | {"transform": _transform(checkpoint)}, _under("model", checkpoint.state_dict)
+
+
+def _weights_behind(paths: Paths, section: str, cell: str) -> list[SourceNote]:
+    """Return where the published weights behind a model of images come from; none if params.yaml has it no more."""
+    classifiers = read_section(paths.root, CLASSIFIERS, dict[str, Classifier])
+    cells = classifiers if section == CLASSIFIERS else read_section(paths.root, AUTOENCODERS, dict[str, Autoencoder])
+    return weights_behind(cells[cell], classifiers, paths) if cell in cells else []
 
 
 def _captioner(paths: Paths, cell: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

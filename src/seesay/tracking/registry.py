@@ -21,7 +21,7 @@ from seesay.params.autoencoding import Autoencoder
 from seesay.params.captioning import Captioner
 from seesay.params.classification import Classifier
 from seesay.params.results import Release
-from seesay.sources.provenance import SourceNote
+from seesay.sources.provenance import SourceNote, read_source
 from seesay.tracking.environment import find_main_repository
 from seesay.tracking.ledger import workspace_identity
 from seesay.tracking.mlflow_runs import find_run
@@ -36,6 +36,7 @@ ALIAS = "champion"
 DIGEST_TAG = "model.sha256"
 DECODING_TAG = "decoding"
 SUBSTITUTES_TAG = "substitutes"
+DATA_TAG = "data.digest"
 Cells = Mapping[str, Mapping[str, Classifier | Autoencoder | Captioner]]
 """Experiments by section of params.yaml, for each section from which models can be released."""
 FORMAT_TAG = "format"
@@ -68,9 +69,10 @@ def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any], c
     """Return the released models, one entry each.
 
     An entry holds the name in the registry, the kind, the experiment (`cell`), the weights and their digest, the main
-    metric and the files that replaced official ones. The entry of a captioner also holds the decoding of the captions
-    that were measured. Equal models give equal entries. Raises `InputError` if the gate has not passed, if a weights
-    file, metrics file or data report is missing, or if `cells` lacks a released experiment.
+    metric, the digest of the data that it was measured on, and the files that replaced official ones. The entry of a
+    captioner also holds the decoding of the captions that were measured. Equal models give equal entries. Raises
+    `InputError` if the gate has not passed, if a weights file, metrics file or data report is missing, or if `cells`
+    lacks a released experiment.
     """
     if gate.get("passed") is not True:
         raise InputError(f"{paths.gate}: passed: got {gate.get('passed')!r}: a release requires a passed gate")
@@ -97,7 +99,8 @@ def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any], c
                 "sha256": file_digest(weights),
                 "metric": kind.metric,
                 "value": metrics[kind.metric],
-                "substitutes": _substitutes(paths, experiment),
+                "data": _data_report(paths, experiment).get("digest"),
+                "substitutes": _substitutes(paths, experiment, cells),
             }
             if isinstance(experiment, Captioner):
                 # Without the batch size, which changes no caption.
@@ -106,8 +109,31 @@ def describe_release(settings: Release, paths: Paths, *, gate: dict[str, Any], c
     return entries
 
 
-def _substitutes(paths: Paths, experiment: Classifier | Autoencoder | Captioner) -> list[str]:
-    """Return the names of the files that replaced official ones in a model's training data.
+def _data_report(paths: Paths, experiment: Classifier | Autoencoder | Captioner) -> Mapping[str, Any]:
+    """Return the report on the dataset that a model is tested on."""
+    if isinstance(experiment, Captioner):
+        path = paths.data_report("prepare_captions", experiment.learning.datasets[0])
+    else:
+        path = paths.data_report("prepare_images", experiment.dataset)
+    report: Mapping[str, Any] = read_json(path)
+    return report
+
+
+def weights_behind(
+    experiment: Classifier | Autoencoder, classifiers: Mapping[str, Classifier], paths: Paths
+) -> list[SourceNote]:
+    """Return where the published weights come from that a model of images, or a classifier behind it, starts from."""
+    notes = []
+    one: Classifier | Autoencoder | None = experiment
+    while one is not None:
+        if isinstance(one, Classifier) and one.weights is not None:
+            notes.append(read_source(paths.weights(one.weights)))
+        one = None if one.parent is None else classifiers.get(one.parent)
+    return notes
+
+
+def _substitutes(paths: Paths, experiment: Classifier | Autoencoder | Captioner, cells: Cells) -> list[str]:
+    """Return the names of the files that replaced official ones in a model's training data, or as its weights.
 
     The weights of a captioner's encoder are included.
     """
@@ -122,6 +148,9 @@ def _substitutes(paths: Paths, experiment: Classifier | Autoencoder | Captioner)
     else:
         reports = [paths.data_report("prepare_images", experiment.dataset)]
     notes = [SourceNote.from_json(read_json(path).get("source"), where=path) for path in reports]
+    if not isinstance(experiment, Captioner):
+        classifiers = {name: one for name, one in cells["classifiers"].items() if isinstance(one, Classifier)}
+        notes += weights_behind(experiment, classifiers, paths)
     return list(dict.fromkeys(name for note in notes for name in note.substitutes))
 
 
@@ -189,7 +218,7 @@ def _register(client: MlflowClient, store: Store, root: Path, entry: dict[str, A
 def _make_champion(client: MlflowClient, root: Path, entry: dict[str, Any], number: str) -> bool:
     """Give a version the alias, unless the champion is better or this workspace has released the version already.
 
-    Only values of one metric can be compared. Return whether the alias moved.
+    Only values of one metric on the same data can be compared. Return whether the alias moved.
     """
     name, model = entry["name"], client.get_registered_model(entry["name"])
     release = f"release.{workspace_identity(root)}"  # a tag of the model: the version that the workspace released last
@@ -200,8 +229,11 @@ def _make_champion(client: MlflowClient, root: Path, entry: dict[str, Any], numb
     if champion is not None and moves:
         old, new = client.get_model_version(name, str(champion)).tags, _version_tags(entry)
         before, now = float(old.get("value", "nan")), float(new["value"])
-        is_worse = old.get("metric") == new["metric"] and not math.isnan(before) and not now >= before  # NaN is worse
+        is_other = DATA_TAG in old and DATA_TAG in new and old[DATA_TAG] != new[DATA_TAG]
+        is_comparable = old.get("metric") == new["metric"] and not is_other and not math.isnan(before)
+        is_worse = is_comparable and not now >= before  # NaN is worse
         shown = f"{old.get('metric')} {old.get('value')} -> {new['metric']} {new['value']}"
+        shown += " on other data" if is_other else ""
         if is_worse:
             _say(f"version {number} of {name} is worse than the champion, which stays version {champion}: {shown}")
             moves = False
@@ -257,6 +289,8 @@ def _version_tags(entry: dict[str, Any]) -> dict[str, str]:
         "value": str(entry["value"]),
         FORMAT_TAG: FORMAT,
     }
+    if entry.get("data"):
+        tags[DATA_TAG] = entry["data"]
     if entry.get("substitutes"):
         tags[SUBSTITUTES_TAG] = ", ".join(entry["substitutes"])
     if "decoding" in entry:
