@@ -52,5 +52,13 @@ def test_the_best_captioner_stands_beside_its_own_floors_and_people():
     assert line == "| dots | b | 0.500 (0.400 to 0.600) | 20.0 | – | 0.120 | 0.900 | `dvc repro score_captions@b` |"
 
 
+def test_the_best_mean_over_seeds_is_named_where_there_is_one():
+    seeds = {"seeds/num": 3, "seeds/test/top1_mean": 0.7, "seeds/test/top1_std": 0.01}
+    rows = [classifier("ensemble", 0.8), classifier("long", 0.71) | seeds]
+    text = headlines_markdown(Results(rows, [], [], []))
+    assert "| chance | best mean over seeds | reproduce |" in text
+    assert "| – | 70.0 ± 1.0 (long, 3 seeds) | `dvc repro evaluate_classifier@ensemble` |" in text
+
+
 def test_a_task_without_results_has_no_table():
     assert headlines_markdown(Results([], [], [], [])) == ""

@@ -99,6 +99,7 @@ def test_a_registered_classifier_names_what_files_show(tracking, trained, pictur
     assert found["probabilities"].tolist() == [[each.score for each in one] for one in expected]
     assert len(model.predict(table(pictures))["labels"][0]) == 5
     assert model.metadata.signature.inputs.input_names() == ["image"]
+    assert len(model.predict(model.input_example)) == 1
 
 
 def test_a_registered_captioner_and_autoencoder_answer_too(tracking, trained, pictures):

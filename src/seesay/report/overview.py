@@ -17,7 +17,7 @@ from seesay.plotting.embed import read_tiles
 from seesay.plotting.table import CHANCE, Row, decimal, percent
 from seesay.report.compare import Change, Comparison
 from seesay.report.experiments_section import read_examples
-from seesay.report.readme import headline_tables
+from seesay.report.readme import OVER_SEEDS, headline_tables
 from seesay.report.results import Results
 
 _SHOWN_BESIDE = 3
@@ -118,7 +118,9 @@ def _card(
     data, cell, value = row[:3]
     score, _, interval = value.partition(" ")
     beside = [(head, text) for head, text in zip(heads[3:-1], row[3:-1], strict=True) if _number(text) is not None]
-    beside = [(head, text) for head, text in beside if not head.startswith("BLEU") and f"({cell})" not in text]
+    beside = [
+        (head, text) for head, text in beside if not head.startswith(("BLEU", OVER_SEEDS)) and f"({cell})" not in text
+    ]
     numbers = [(cell, score, True), *((head, text, False) for head, text in beside[:_SHOWN_BESIDE])]
     largest = max(_number(text) or 0.0 for _, text, _ in numbers) or 1.0
     changes = comparison.changes if comparison is not None else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from seesay.core.errors import InputError
@@ -65,6 +66,9 @@ def _one_level_deeper(results: str) -> str:
     return re.sub(r"^(#+) ", r"#\1 ", body, flags=re.MULTILINE).strip()
 
 
+OVER_SEEDS = "best mean over seeds"
+"""A column that a table has where any network was trained with several seeds."""
+
 PRETRAINED, PCA = "pretrained", "pca"
 """Architectures: published ImageNet weights; principal components, the linear baseline."""
 
@@ -72,7 +76,8 @@ PRETRAINED, PCA = "pretrained", "pca"
 def headline_tables(results: Results) -> tuple[list[Table], list[Row]]:
     """One table per task that has results, with a line per dataset, and the rows of the best experiments in them.
 
-    The columns are the test data, the best experiment, its score, what stands beside it, and how to reproduce it.
+    The columns are the test data, the best experiment, its score, what stands beside it, the best mean over several
+    seeds if there is any, and how to reproduce the best experiment.
     """
     chosen: list[Row] = []
     sizes = {row["dataset"]: f"{row['dataset']}, {whole(row['num_images']['test'])} images" for row in results.datasets}
@@ -81,7 +86,7 @@ def headline_tables(results: Results) -> tuple[list[Table], list[Row]]:
         _captions(results.captions, sizes, chosen),
         _autoencoders(results.autoencoders, sizes, chosen),
     ]
-    return [table for table in tables if table.rows], chosen
+    return [_with_seeds_if_any(table) for table in tables if table.rows], chosen
 
 
 def headlines_markdown(results: Results) -> str:
@@ -95,6 +100,26 @@ def headlines_markdown(results: Results) -> str:
         names = ", ".join(f"`{name}`" for name in substitutes)
         parts.append(f"Substitutes, files of a mirror that differ from the official ones: {names}.")
     return "\n\n".join(parts)
+
+
+def _with_seeds_if_any(table: Table) -> Table:
+    if OVER_SEEDS not in table.heads:
+        return table
+    place = table.heads.index(OVER_SEEDS)
+    if any(row[place] != MISSING for row in table.rows):
+        return table
+    rows = tuple((*row[:place], *row[place + 1 :]) for row in table.rows)
+    return replace(table, heads=(*table.heads[:place], *table.heads[place + 1 :]), rows=rows)
+
+
+def _over_seeds(rows: Iterable[Row], metric: str, show: Callable[[float | None], str]) -> str:
+    """The best mean over seeds and its standard deviation, the number of seeds, and whose it is."""
+    mean, spread = f"seeds/{metric}_mean", f"seeds/{metric}_std"
+    several = [row for row in rows if row.get(mean) is not None]
+    if not several:
+        return MISSING
+    best = _best(several, mean)
+    return f"{show(best[mean])} ± {show(best[spread])} ({best['cell']}, {whole(best['seeds/num'])} seeds)"
 
 
 def _classification(rows: Sequence[Row], sizes: Mapping[str, str], chosen: list[Row]) -> Table:
@@ -114,10 +139,14 @@ def _classification(rows: Sequence[Row], sizes: Mapping[str, str], chosen: list[
                 _named(own, "test/top1", percent),
                 _named(published, "test/top1", percent),
                 _value(chance, "test/top1", percent),
+                _over_seeds([row for row in ours if row["dataset"] == dataset], "test/top1", percent),
                 _command("evaluate_classifier", best),
             )
         )
-    heads = ("test data", "best", "top-1, %", "best without ImageNet weights", "published", "chance", "reproduce")
+    heads = (
+        *("test data", "best", "top-1, %", "best without ImageNet weights", "published", "chance", OVER_SEEDS),
+        "reproduce",
+    )
     return Table("Classification", "Top-1 on the test split, with its 95 % interval.", heads, tuple(lines), num_names=2)
 
 
@@ -138,12 +167,13 @@ def _captions(rows: Sequence[Row], sizes: Mapping[str, str], chosen: list[Row]) 
                     _value([beside[name]] if name in beside else [], "cider_d", decimal)
                     for name in ("floor_nearest", "floor_constant", "human")
                 ),
+                _over_seeds([row for row in ours if row["dataset"] == dataset], "test/cider_d", decimal),
                 _command("score_captions", best),
             )
         )
     heads = (
         *("test data", "best", "CIDEr-D", "BLEU-4, %", "nearest image's caption", "constant caption", "human caption"),
-        "reproduce",
+        *(OVER_SEEDS, "reproduce"),
     )
     note = "CIDEr-D on the test images, with its 95 % interval, beside two baselines and people."
     return Table("Captioning", note, heads, tuple(lines), num_names=2)

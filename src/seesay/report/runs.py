@@ -114,7 +114,7 @@ def collect_timings(runs: Sequence[StageRun]) -> Timings:
 
 
 def describe_provenance(runs: Iterable[StageRun]) -> str:
-    """Return one sentence on the days, commits and hardware of the results; empty without records."""
+    """Return two sentences: days, commits and hardware of the results, and what they took; empty without records."""
     known = [run for run in runs if run.started and run.stage not in ("report", "gate", "register")]
     if not known:
         return ""
@@ -124,8 +124,15 @@ def describe_provenance(runs: Iterable[StageRun]) -> str:
     hardware = sorted({run.hardware for run in known if run.hardware})
     days = sorted({run.started[:10] for run in known})
     text = f"Run on {days[0]}" if len(days) == 1 else f"Run from {days[0]} to {days[-1]}"
-    text += f", code at commit {_join_names(commits)}" if commits else ""
-    return text + (f", on {'; '.join(hardware)}" if hardware else "") + "."
+    text += f", code at commit {', '.join(commits)}" if commits else ""
+    text += f", on {'; '.join(hardware)}" if hardware else ""
+    return f"{text}. All stages together took {sum(map(_cost, known)) / 3600:.1f} hours."
+
+
+def _cost(run: StageRun) -> float:
+    """Return a run's seconds, or where it has trained for longer before an interruption, its core-seconds."""
+    counted = [run.measurements.get(key, 0.0) for key in ("core_seconds", "core_seconds_all_seeds")]
+    return max(run.seconds or 0.0, *counted)
 
 
 def check_provenance(root: Path, params: Params) -> str:
@@ -214,10 +221,12 @@ def _seconds(started: Any, ended: Any) -> float | None:
 
 
 def _hardware(environment: Mapping[str, Any]) -> str:
-    """Format `cpu, bfloat16, 2 threads`; empty for a stage without numerical work."""
+    """Format `AMD EPYC with 2 cores, bfloat16, 1 thread`; empty for a stage without numerical work."""
     name = environment.get("device_name") or environment.get("device")
     if not name:
         return ""
+    if name == "cpu" and environment.get("cpu"):
+        name = f"{environment['cpu']} with {environment.get('num_cores')} cores"
     threads = environment.get("num_threads")
     parts = [
         str(name),

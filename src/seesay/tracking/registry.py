@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -31,6 +32,7 @@ from seesay.tracking.store import Store, describe_problem, locate_store, open_cl
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
     from mlflow.tracking import MlflowClient
+    from pandas import DataFrame
 
 ALIAS = "champion"
 DIGEST_TAG = "model.sha256"
@@ -275,6 +277,16 @@ def _signature(kind: str) -> ModelSignature:
     return ModelSignature(Schema([image]), Schema(outputs), schema)  # type: ignore[arg-type]  # None is its default
 
 
+def _example() -> DataFrame:
+    """Return a table of one grey picture, as a PNG file: the form of what a registered model takes."""
+    from pandas import DataFrame
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), (128, 128, 128)).save(file, "PNG")
+    return DataFrame({"image": [file.getvalue()]})
+
+
 def _training_record(root: Path, entry: dict[str, Any]) -> RunRecord:
     train = next(kind.train for kind in KINDS.values() if kind.name == entry["kind"])
     return read_record(Paths(root).run_record(train, entry["cell"]))
@@ -333,6 +345,7 @@ def save_package(folder: Path, root: Path, entry: dict[str, Any]) -> None:
             python_model=str(PACKAGE),
             artifacts={"bundle": str(bundle)},
             signature=_signature(entry["kind"]),
+            input_example=_example(),
             pip_requirements=["seesay"],
             metadata={"cell": entry["cell"], entry["metric"]: str(entry["value"])},
         )
