@@ -42,7 +42,10 @@ def test_the_metrics_file_holds_the_summary_and_no_measurement(tmp_path):
         log.measurement({"seconds": 1.25})
     text = (tmp_path / "metrics/build_vocabulary/coco.json").read_text()
     assert text == '{\n  "num_tokens": 7,\n  "val/rate": 0.5\n}\n'
-    assert read_record(tmp_path / "runs/build_vocabulary/coco.json").measurements == {"seconds": 1.25}
+    measured = read_record(tmp_path / "runs/build_vocabulary/coco.json").measurements
+    assert measured.keys() == {"seconds", "peak_memory_gb"}
+    assert measured["seconds"] == 1.25
+    assert 0.01 < measured["peak_memory_gb"] < 100
 
 
 def test_nan_stays_nan_in_the_metrics_file_and_the_record(tmp_path):

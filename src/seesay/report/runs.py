@@ -126,7 +126,9 @@ def describe_provenance(runs: Iterable[StageRun]) -> str:
     text = f"Run on {days[0]}" if len(days) == 1 else f"Run from {days[0]} to {days[-1]}"
     text += f", code at commit {', '.join(commits)}" if commits else ""
     text += f", on {'; '.join(hardware)}" if hardware else ""
-    return f"{text}. All stages together took {sum(map(_cost, known)) / 3600:.1f} hours."
+    text += f". All stages together took {sum(map(_cost, known)) / 3600:.1f} hours"
+    peaks = [run.measurements["peak_memory_gb"] for run in known if "peak_memory_gb" in run.measurements]
+    return text + (f", and one of them at most {max(peaks):.1f} GB of memory." if peaks else ".")
 
 
 def _cost(run: StageRun) -> float:

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -167,6 +168,7 @@ def record_stage(
     log = StageLog(root, record, _open_tracker(root, record))
     try:
         yield log
+        log.measurement({"peak_memory_gb": _peak_memory()})
         record.ended_ms, record.status = now_ms(), "FINISHED"
         _land(log)
         log._end_scratch(finished=True)
@@ -176,6 +178,12 @@ def record_stage(
             log.tracker.send("tags", tags={"seesay.error": redact(f"{type(error).__name__}: {error}")})
             log.tracker.wait("end", status=_status(error), ended_ms=now_ms(), deadline=log.tracker.deadline)
         raise
+
+
+def _peak_memory() -> float:
+    """Return the most memory that this process has held, in GB, pages of mapped files included."""
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 _EARLIER = {
