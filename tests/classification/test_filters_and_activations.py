@@ -1,10 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from seesay.classification.explain import contrasting_maps, first_filters
-from seesay.classification.networks.registry import CLASSIFIERS, Ensemble
+from seesay.classification.networks.registry import CLASSIFIERS, Ensemble, build_classifier
+from seesay.params.classification import ENSEMBLE, PRETRAINED
+from seesay.params.project import load_params
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_filters_are_colours_around_grey_each_on_its_own_scale():
@@ -71,6 +77,16 @@ def test_of_an_ensemble_the_first_member_is_shown():
     assert np.array_equal(
         contrasting_maps(together, image, count=1)[0].maps, contrasting_maps(one, image, count=1)[0].maps
     )
+
+
+def test_every_classifier_of_the_real_data_shows_filters_of_three_channels():
+    """With all its options: the first layer of some is frozen whitening, which is no `nn.Conv2d`."""
+    for name, experiment in load_params(ROOT).classifiers.items():
+        architecture = experiment.architecture
+        if architecture.name in (ENSEMBLE, PRETRAINED):
+            continue
+        classifier = build_classifier(architecture, num_classes=30, image_size=64, seed=0, key=name)
+        assert first_filters(classifier, image_size=64).pictures.shape[-1] == 3, name
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -88,15 +88,15 @@ def explain_classifier(
 
 
 def first_filters(classifier: nn.Module, *, image_size: int) -> Filters | None:
-    """Return the weights of the first convolution or, without one, of a first dense layer on pixels.
+    """Return the weights of the convolution of the image or, without one, of a first dense layer on pixels.
 
     For an ensemble they are those of its first member. None for a network that begins with neither layer.
     """
     network = members_of(classifier)[0]
-    device = next(network.parameters()).device
-    if layers := feature_maps(network, torch.zeros(1, 3, image_size, image_size, device=device)):
-        weight = layers[0].convolution.weight
-        assert weight.shape[1] == 3, "the input of the first convolution is the image"
+    weights = [module.weight for module in network.modules() if isinstance(getattr(module, "weight", None), Tensor)]
+    of_images = [one for one in weights if isinstance(one, Tensor) and one.dim() == 4 and one.shape[1] == 3]
+    if of_images:  # not of nn.Conv2d alone: whitening is none
+        weight = of_images[0]
         return Filters(_as_pictures(weight[:MAX_FILTERS]), len(weight), is_convolution=True)
     dense = next((module for module in network.modules() if isinstance(module, nn.Linear)), None)
     if dense is None or dense.in_features != 3 * image_size**2:
