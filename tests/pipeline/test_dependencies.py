@@ -129,7 +129,7 @@ def test_every_stage_leaves_a_run_record_that_no_stage_reads() -> None:
 
 def test_the_flow_reads_like_a_table_of_contents() -> None:
     assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 480
-    assert (ROOT / "dvc.lock").stat().st_size <= 450_000
+    assert (ROOT / "dvc.lock").stat().st_size <= 520_000  # 39 experiments
 
 
 def test_folders_stay_small_enough_to_be_read() -> None:
