@@ -229,7 +229,9 @@ def test_the_page_has_no_path_of_this_machine(page, built_once):
 
 def test_results_md_says_data_commit_hardware_and_throughput(page, built_once):
     text = Paths(built_once).results.read_text()
-    assert re.search(r"code at commit 0123456789, on cpu, 2 threads\. All stages together took \d\.\d hours\.", text)
+    assert re.search(
+        r"code at commit 0123456789, on cpu, 2 threads\. All stages together took \d\.\d core-hours\.", text
+    )
     assert "| 57 | 1,234 |" in text
     assert "| 10.0 | 10.0 | 30.5 |" in text, "core-minutes"
 

@@ -126,15 +126,15 @@ def describe_provenance(runs: Iterable[StageRun]) -> str:
     text = f"Run on {days[0]}" if len(days) == 1 else f"Run from {days[0]} to {days[-1]}"
     text += f", code at commit {', '.join(commits)}" if commits else ""
     text += f", on {'; '.join(hardware)}" if hardware else ""
-    text += f". All stages together took {sum(map(_cost, known)) / 3600:.1f} hours"
+    text += f". All stages together took {sum(map(_cost, known)) / 3600:.1f} core-hours"
     peaks = [run.measurements["peak_memory_gb"] for run in known if "peak_memory_gb" in run.measurements]
     return text + (f", and one of them at most {max(peaks):.1f} GB of memory." if peaks else ".")
 
 
 def _cost(run: StageRun) -> float:
-    """Return a run's seconds, or where it has trained for longer before an interruption, its core-seconds."""
+    """Return a run's core-seconds, those before an interruption included; of a stage that counts none, its seconds."""
     counted = [run.measurements.get(key, 0.0) for key in ("core_seconds", "core_seconds_all_seeds")]
-    return max(run.seconds or 0.0, *counted)
+    return max(counted) or run.seconds or 0.0
 
 
 def check_provenance(root: Path, params: Params) -> str:

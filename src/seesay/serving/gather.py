@@ -23,7 +23,7 @@ from seesay.classification.networks.published import load_published, preprocessi
 from seesay.core.errors import InputError, did_you_mean
 from seesay.core.files import read_json
 from seesay.core.paths import Paths, checked_name
-from seesay.core.settings import read_section, validate
+from seesay.core.settings import read_section, read_yaml, validate
 from seesay.images.packed import read_manifest
 from seesay.images.pixels import Interpolation, transform_of
 from seesay.params.autoencoding import Autoencoder
@@ -116,9 +116,15 @@ def _autoencoder(paths: Paths, cell: str) -> tuple[dict[str, Any], dict[str, Ten
 
 def _weights_behind(paths: Paths, section: str, cell: str) -> list[SourceNote]:
     """Return where the published weights behind a model of images come from; none if params.yaml has it no more."""
-    classifiers = read_section(paths.root, CLASSIFIERS, dict[str, Classifier])
-    cells = classifiers if section == CLASSIFIERS else read_section(paths.root, AUTOENCODERS, dict[str, Autoencoder])
-    return weights_behind(cells[cell], classifiers, paths) if cell in cells else []
+    if not paths.params.is_file():
+        return []
+    kinds = {CLASSIFIERS: dict[str, Classifier], AUTOENCODERS: dict[str, Autoencoder]}
+    params, where = read_yaml(paths.params), str(paths.params)
+    cells: dict[str, Any] = {
+        name: validate(params.get(name, {}), kind, where=where, prefix=[name]) for name, kind in kinds.items()
+    }
+    experiment = cells[section].get(cell)
+    return [] if experiment is None else weights_behind(experiment, cells[CLASSIFIERS], paths)
 
 
 def _captioner(paths: Paths, cell: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
