@@ -219,7 +219,7 @@ def test_an_interrupted_run_leaves_no_stage_and_goes_on_where_it_was(project, nu
     wait_until_both_train(project)
     time.sleep(0.3)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert "jobs.py" not in said  # an idle worker ends without a traceback
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     pids = [int((project / "ran" / name).read_text().split()[-1]) for name in ("train-a", "train-b")]
