@@ -18,7 +18,8 @@ pytest_plugins = [
 ]
 
 SLOWEST = ("tests/pipeline/test_whole_pipeline", "tests/pipeline/test_reruns", "tests/pipeline/test_proofs",
-           "tests/proving", "tests/pipeline")  # fmt: skip
+           "tests/proving", "tests/pipeline", "tests/test_jobs", "tests/test_ranks", "tests/test_cluster",
+           "tests/tracking", "tests/captioning", "tests/serving")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,9 +1,11 @@
 """Proofs of copies of the package, each with one line changed. Runs as a script.
 
 Libraries are imported once, and each copy runs in a process forked from this one. The script reads a list of
-[file, old, new, [proofs]] from stdin. It writes a list of {proof: cases} to the path it is given.
+[file, old, new, [proofs that should move], [proofs that should not]] from stdin. It writes a list of {proof: cases} to
+the path it is given. Of a proof that should move, the cases after the first that moves are left out.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -12,8 +14,10 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+STAGES = ROOT / "stages"
 LIBRARIES = (
     "numpy", "torch", "torch.utils.data", "torchvision", "timm", "sklearn.decomposition",
     "torchmetrics.functional.image", "torchvision.transforms.v2.functional", "pydantic", "ruamel.yaml", "PIL.Image",
@@ -28,13 +32,31 @@ def change(copy: Path, file: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def prove(folder: Path, proofs: list[str]) -> dict[str, object]:
-    """Return the cases of `proofs` by the package in `folder`. Call it in a process that has not imported seesay."""
+def prove(folder: Path, moving: list[str], staying: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the cases of the proofs by the package in `folder`. Call it in a process that has not imported seesay."""
     assert not [name for name in sys.modules if name.split(".")[0] == "seesay"]
     sys.path.insert(0, str(folder))
     running = importlib.import_module("seesay.proving.running")
     assert Path(str(running.__file__)).is_relative_to(folder), running.__file__
-    return {proof: running.run_proof(*proof.split("/"), stages=ROOT / "stages") for proof in proofs}
+    found = {proof: running.run_proof(*proof.split("/"), stages=STAGES) for proof in staying}
+    return found | {proof: first_moved(running, proof) for proof in moving}
+
+
+def first_moved(running: Any, proof: str) -> dict[str, Any]:
+    """Return the cases of `proof` up to the first that moves."""
+    kind, name = proof.split("/")
+    committed = json.loads((ROOT / f"proofs/{proof}.json").read_text(encoding="utf-8"))
+    steps, cases = running.PROOFS[kind][name].steps, {}
+    with tempfile.TemporaryDirectory() as folder, running.untracked(), Path(os.devnull).open("w") as log:
+        running.prepare(Path(folder), running.PROOFS[kind][name])
+        for stage, cell in steps:
+            with contextlib.redirect_stderr(log):
+                running.load_stage(STAGES / f"{stage}.py").main(cell, Path(folder))
+            if stage == running.RECORDED[kind]:
+                cases[cell] = running.numbers_of(Path(folder), stage, cell)
+                if any(move.size > running.TOLERANCE for move in running.moves(committed[cell], cases[cell])):
+                    break
+    return cases
 
 
 def main(target: Path) -> None:
@@ -45,7 +67,7 @@ def main(target: Path) -> None:
     torch.set_num_threads(1)  # a fork does not keep the threads of a pool
     found = []
     with tempfile.TemporaryDirectory() as temporary:
-        for number, (file, old, new, proofs) in enumerate(json.load(sys.stdin)):
+        for number, (file, old, new, moving, staying) in enumerate(json.load(sys.stdin)):
             folder, answer = Path(temporary, str(number)), Path(temporary, f"{number}.json")
             # Compiled files and modification times are copied too, so that only one file is compiled again.
             shutil.copytree(ROOT / "src/seesay", folder / "seesay")
@@ -53,7 +75,7 @@ def main(target: Path) -> None:
             child = os.fork()
             if child == 0:
                 try:
-                    answer.write_text(json.dumps(prove(folder, proofs)))
+                    answer.write_text(json.dumps(prove(folder, moving, staying)))
                 except BaseException:
                     answer.write_text(json.dumps({"error": traceback.format_exc()}))
                 os._exit(0)
