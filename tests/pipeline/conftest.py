@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 from ruamel.yaml import YAML
 
 from seesay.core.forkserver import LIBRARIES, ForkServer
@@ -129,18 +128,19 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, forking_python: Path) -> Finished:
-    """The finished workspace. All tests of all parallel processes share it: they copy it before they change it."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    workspace, result = Workspace(shared / "finished", tracking=False, python=forking_python), shared / "finished.json"
-    with FileLock(shared / "finished.lock"):
-        if not result.exists():
-            _prepare(workspace.root)
-            done = workspace.repro()
-            result.write_text(json.dumps([done.status, done.output]))
-    first = Repro.of(*json.loads(result.read_text()))
+def finished(made_once: Callable[..., Path], forking_python: Path) -> Finished:
+    """The finished workspace. Tests copy it before they change it."""
+
+    def workspace_in(folder: Path) -> Workspace:
+        return Workspace(folder / "workspace", tracking=False, python=forking_python)
+
+    def fill(folder: Path) -> None:
+        _prepare(folder / "workspace")
+        done = workspace_in(folder).repro()
+        (folder / "first.json").write_text(json.dumps([done.status, done.output]))
+
+    folder = made_once("finished", fill)
+    workspace, first = workspace_in(folder), Repro.of(*json.loads((folder / "first.json").read_text()))
     assert first.status == 0, first.output
     return Finished(workspace, first)
 

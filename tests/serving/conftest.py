@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,12 @@ def learning(features: list[str], architecture: dict[str, Any], start: list[str]
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(made_once: Callable[..., Path]) -> Path:
     """The workspace's root. Tests must not change it."""
-    root = tmp_path_factory.mktemp("trained")
+    return made_once("trained", write_models)
+
+
+def write_models(root: Path) -> None:
     paths = Paths(root)
     images = tiny_data.write_images(paths, "tiny")
     tiny_data.write_classifier(paths, "resnet9", Architecture(name="resnet9", width=4), images)
@@ -98,7 +102,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     joined.settings.update(ensemble)
     save_checkpoint(paths.captioner("ensemble"), joined)
     write_autoencoder(paths)
-    return root
 
 
 def write_captioner(paths: Paths, name: str, params: dict[str, Any]) -> None:
