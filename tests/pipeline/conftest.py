@@ -25,8 +25,11 @@ PYTHON = Path(sys.executable).parent
 KEPT = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "SEESAY_", "DVC_", "MIRROR"))}
 ENVIRONMENT = {**KEPT, "OMP_NUM_THREADS": "1"}
 
-# The fork server of the tests also runs DVC. `faster_locks` lies beside this file.
-IMPORTED = (*LIBRARIES, "dvc.cli", "dvc.commands.repro", "dvc.repo", "faster_locks")
+# The fork server of the tests also runs DVC. `faster_locks` and `faster_figures` lie beside this file.
+IMPORTED = (*LIBRARIES, "dvc.cli", "dvc.commands.repro", "dvc.repo", "faster_locks", "faster_figures")
+_IMPORT = re.compile(r"^from (seesay[.\w]*) import", re.MULTILINE)
+OF_STAGES = sorted({name for path in (ROOT / "stages").glob("*.py") for name in _IMPORT.findall(path.read_text())})
+"""The modules of seesay that stages import."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,14 @@ def _prepare(root: Path) -> None:
 @pytest.fixture(scope="session")
 def forking_python() -> Iterator[Path]:
     """The folder of a `python` with everything already imported; see `seesay.core.forkserver`."""
+    server = ForkServer({**ENVIRONMENT, "PYTHONPATH": str(HERE)}, (*IMPORTED, *OF_STAGES))
+    yield server.folder
+    server.end()
+
+
+@pytest.fixture(scope="module")
+def python_of_workspace() -> Iterator[Path]:
+    """As `forking_python`, for workspaces with code of their own: nothing of seesay is imported."""
     server = ForkServer({**ENVIRONMENT, "PYTHONPATH": str(HERE)}, IMPORTED)
     yield server.folder
     server.end()

@@ -115,10 +115,10 @@ def add_captioner(workspace: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def workspace(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def workspace(finished: Any, python_of_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A workspace that runs its own copy of the code, and the stages that make proofs. All models are trained."""
     root = tmp_path_factory.mktemp("proofs") / "workspace"
-    workspace = dataclasses.replace(finished.workspace.copy(root), own_code=True)
+    workspace = dataclasses.replace(finished.workspace.copy(root), own_code=True, python=python_of_workspace)
     shutil.copyfile(ROOT / "dvc.yaml", workspace.root / "dvc.yaml")
     first = workspace.repro(*TRAININGS)
     assert first.status == 0, first.output
