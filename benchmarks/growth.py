@@ -42,6 +42,8 @@ NUM_CLASSES, SIZE = 200, 64
 CELL, DATASET = "small", "many"
 STAGES = (f"prepare_images@{DATASET}", f"train_classifier@{CELL}", f"evaluate_classifier@{CELL}")
 BATCHES_A_ROUND = 60
+MEMORY_SHARE = 0.1
+"""Of a cap of 1.5 GB, torch takes 1 GB before it has read anything: the default of 0.25 would be too much."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -117,7 +119,8 @@ def write_source_images(root: Path, count: int) -> None:
     }  # fmt: skip
     params = {
         "seed": 0,
-        "runtime": {"device": "auto", "precision": "auto", "num_threads": 1, "deterministic": True, "compile": False},
+        "runtime": {"device": "auto", "precision": "auto", "num_threads": 1, "deterministic": True, "compile": False,
+                    "memory_share": MEMORY_SHARE},
         "evaluation": {"batch_size": 256, "panel_images": 12, "panel_seed": 0, "bootstrap_resamples": 200,
                        "bootstrap_seed": 0},
         "image_datasets": {DATASET: dataset},
@@ -235,7 +238,9 @@ def measure_experiments(root: Path, count: int, *, rounds: int) -> dict[str, Any
                 target.mkdir(exist_ok=True)
                 (target / "stand-in.json").write_text("{}\n", encoding="utf-8")
     dvc = [sys.executable, "-m", "dvc"]
-    subprocess.run([*dvc, "commit", "--force", "--quiet"], cwd=workspace, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "seesay.tracking.dvc_stages", "commit", "--force", "--quiet"], cwd=workspace, check=True
+    )
     seconds: dict[str, list[float]] = {"dvc": [], "seesay": []}
     for _ in range(rounds):
         for name, command in (("dvc", [*dvc, "repro"]), ("seesay", [sys.executable, "-m", "seesay.cli", "repro"])):

@@ -189,7 +189,7 @@ def run_dvc(root: Path, arguments: Sequence[str], *, brief: bool, rewrite: Calla
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment: Mapping[str, str] = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "dvc", "repro", *arguments]
+    command = [sys.executable, "-m", "seesay.tracking.dvc_stages", "repro", *arguments]
     # A group of its own gets each signal once. To ask at the terminal, DVC must stay in the terminal's group.
     asks = not {"-i", "--interactive"}.isdisjoint(arguments)
     progress = follow(root, numbered=not arguments, brief=brief)

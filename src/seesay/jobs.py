@@ -333,6 +333,9 @@ def read_graph(root: Path, targets: Iterable[str]) -> Graph:
 
     Only `targets` and what they depend on are included, or all stages where there are no targets.
     """
+    from seesay.tracking.dvc_stages import read_files_once
+
+    read_files_once()
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -372,6 +375,9 @@ def _closure(edges: Mapping[str, Sequence[str]], stages: Iterable[str]) -> set[s
 
 def work() -> None:
     """Run the stages that come as lines of arguments for DVC on standard input, until it is closed."""
+    from seesay.tracking.dvc_stages import read_files_once
+
+    read_files_once()
     from dvc.cli import main
 
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()

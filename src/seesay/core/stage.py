@@ -46,7 +46,7 @@ from seesay.core.paths import Paths, cell_name
 from seesay.core.settings import PARAMS_FILE, check_names, read_yaml
 
 _STAGE = "DVC_STAGE"
-DVC_PROGRAMS = ("dvc", "dvc.exe", "seesay.jobs")  # the last runs DVC's command line
+DVC_PROGRAMS = ("dvc", "dvc.exe", "seesay.jobs", "seesay.tracking.dvc_stages")  # the last two run DVC's command line
 _RUNNERS = (*DVC_PROGRAMS, "seesay", "seesay.cli")
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 60.0

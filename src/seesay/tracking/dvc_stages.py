@@ -1,13 +1,18 @@
-"""Stage instances of the current pipeline.
+"""Stage instances of the current pipeline, and a DVC that reads its files once.
 
 dvc.yaml defines the instances. dvc.lock holds the command, parameters and file digests of each one's last run.
+`python -m seesay.tracking.dvc_stages` takes the arguments of `dvc`.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import pickle
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +87,43 @@ FALLBACK = "seesay-"
 """Prefix of our own hash, for a stage without a run cache in DVC or a DVC version that computes the key differently."""
 
 
+@functools.cache
+def read_files_once() -> None:
+    """Let DVC, in this process, parse the same text once only. Call it before DVC is imported otherwise.
+
+    DVC parses params.yaml again for each stage, so that a pipeline of n experiments takes n squared steps. dvc.lock,
+    which has no comments, it parses for each stage that has run as if comments had to be kept; this takes seconds where
+    there are a hundred stages. With another version of DVC, whose functions are elsewhere, nothing changes.
+    """
+    from dvc.utils import serialize, strictyaml
+    from dvc.utils.serialize import _yaml
+
+    modules = (_yaml, serialize, strictyaml)
+    parse_yaml = getattr(_yaml, "parse_yaml", None)
+    if parse_yaml is None or any(getattr(module, "parse_yaml", None) is not parse_yaml for module in modules):
+        return
+
+    @functools.lru_cache(maxsize=8)
+    def parse_once(text: str) -> bytes:
+        return pickle.dumps(parse_yaml(text, ""))
+
+    def parse(text: str, path: str, typ: str = "safe") -> Any:
+        if typ == "safe" or Path(path).name == "dvc.lock":
+            with suppress(serialize.ParseError):
+                return pickle.loads(parse_once(text))  # a copy: DVC changes what it has read
+        return parse_yaml(text, path, typ)  # or the error, with the path
+
+    for module in modules:
+        vars(module)["parse_yaml"] = parse
+
+
+def main() -> int:
+    read_files_once()
+    from dvc.cli import main as dvc
+
+    return int(dvc(sys.argv[1:]))
+
+
 def compute_stage_hash(root: Path, address: str) -> str:
     """Return DVC's own key of a stage instance for its current inputs.
 
@@ -89,6 +131,7 @@ def compute_stage_hash(root: Path, address: str) -> str:
     key DVC writes. It fails with another DVC version, or for a stage with `persist` outputs, which has no run cache.
     The result is then a hash of the command, parameters and input digests, with the prefix `FALLBACK`.
     """
+    read_files_once()
     from dvc.repo import Repo
     from dvc.stage import cache
     from dvc.stage.serialize import to_single_stage_lockfile
@@ -116,3 +159,7 @@ def hash_of_lock_entry(entry: Mapping[str, Any]) -> str:
 
 def fallback_hash(entry: Mapping[str, Any]) -> str:
     return FALLBACK + hash_of_lock_entry(entry)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
