@@ -23,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 setup: $(READY)  ## create .venv from requirements.lock (the other targets do this by themselves)
 
 demo: $(READY)  ## run the whole pipeline on generated data, offline
-	@seesay demo
+	@seesay demo --jobs 2
 
 repro: $(READY)  ## run what changed on the real data (MIRROR=<folder or URL> replaces the official download sites)
 	@seesay repro

@@ -20,13 +20,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullLocator
 from PIL import Image
 from ruamel.yaml import YAML
 
 from seesay.classification.networks.registry import build_classifier
 from seesay.classification.training.fit import build_learning_step
 from seesay.compute import Compute, configure
-from seesay.core.files import file_digest
+from seesay.core.files import file_digest, read_json
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
 from seesay.core.stage import guarded
@@ -34,6 +35,7 @@ from seesay.images.batches import load_images, training_batches
 from seesay.images.packed import PackedImages, read_packed_images
 from seesay.params.classification import Classifier
 from seesay.params.training import Runtime
+from seesay.plotting.style import GREY, PALETTE, new_figure
 from seesay.sources.provenance import SourceFile, SourceNote, write_source
 from seesay.workspace import prepare_workspace
 
@@ -48,6 +50,9 @@ MEMORY_SHARE = 0.1
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
+    if options.draw is not None:
+        draw(options.draw[0], [read_json(path) for path in options.draw[1:]])
+        return
     results: dict[str, Any] = {}
     with TemporaryDirectory(dir=options.folder) as folder:
         results["images"] = [
@@ -256,6 +261,33 @@ def measure_experiments(root: Path, count: int, *, rounds: int) -> dict[str, Any
     return measured
 
 
+def draw(path: Path, results: Sequence[Any]) -> None:
+    """Draw processor seconds against the number of images and of experiments, each beside a line of equal growth."""
+    images = [row for one in results for row in one["images"]]
+    experiments = [row for one in results for row in one["experiments"]]
+    panels = [
+        ("images", [row["num_images"] for row in images], {
+            stage: [row[stage]["core_seconds"] for row in images]
+            for stage in (step.partition("@")[0] for step in STAGES)
+        }),
+        ("experiments", [row["num_experiments"] for row in experiments], {
+            f"{name} repro with nothing to do": [row[name] for row in experiments] for name in ("dvc", "seesay")
+        }),
+    ]  # fmt: skip
+    with new_figure(path, width=8.0, height=3.2) as figure:
+        for axes, (of_what, counts, lines) in zip(figure.subplots(1, 2), panels, strict=True):
+            for (label, seconds), colour in zip(lines.items(), PALETTE, strict=False):
+                axes.plot(counts, seconds, "o-", color=colour, label=label)
+            most = max(seconds[-1] for seconds in lines.values())
+            axes.plot(counts, [most * count / counts[-1] for count in counts], ":", color=GREY, label="linear growth")
+            axes.set(xscale="log", yscale="log", xlabel=f"number of {of_what}", ylabel="processor seconds")
+            axes.set_xticks(counts, [f"{count:,}" for count in counts])
+            axes.set_yticks([2, 5, 10, 20, 50, 100], ["2", "5", "10", "20", "50", "100"])
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_minor_locator(NullLocator())
+            axes.legend(fontsize=8)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, nargs="*", default=[6250, 25_000, 100_000], metavar="N")
@@ -263,6 +295,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=float, metavar="GB", help="memory of each stage, as `ulimit -d` counts it")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where to write the data, some GB")
+    parser.add_argument("--draw", type=Path, nargs="+", metavar="FILE",
+                        help="draw the first file, an SVG, of earlier results, the other files")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the results to this JSON file")
     return parser
 
