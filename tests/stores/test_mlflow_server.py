@@ -57,8 +57,9 @@ class Workplace:
     def root(self) -> Path:
         return self.project.root
 
-    def python(self, *arguments: str) -> str:
-        done = self.project.run(sys.executable, "-m", *arguments)
+    def python(self, *arguments: str, status: int = 0) -> str:
+        done = self.project.run(sys.executable, "-m", *arguments, check=False)
+        assert done.returncode == status, done.stdout + done.stderr
         output = done.stdout + done.stderr
         self.outputs[f"{len(self.outputs)}: {' '.join(arguments)}"] = output.encode()
         return output
@@ -150,7 +151,7 @@ def test_a_server_stopped_in_the_middle_costs_one_warning(workplace, tmp_path, m
     for stage, cell in (address.split("@") for address in ADDRESSES):
         record = read_record(workplace.root / f"runs/{stage}/{cell}.json")
         assert (record.status, record.tracking, len(record.history)) == ("FINISHED", "unreachable", 2)
-    assert "MLflow is not in step with DVC: " in workplace.python("seesay.cli", "sync")
+    assert "MLflow is not in step with DVC: " in workplace.python("seesay.cli", "sync", status=1)
     workplace.server.start()
     log_in(monkeypatch, "reviewer")
     assert "3 replayed" in workplace.python("seesay.cli", "sync")
