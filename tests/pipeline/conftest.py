@@ -124,7 +124,7 @@ def forking_python() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def python_of_workspace() -> Iterator[Path]:
-    """As `forking_python`, for workspaces with code of their own: nothing of seesay is imported."""
+    """As `forking_python`, with nothing of seesay imported: for workspaces with code of their own."""
     server = ForkServer({**ENVIRONMENT, "PYTHONPATH": str(HERE)}, IMPORTED)
     yield server.folder
     server.end()

@@ -83,8 +83,9 @@ def content(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Paths(root).features("toy").iterdir()}
 
 
-def test_a_killed_extraction_is_resumed_and_ends_in_the_same_bytes(root: Path, forking_python: Path) -> None:
-    assert start(root, 0.0, forking_python / "python").wait(timeout=600) == 0
+def test_a_killed_extraction_is_resumed_and_ends_in_the_same_bytes(root: Path, python_of_workspace: Path) -> None:
+    """State is of the code that is imported, so no process here has more of it imported than it needs."""
+    assert start(root, 0.0, python_of_workspace / "python").wait(timeout=600) == 0
     undisturbed = content(root)
     assert sorted(undisturbed) == ["grid.npy", "index.json", "pca.npz", "pooled.npy"]
 
@@ -104,7 +105,7 @@ def test_a_killed_extraction_is_resumed_and_ends_in_the_same_bytes(root: Path, f
     # If the deleted image were read again, the run would fail.
     captions = read_caption_records(Paths(root).captions("toy"))
     (Paths(root).raw_captions("toy") / captions.records[0].file_name).unlink()
-    assert start(root, 0.0, forking_python / "python").wait(timeout=600) == 0
+    assert start(root, 0.0, python_of_workspace / "python").wait(timeout=600) == 0
     assert content(root) == undisturbed
     assert not list((root / ".work").iterdir())
     assert read_features(folder, captions).array("grid").shape == (NUM_IMAGES, 4, 5)
