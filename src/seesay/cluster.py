@@ -75,7 +75,7 @@ def work(root: Path, address: str, *, remote: str) -> Entry:
         if not can_travel(stage):
             raise InputError(f"{address}: expected an instance of a stage that keeps nothing beside its outputs")
         _receive(repo, [out for out in _inputs(repo, stage) if out.status()], remote)
-    command = [sys.executable, "-m", "dvc", "repro", "--single-item", address]
+    command = [sys.executable, "-m", "seesay.tracking.dvc_stages", "repro", "--single-item", address]
     if status := subprocess.run(command, cwd=root, check=False).returncode:
         raise InputError(f"{address}: dvc repro ended with exit status {status}")
     with _repo(root) as repo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +10,7 @@ import pytest
 
 from seesay.core.errors import InputError
 from seesay.proving.cases import ADAMW, CONSTANT, MLP, Proof
-from seesay.proving.running import prepare
+from seesay.proving.running import load_stage, prepare
 
 TRAINING = {"epochs": 2, "batch_size": 8, "optimizer": ADAMW, "schedule": CONSTANT}
 ENTRY = {"dataset": "tiny", "start": "scratch", "architecture": MLP, "training": TRAINING, "seeds": [5, 6]}
@@ -19,13 +18,7 @@ ENTRY = {"dataset": "tiny", "start": "scratch", "architecture": MLP, "training":
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks/ablation.py"
-    spec = importlib.util.spec_from_file_location("ablation", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_stage(Path(__file__).parents[2] / "benchmarks/ablation.py")
 
 
 @pytest.fixture
