@@ -144,13 +144,20 @@ def _memory_of(device: torch.device, ranks: Ranks) -> float:
 
 
 def _memory_granted(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
-    """Return the bytes of memory this process may use: all, or the limit of a container or of `ulimit`."""
-    limits = [float(psutil.virtual_memory().total)]
+    """Return the bytes of memory that this process may still take: what its limits leave beside what it holds.
+
+    The limits are the machine's memory, a container's and those of `ulimit`.
+    """
+    held = psutil.Process().memory_info()
+    left = [float(psutil.virtual_memory().total - held.rss)]
     for name in ("memory.max", "memory/memory.limit_in_bytes"):  # control groups: version 2, then version 1
         with suppress(OSError, ValueError):
-            limits.append(float((cgroup / name).read_text()))
-    of_process = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-    return min([*limits, *(limit for limit in of_process if limit != resource.RLIM_INFINITY)])
+            left.append(float((cgroup / name).read_text()) - held.rss)
+    for kind, of_kind in ((resource.RLIMIT_AS, held.vms), (resource.RLIMIT_DATA, getattr(held, "data", held.rss))):
+        limit = resource.getrlimit(kind)[0]
+        if limit != resource.RLIM_INFINITY:
+            left.append(float(limit - of_kind))
+    return max(0.0, min(left))
 
 
 def _autocast_dtype(asked: str, device: torch.device) -> torch.dtype | None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, NullFormatter
-from matplotlib.transforms import Bbox
 
 from seesay.core.files import atomic_directory
 from seesay.params.classification import PRETRAINED
@@ -180,10 +179,10 @@ def label_points(
     """
     figure.draw_without_rendering()  # computes the layout, which determines the points' positions
     scale = figure.dpi / 72
-    centres = [axes.transData.transform((x, y)) for x, y, _ in points]
+    centres = axes.transData.transform([(x, y) for x, y, _ in points])
     radius = _POINT_RADIUS * scale
-    occupied = [Bbox.from_extents(x - radius, y - radius, x + radius, y + radius) for x, y in centres]
-    inside = axes.get_window_extent()
+    occupied = np.hstack([centres - radius, centres + radius])  # boxes as x0, y0, x1, y1
+    inside = np.asarray(axes.get_window_extent().extents)[np.newaxis]
     labels = []
     for number in sorted(range(len(points)), key=lambda index: -points[index][1]):
         x, y, name = points[number]
@@ -192,21 +191,21 @@ def label_points(
         label = axes.annotate(name, (x, y), (0, 0), textcoords="offset points", fontsize=fontsize, bbox=white)
         label.set_zorder(1.5)
         label.set_in_layout(False)
-        others = [box for index, box in enumerate(occupied) if index != number]
+        others = np.delete(occupied, number, axis=0)
         best, smallest = _LABEL_POSITIONS[0], float("inf")
         for position in _LABEL_POSITIONS:
             _move(label, position)
-            box = label.get_window_extent()
-            overlap = _overlap(box, others, inside)
-            distances = [_distance(box, *centre) for centre in centres]
-            if min(distances) < distances[number] - 0.5:
+            box = np.asarray(label.get_window_extent().extents)
+            overlap = _shared(box, others) + _shared(box, box[np.newaxis]) - _shared(box, inside)
+            distances = _distances(box, centres)
+            if distances.min() < distances[number] - 0.5:
                 overlap += _MISTAKABLE
             if overlap < smallest:
                 best, smallest = position, overlap
             if overlap == 0:
                 break
         _move(label, best)
-        occupied.append(label.get_window_extent())
+        occupied = np.vstack([occupied, label.get_window_extent().extents])
         if max(abs(best[0]), abs(best[1])) > _LABEL_POSITIONS[0][0]:
             line = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
             leader = axes.annotate("", (x, y), best[:2], textcoords="offset points", arrowprops=line)
@@ -259,15 +258,14 @@ def _move(label: Annotation, position: tuple[float, float, str, str]) -> None:
     label.set(ha=horizontal, va=vertical)
 
 
-def _overlap(box: Bbox, others: Sequence[Bbox], inside: Bbox) -> float:
-    """Return the area, in square pixels, that `box` shares with others or has outside of `inside`."""
-    shared = sum(_area(Bbox.intersection(box, other)) for other in others)
-    return shared + box.width * box.height - _area(Bbox.intersection(box, inside))
+def _shared(box: np.ndarray, others: np.ndarray) -> float:
+    """Return the area, in square pixels, that `box`, (4,), shares with each of `others`, (boxes, 4), summed."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    return float(sides.clip(min=0).prod(axis=1).sum())
 
 
-def _distance(box: Bbox, x: float, y: float) -> float:
-    return math.hypot(max(box.x0 - x, 0.0, x - box.x1), max(box.y0 - y, 0.0, y - box.y1))
-
-
-def _area(box: Bbox | None) -> float:
-    return 0.0 if box is None else abs(box.width * box.height)
+def _distances(box: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return the distance, in pixels, from `box`, (4,), to each of `centres`, (points, 2)."""
+    outside = np.maximum(box[:2] - centres, centres - box[2:]).clip(min=0)
+    distances: np.ndarray = np.hypot(outside[:, 0], outside[:, 1])
+    return distances
