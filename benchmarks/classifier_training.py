@@ -214,8 +214,8 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Run it in the repository's root; see benchmarks/README.md.")
-    parser.add_argument("--cells", nargs="+", metavar="CELL", default=["plain_cnn", "resnet9"],
-                        help="entries of classifiers (default: plain_cnn resnet9)")  # fmt: skip
+    parser.add_argument("--cells", nargs="+", metavar="CELL", default=["plain_cnn"],
+                        help="entries of classifiers (default: plain_cnn)")  # fmt: skip
     parser.add_argument("--dataset", metavar="NAME", help="a prepared image dataset (default: the experiment's own)")
     parser.add_argument("--rounds", metavar="N", type=_positive, default=7, help="turns of each path (default: 7)")
     parser.add_argument("--batches", metavar="N", type=_positive, default=50, help="batches per turn (default: 50)")

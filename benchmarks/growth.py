@@ -44,8 +44,6 @@ NUM_CLASSES, SIZE = 200, 64
 CELL, DATASET = "small", "many"
 STAGES = (f"prepare_images@{DATASET}", f"train_classifier@{CELL}", f"evaluate_classifier@{CELL}")
 BATCHES_A_ROUND = 60
-MEMORY_SHARE = 0.1
-"""Of a cap of 1.5 GB, torch takes 1 GB before it has read anything: the default of 0.25 would be too much."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -124,8 +122,7 @@ def write_source_images(root: Path, count: int) -> None:
     }  # fmt: skip
     params = {
         "seed": 0,
-        "runtime": {"device": "auto", "precision": "auto", "num_threads": 1, "deterministic": True, "compile": False,
-                    "memory_share": MEMORY_SHARE},
+        "runtime": {"device": "auto", "precision": "auto", "num_threads": 1, "deterministic": True, "compile": False},
         "evaluation": {"batch_size": 256, "panel_images": 12, "panel_seed": 0, "bootstrap_resamples": 200,
                        "bootstrap_seed": 0},
         "image_datasets": {DATASET: dataset},

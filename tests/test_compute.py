@@ -1,7 +1,12 @@
+import resource
+from types import SimpleNamespace
+
+import psutil
 import pytest
 import torch
 
-from seesay.compute import _cores_granted, configure
+from seesay import compute
+from seesay.compute import _cores_granted, _memory_granted, configure
 from seesay.core.errors import InputError
 from seesay.params.training import Runtime
 
@@ -90,3 +95,36 @@ def test_the_older_form_of_a_quota_is_read(tmp_path):
     (tmp_path / "cpu/cpu.cfs_quota_us").write_text("100000\n")
     (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
     assert _cores_granted(tmp_path) == 1
+
+
+@pytest.fixture
+def _a_process_of_1_gb(monkeypatch):
+    """A process that holds 1 GB, maps 3 GB and has 1.5 GB of data, on a machine of 24 GB, without limits."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=24e9))
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda _: SimpleNamespace(rss=1e9, vms=3e9, data=1.5e9))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+
+
+@pytest.mark.usefixtures("_a_process_of_1_gb")
+@pytest.mark.parametrize(("name", "limit", "left"), [("memory.max", "4000000000", 3e9), ("memory.max", "max", 23e9)])
+def test_memory_granted_is_what_a_container_leaves(tmp_path, name, limit, left):
+    (tmp_path / name).write_text(limit + "\n")
+    assert _memory_granted(tmp_path) == left
+
+
+@pytest.mark.usefixtures("_a_process_of_1_gb")
+@pytest.mark.parametrize(
+    ("kind", "limit", "left"),
+    [(resource.RLIMIT_AS, 5e9, 2e9), (resource.RLIMIT_DATA, 2e9, 0.5e9), (resource.RLIMIT_DATA, 1e9, 0.0)],
+)
+def test_memory_granted_is_what_ulimit_leaves(tmp_path, monkeypatch, kind, limit, left):
+    infinite = resource.RLIM_INFINITY
+    monkeypatch.setattr(resource, "getrlimit", lambda asked: (limit if asked == kind else infinite,) * 2)
+    assert _memory_granted(tmp_path) == left
+
+
+def test_a_split_is_held_by_its_share_of_the_memory_that_is_left(monkeypatch):
+    monkeypatch.setattr(compute, "_memory_granted", lambda: 2e9)
+    here = configured(memory_share=0.25)
+    assert here.holds(500_000_000)
+    assert not here.holds(500_000_001)
