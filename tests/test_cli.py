@@ -241,6 +241,30 @@ def test_options_that_do_not_go_with_an_executor_are_refused(arguments, says, mo
         commands._reproduce(tmp_path, cli_options[0])
 
 
+@pytest.mark.parametrize("option", ["-i", "-s", "--downstream", "--force-downstream", "-fi", "-P"])
+def test_options_that_do_not_go_with_jobs_are_refused(option, tmp_path):
+    options = SimpleNamespace(jobs=2, executor=None, address=None, remote=None, dvc_arguments=[option])
+    with pytest.raises(InputError, match=f"^{option}: expected --jobs 1"):
+        commands._reproduce(tmp_path, options)
+
+
+def test_a_verdict_that_cannot_be_written_is_no_verdict(copy, monkeypatch, capsys):
+    monkeypatch.chdir(copy)
+    (copy / "file").touch()
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", "--out", "file"])
+    assert ended.value.code == 2
+    assert "seesay: error: " in capsys.readouterr().err
+
+
+def test_ui_of_a_server_names_its_pages_and_starts_nothing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@server:5000/")
+    monkeypatch.setattr("seesay.tracking.store.training_views", lambda store, address: [f"a view at {address}"])
+    monkeypatch.setattr("seesay.commands.subprocess.run", None)
+    assert commands.ui(tmp_path, SimpleNamespace(port=5000)) == 0
+    assert capsys.readouterr().out == "a view at http://server:5000\n"
+
+
 def test_ui_shows_the_address_of_a_store_to_no_other_user(monkeypatch, tmp_path, capsys):
     """The arguments of a process can be read by all users of a machine, its environment cannot."""
     started = []

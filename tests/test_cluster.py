@@ -220,6 +220,26 @@ def test_what_was_made_from_other_inputs_is_not_accepted(project: Path, monkeypa
     assert (project / "dvc.lock").read_bytes() == before
 
 
+@pytest.mark.parametrize("entry", [{"cmd": "x", "outz": []}, {"cmd": "python stage.py train-a", "outs": []}])
+def test_what_dvc_cannot_read_leaves_the_lock_as_it_was(project: Path, entry: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        accept(project, "train@a", entry, remote="shared")
+    assert not (project / "dvc.lock").exists()
+    dvc(project, "repro", "-q", "fetch")
+    before = (project / "dvc.lock").read_bytes()
+    with pytest.raises(InputError):
+        accept(project, "train@a", entry, remote="shared")
+    assert (project / "dvc.lock").read_bytes() == before
+
+
+def test_a_result_file_of_another_kind_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "a.json").write_text('["train@a"]')
+    with pytest.raises(SystemExit) as ended:
+        main(["accept", "a.json", "--remote", "shared"])
+    assert ended.value.code == 1
+    assert "a.json: (top level): got ['train@a']" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("stage", "says"), [("train@c", "no such stage"), ("compare", "an instance of a stage")])
 def test_a_stage_that_cannot_run_elsewhere_is_named(project: Path, stage: str, says: str) -> None:
     with pytest.raises(InputError, match=f"{stage}.*{says}"):

@@ -1,6 +1,8 @@
 """What a run of the pipeline prints: numbered stages, the time left, no noise; and the scores at its end."""
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +11,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from seesay.console import Progress, changed_sources, lock_kept, moved_scores, run_dvc, score_table
+from seesay.console import (
+    Progress,
+    changed_sources,
+    lock_kept,
+    moved_scores,
+    run_dvc,
+    score_table,
+    signals_forwarded,
+)
 from seesay.core.paths import Paths
 from seesay.params.datasets import ImageFolderSource
 from seesay.report.results import Results
@@ -120,16 +130,16 @@ def test_dvcs_options_are_passed_on_and_named_stages_get_no_number(
     assert capsys.readouterr().out.splitlines() == ["[1/2] say@a", "> echo", "[2/2] say@b", "> echo"]
 
 
-@pytest.mark.parametrize("cut_off", ["stages: {a: {md5: [1", "", "schema"])
+@pytest.mark.parametrize("cut_off", ["stages: {a: {md5: [1", "", "schema", "stages: {a: {}}\n", "stages:\n"])
 def test_a_lock_that_an_interruption_cut_off_is_put_back(
     cut_off: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lock = tmp_path / "dvc.lock"
-    lock.write_text("stages: {a: {}}\n")
+    lock.write_text("stages: {a: {}, b: {}}\n")
     with pytest.raises(SystemExit), lock_kept(tmp_path):
         lock.write_text(cut_off)
         sys.exit(130)
-    assert lock.read_text() == "stages: {a: {}}\n"
+    assert lock.read_text() == "stages: {a: {}, b: {}}\n"
     assert "dvc.lock was cut off while DVC wrote it" in capsys.readouterr().err
 
 
@@ -196,3 +206,20 @@ def test_changed_photos_are_noted_with_the_command_that_reads_them(tmp_path: Pat
     Image.new("RGB", (4, 4)).save(tmp_path / "photos/2.png")
     (note,) = changed_sources(params, tmp_path)
     assert note.endswith("photos has changed since it was fetched: `dvc repro -f fetch_images@mine` reads it again")
+
+
+def test_a_signal_while_a_process_starts_reaches_it() -> None:
+    with signals_forwarded() as signals:
+        signal.raise_signal(signal.SIGINT)
+        with subprocess.Popen(["sleep", "60"], process_group=0) as process:
+            signals.add_group(process.pid)
+    assert signals.received == [signal.SIGINT]
+    assert process.returncode == -signal.SIGINT
+
+
+def test_stages_known_to_be_unchanged_count_as_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = {"a": 36000.0, "b": 36000.0, "c": 60.0}
+    progress = Progress(["a", "b", "c"], seconds, has_remote=False, brief=True, num_jobs=2)
+    progress.skip(["a", "b"])
+    progress.show("Running stage 'c':", of="c")
+    assert capsys.readouterr().out == "[3/3] c, at most 30 s left\n"

@@ -212,6 +212,15 @@ def test_a_target_may_be_a_stage_or_one_of_its_instances(project):
         read_graph(project, ["trian"])
 
 
+def test_forced_stages_run_again_though_nothing_differs(project):
+    (project / "photo").write_text("of one's own")
+    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "photo"], cwd=project, check=True)
+    assert read_graph(project, []).keys() == {"fetch", "train@a", "train@b", "train@c", "compare"}
+    assert run(project, "2")[0] == 0
+    assert read_graph(project, ["train@a"]) == {}
+    assert read_graph(project, ["train@a"], everything=True) == {"fetch": set(), "train@a": {"fetch"}}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_leaves_no_stage_and_goes_on_where_it_was(project, number):
     write_rates(project, a=60.0, b=60.0)

@@ -62,7 +62,7 @@ def can_travel(stage: PipelineStage) -> bool:
 
     What fetches sources keeps its downloads, and what compares or reports reads everything: both stay where they are.
     """
-    return "@" in str(stage.name) and not any(out.persist for out in stage.outs)
+    return "@" in str(getattr(stage, "name", None)) and not any(out.persist for out in stage.outs)
 
 
 def work(root: Path, address: str, *, remote: str) -> Entry:
@@ -89,11 +89,11 @@ def accept_all(root: Path, entries: Mapping[str, Entry], *, remote: str) -> Iter
     import networkx
 
     with _repo(root) as repo:
-        order = [str(stage.name) for stage in networkx.dfs_postorder_nodes(repo.index.graph)]
+        order = [getattr(stage, "name", None) for stage in networkx.dfs_postorder_nodes(repo.index.graph)]
     if unknown := entries.keys() - set(order):
         raise InputError(f"got the stage {min(unknown)!r}: there is no such stage in dvc.yaml")
     for address in order:
-        if address in entries:
+        if address is not None and address in entries:
             accept(root, address, entries[address], remote=remote)
             yield address
 
@@ -101,23 +101,30 @@ def accept_all(root: Path, entries: Mapping[str, Entry], *, remote: str) -> Iter
 def accept(root: Path, address: str, entry: Entry, *, remote: str) -> None:
     """Put a stage's entry into dvc.lock, and its outputs, from the remote, into the workspace.
 
-    An entry for other parameters, dependencies or another command than the workspace's is refused.
+    An entry for other parameters, dependencies or another command than the workspace's is refused. Where the entry or
+    the outputs cannot be had, dvc.lock stays as it was.
     """
     yaml = YAML()
     path = root / LOCK
     with _repo(root) as repo:  # whose lock is DVC's own: no stage that ends meanwhile writes the file
-        before = path.read_bytes() if path.exists() else b"schema: '2.0'\n"
-        lock = yaml.load(before.decode())
+        before = path.read_bytes() if path.exists() else None
+        lock = yaml.load((before or b"schema: '2.0'\n").decode())
         lock.setdefault("stages", {})[address] = dict(entry)
         text = io.StringIO()
         yaml.dump(lock, text)
-        write_text(path, text.getvalue())
-        repo._reset()
-        stage = _find(repo, address)
-        if stage.changed_deps() or stage.changed_stage():
-            write_bytes(path, before)
-            raise InputError(f"{address}: the worker's inputs are not those of this workspace")
-        _receive(repo, stage.outs, remote)
+        try:
+            write_text(path, text.getvalue())
+            repo._reset()
+            stage = _find(repo, address)
+            if stage.changed_deps() or stage.changed_stage():
+                raise InputError(f"{address}: the worker's inputs are not those of this workspace")
+            _receive(repo, stage.outs, remote)
+        except BaseException:
+            if before is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_bytes(path, before)
+            raise
 
 
 def _inputs(repo: Repo, stage: PipelineStage) -> list[Output]:
@@ -230,7 +237,7 @@ def git(arguments: Sequence[str], folder: Path) -> str:
 
 def commit_for_workers(root: Path) -> str:
     """Return the commit that clones check out; raise `InputError` where files that decide results differ from it."""
-    if changed := git(["status", "--porcelain", "--", *INPUTS], root):
+    if changed := git(["status", "--porcelain", "--untracked-files=normal", "--", *INPUTS], root):
         files = ", ".join(line[3:] for line in changed.splitlines())
         raise InputError(f"{files}: not committed: expected a clean commit, which is what other machines check out")
     return git(["rev-parse", "HEAD"], root)

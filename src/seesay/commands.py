@@ -9,10 +9,10 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from seesay.core.errors import InputError
-from seesay.core.files import write_json
+from seesay.core.errors import InputError, redact
+from seesay.core.files import require_own_directory, write_json
 from seesay.core.paths import Paths, checked_name
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def repro(root: Path, options: argparse.Namespace) -> int:
 
 def _reproduce(root: Path, options: argparse.Namespace) -> Progress:
     from seesay.console import run_dvc
-    from seesay.jobs import run_side_by_side
+    from seesay.jobs import SIDE_BY_SIDE, run_side_by_side
 
     if options.executor is None and (given := options.address or options.remote):
         raise InputError(f"{given}: expected --executor ray beside --address and --remote")
@@ -68,14 +68,16 @@ def _reproduce(root: Path, options: argparse.Namespace) -> Progress:
         return run_dvc(root, options.dvc_arguments, brief=False)
     stages = [one for one in options.dvc_arguments if not one.startswith("-")]
     flags = [one for one in options.dvc_arguments if one.startswith("-")]
-    if asking := {"-i", "--interactive"}.intersection(flags):
-        raise InputError(f"{min(asking)}: expected none with --jobs: stages side by side cannot ask")
     if options.executor and not is_dry:
         if flags:
             raise InputError(
                 f"{min(flags)}: expected no option of DVC but --dry with --executor, since workers take none"
             )
         return _run_on_ray(root, stages, options)
+    if others := set(flags) - SIDE_BY_SIDE:
+        raise InputError(
+            f"{min(others)}: expected --jobs 1 with this option of DVC, for stages side by side cannot heed it"
+        )
     return run_side_by_side(root, stages, flags, num_jobs=options.jobs)
 
 
@@ -110,8 +112,11 @@ def work(root: Path, options: argparse.Namespace) -> int:
 def accept(root: Path, options: argparse.Namespace) -> int:
     from seesay.cluster import accept_all
     from seesay.core.files import read_json
+    from seesay.core.settings import validate
 
-    entries = {stage: entry for file in options.results for stage, entry in read_json(file).items()}
+    entries: dict[str, dict[str, Any]] = {}
+    for file in options.results:
+        entries |= validate(read_json(file), dict[str, dict[str, Any]], where=str(file))
     for stage in accept_all(root, entries, remote=options.remote):
         print(f"{stage}: accepted", flush=True)
     return 0
@@ -124,17 +129,22 @@ def sync(root: Path, _options: argparse.Namespace) -> int:
 
 
 def ui(root: Path, options: argparse.Namespace) -> int:
+    from seesay.console import exit_status
     from seesay.tracking.store import describe_problem, locate_store, training_views
 
     store, port = locate_store(root), str(options.port)
     try:
-        views = training_views(store, f"http://127.0.0.1:{port}")
+        is_remote = store.uri.startswith(("http:", "https:"))  # that server has a UI of its own
+        views = training_views(store, redact(store.uri).rstrip("/") if is_remote else f"http://127.0.0.1:{port}")
     except Exception as error:  # MLflow raises many types
         raise InputError(describe_problem(store, error)) from None
     print("\n".join(views) or "no runs yet", flush=True)
+    if is_remote:
+        return 0
     command = [sys.executable, "-m", "mlflow", "ui", "--port", port]
     # Not as an argument, which other users of the machine see: it may have a password.
-    return subprocess.run(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": store.uri}, check=False).returncode
+    done = subprocess.run(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": store.uri}, check=False)
+    return exit_status(done.returncode)
 
 
 def gate(root: Path, options: argparse.Namespace) -> int:
@@ -142,12 +152,12 @@ def gate(root: Path, options: argparse.Namespace) -> int:
 
     try:
         verdict = judge_workspace(root, gates=options.gates, baseline=options.baseline)
-    except InputError as error:  # status 1 means a worse model, which this is not
+        folder = root / options.out
+        write_verdict(verdict, json_path=folder / "gate.json", markdown_path=folder / "gate.md")
+    except (InputError, OSError) as error:  # status 1 means a worse model, which this is not
         for line in str(error).splitlines():
             print(f"seesay: error: {line}", file=sys.stderr)
         return 2
-    folder = root / options.out
-    write_verdict(verdict, json_path=folder / "gate.json", markdown_path=folder / "gate.md")
     print(f"{verdict.summary()} ({options.out / 'gate.md'})")
     return verdict.exit_code
 
@@ -194,12 +204,13 @@ def serve(root: Path, options: argparse.Namespace) -> int:
 
 
 def bundle(root: Path, options: argparse.Namespace) -> int:
-    from seesay.serving.bundle import model_card, write_bundle
+    from seesay.serving.bundle import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, model_card, write_bundle
     from seesay.serving.gather import find_cell, gather_bundle, training_run
 
     section, cell = find_cell(root, options.cell)
-    made = gather_bundle(root, section, cell, run=training_run(root, section, cell))
     folder = options.out or Path(".work/bundles") / cell
+    require_own_directory(root / folder, {CARD_FILE, CONFIG_FILE, WEIGHTS_FILE})
+    made = gather_bundle(root, section, cell, run=training_run(root, section, cell))
     write_bundle(root / folder, made, model_card(made.config))
     print(f"{section}/{cell}: {folder}")
     return 0
@@ -236,6 +247,8 @@ def _export_captioner(root: Path, cell: str, options: argparse.Namespace) -> int
 
     if options.int8:
         raise InputError(f"--int8: {cell} is a captioner; expected a classifier")
+    if options.out is not None:
+        require_own_directory(root / options.out, {ENCODER_FILE, STEP_FILE})
     done = export_captioner(root, cell, out=options.out)
     print(f"{cell}: {os.path.relpath(done.folder, root)} ({done.num_bytes / 1e6:.1f} MB)")
     print(f"{ENCODER_FILE}: images, float32 (n, 3, S, S), RGB in [0, 1], to memory and state")

@@ -98,6 +98,13 @@ class Progress:
             of_whom = f"{of}: " if of and not (_RUNNING.match(line) or _DONE.match(line)) else ""
             self._say(f"{of_whom}{shown}", is_problem=_PROBLEM.match(shown) is not None)
 
+    def skip(self, stages: Iterable[str]) -> None:
+        """Count stages as unchanged that are known to be."""
+        for stage in stages:
+            if stage in self.todo:
+                del self.todo[stage]
+                self.num_skipped += 1
+
     def finish(self, stage: str) -> None:
         """Note the end of a stage that ran beside others."""
         self._release(stage)
@@ -195,26 +202,34 @@ def run_dvc(root: Path, arguments: Sequence[str], *, brief: bool, rewrite: Calla
     progress = follow(root, numbered=not arguments, brief=brief)
     with (
         forking_python(environment) as environment,
+        signals_forwarded() as signals,
         subprocess.Popen(
             command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if brief else None,
             text=True, errors="replace", process_group=None if asks else 0,
         ) as process,
-        signals_forwarded([] if asks else [process.pid]) as received,
     ):  # fmt: skip
+        if not asks:
+            signals.add_group(process.pid)
         assert process.stdout is not None
         for line in process.stdout:
             progress.show(rewrite(line.rstrip("\n")))
-    if received:
-        sys.exit(128 + received[0])
-    progress.status = process.returncode
+    if signals.received:
+        sys.exit(128 + signals.received[0])
+    progress.status = exit_status(process.returncode)
     return progress
+
+
+def exit_status(code: int) -> int:
+    """Return the exit status of a process as shells give it, from a return code of `subprocess`."""
+    return 128 - code if code < 0 else code
 
 
 @contextmanager
 def lock_kept(root: Path) -> Iterator[None]:
     """Put dvc.lock back as it was before where an interruption cut it off, now or in an earlier run.
 
-    DVC writes the file in place. What had finished meanwhile is restored from DVC's cache the next time.
+    Plain DVC writes the file in place, and never removes an entry. What had finished meanwhile is restored from DVC's
+    cache the next time.
     """
     lock, kept = root / "dvc.lock", private_directory(Paths(root).scratch) / "dvc.lock"
     _put_back(lock, kept)
@@ -229,11 +244,9 @@ def lock_kept(root: Path) -> Iterator[None]:
 def _put_back(lock: Path, kept: Path) -> None:
     if not kept.exists() or not lock.exists():
         return
-    try:
-        if isinstance(YAML(typ="safe").load(lock), dict):
-            return
-    except (YAMLError, UnicodeDecodeError):
-        pass
+    stages = _locked_stages(lock)
+    if stages is not None and stages >= (_locked_stages(kept) or set()):
+        return
     if before := kept.read_bytes():
         write_bytes(lock, before)
     else:
@@ -242,20 +255,46 @@ def _put_back(lock: Path, kept: Path) -> None:
           "restored from DVC's cache", file=sys.stderr)  # fmt: skip
 
 
-@contextmanager
-def signals_forwarded(groups: Sequence[int]) -> Iterator[list[int]]:
-    """Forward SIGINT and SIGTERM to process groups instead of ending; yield the numbers received."""
-    received: list[int] = []
-
-    def forward(number: int, _frame: object) -> None:
-        received.append(number)
-        for group in groups:
-            with suppress(ProcessLookupError):
-                os.killpg(group, number)
-
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+def _locked_stages(lock: Path) -> set[str] | None:
+    """Return the stages that have an entry in a dvc.lock; None for a file that is no such thing."""
     try:
-        yield received
+        content = YAML(typ="safe").load(lock)
+        return set(content.get("stages") or ()) if isinstance(content, dict) else None
+    except (YAMLError, UnicodeDecodeError):
+        return None
+
+
+class Signals:
+    """Signals that were received, and the process groups that they are forwarded to."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._groups: list[int] = []
+
+    def add_group(self, group: int) -> None:
+        """Forward signals to this process group too, with those that came while it was started."""
+        self._groups.append(group)
+        for number in list(self.received):
+            _signal(group, number)
+
+    def forward(self, number: int, _frame: object) -> None:
+        self.received.append(number)
+        for group in self._groups:
+            _signal(group, number)
+
+
+def _signal(group: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+@contextmanager
+def signals_forwarded() -> Iterator[Signals]:
+    """Forward SIGINT and SIGTERM to process groups instead of ending. Enter it before the processes are started."""
+    signals = Signals()
+    before = {number: signal.signal(number, signals.forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

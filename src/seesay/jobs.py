@@ -28,10 +28,12 @@ from rich.live import Live
 from rich.table import Table
 
 from seesay.console import EPOCH, Progress, duration, follow, signals_forwarded
-from seesay.core.errors import InputError
+from seesay.core.errors import InputError, redact
 from seesay.core.forkserver import forking_python
 
 if TYPE_CHECKING:
+    from dvc.stage import Stage
+
     from seesay.cluster import Dispatcher
     from seesay.cluster import Worker as Machine
 
@@ -210,7 +212,7 @@ class _OtherMachine:
             for line in output.splitlines():
                 self._lines.put((self, line))
         except Exception as error:  # of the machine, the remote or Ray: this stage fails, the others go on
-            self._lines.put((self, f"seesay: error: {self.stage}: {error}"))
+            self._lines.put((self, f"seesay: error: {self.stage}: {redact(str(error))}"))
         self._lines.put((self, f"{FINISHED}{status}"))
 
 
@@ -268,9 +270,10 @@ def run_side_by_side(
     here. A failed stage stops only what depends on it. After SIGINT or SIGTERM,
     exits once all stages have ended.
     """
-    graph = read_graph(root, targets)
+    graph = read_graph(root, targets, everything=not FORCE.isdisjoint(options))
     side_by_side = len(machines) or num_jobs
     progress, schedule = follow(root, numbered=not targets, brief=True, num_jobs=side_by_side), Schedule(graph)
+    progress.skip([stage for stage in progress.todo if stage not in graph])
     lines: Lines = SimpleQueue()
     elsewhere = frozenset() if dispatcher is None else dispatcher.travelling
     if dispatcher is not None:
@@ -282,10 +285,12 @@ def run_side_by_side(
     with ExitStack() as stack:
         environment = stack.enter_context(forking_python(shared))
         gpus = share_gpus(num_jobs, environment) if num_jobs > 1 else [{}]
-        here = [_Worker(root, {**environment, **own}, lines, elsewhere) for own in gpus]
-        received = stack.enter_context(signals_forwarded([one.group for one in here]))
-        for one in here:
-            stack.callback(one.close)
+        signals = stack.enter_context(signals_forwarded())
+        here = []
+        for own in gpus:
+            here.append(_Worker(root, {**environment, **own}, lines, elsewhere))
+            stack.callback(here[-1].close)
+            signals.add_group(here[-1].group)
         workers: list[_Worker | _OtherMachine] = [*here]
         if dispatcher is not None:
             workers += [_OtherMachine(dispatcher, machine, lines) for machine in machines]
@@ -294,12 +299,12 @@ def run_side_by_side(
             progress.table = stack.enter_context(LiveTable(progress.seconds))
         while not schedule.is_done:
             for worker in reversed(list(idle)):
-                if not received and (stage := schedule.next(among=worker.takes)) is not None:
+                if not signals.received and (stage := schedule.next(among=worker.takes)) is not None:
                     idle.remove(worker)
                     worker.run(stage, options)
             if len(idle) == len(workers):
                 break  # nothing is running: interrupted, or no worker is left
-            if received and all(isinstance(one, _OtherMachine) for one in workers if one not in idle):
+            if signals.received and all(isinstance(one, _OtherMachine) for one in workers if one not in idle):
                 break  # what runs elsewhere is lost, like what it has not sent yet
             try:
                 worker, line = lines.get(timeout=1.0)
@@ -318,8 +323,8 @@ def run_side_by_side(
                 idle.append(worker)
             else:
                 progress.show(rewrite(line), of=worker.stage)
-    if received:
-        sys.exit(128 + received[0])
+    if signals.received:
+        sys.exit(128 + signals.received[0])
     for stage in schedule.failed:
         print(f"seesay: error: {stage} failed", file=sys.stderr)
     if schedule.left_out:
@@ -328,27 +333,42 @@ def run_side_by_side(
     return progress
 
 
-def read_graph(root: Path, targets: Iterable[str]) -> Graph:
+FORCE = frozenset({"-f", "--force"})
+
+SIDE_BY_SIDE = FORCE | {
+    *("--dry", "--pull", "--allow-missing", "--no-commit", "--no-run-cache", "-k", "--keep-going"),
+    *("-q", "--quiet", "-v", "--verbose"),
+}
+"""Options of `dvc repro` that mean the same for stages one at a time, as they are run here."""
+
+
+def read_graph(root: Path, targets: Iterable[str], *, everything: bool = False) -> Graph:
     """Return DVC's graph of the stages that differ from dvc.lock, and of those that depend on them.
 
-    Only `targets` and what they depend on are included, or all stages where there are no targets.
+    Only `targets` and what they depend on are included, or all stages where there are no targets. With `everything`,
+    stages that do not differ are included too.
     """
-    from seesay.tracking.dvc_stages import read_files_once
+    from seesay.tracking.dvc_stages import prepare_dvc
 
-    read_files_once()
+    prepare_dvc()
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo(str(root)) as repo:
             graph = repo.index.graph
-            edges = {str(stage.name): [str(other.name) for other in graph[stage]] for stage in repo.index.stages}
+            edges = {_address(stage): [_address(other) for other in graph[stage]] for stage in repo.index.stages}
             changed = {address.rpartition(":")[2] for address in repo.status()}  # relative to the current folder
     except DvcException as error:
         raise InputError(f"{root}: {error}") from None
     wanted = _closure(edges, _named(edges, targets) or edges)
-    stale = {stage for stage in wanted if _closure(edges, [stage]) & changed}
+    stale = {stage for stage in wanted if everything or _closure(edges, [stage]) & changed}
     return {stage: frozenset(edges[stage]) for stage in edges if stage in stale}
+
+
+def _address(stage: Stage) -> str:
+    """Return a stage's name, or the file of a stage without one: what `dvc add` has made."""
+    return str(getattr(stage, "name", None) or stage.addressing)
 
 
 def _named(edges: Mapping[str, Sequence[str]], targets: Iterable[str]) -> list[str]:
@@ -375,9 +395,9 @@ def _closure(edges: Mapping[str, Sequence[str]], stages: Iterable[str]) -> set[s
 
 def work() -> None:
     """Run the stages that come as lines of arguments for DVC on standard input, until it is closed."""
-    from seesay.tracking.dvc_stages import read_files_once
+    from seesay.tracking.dvc_stages import prepare_dvc
 
-    read_files_once()
+    prepare_dvc()
     from dvc.cli import main
 
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()

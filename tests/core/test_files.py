@@ -1,5 +1,6 @@
 """Files land whole or not at all."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,14 @@ import pytest
 
 from seesay.arrays import read_array, write_array
 from seesay.core.errors import InputError
-from seesay.core.files import atomic_directory, atomic_path, read_json, write_json, write_text
+from seesay.core.files import (
+    atomic_directory,
+    atomic_path,
+    read_json,
+    require_own_directory,
+    write_json,
+    write_text,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -29,6 +37,56 @@ def test_a_directory_that_fails_leaves_the_old_one_and_nothing_else(tmp_path: Pa
         raise RuntimeError
     assert [path.name for path in folder.iterdir()] == ["x"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def fill(folder: Path, name: str) -> None:
+    with atomic_directory(folder) as temporary:
+        (temporary / name).write_text(name)
+
+
+def test_a_directory_is_whole_while_the_old_one_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "d"
+    fill(folder, "old")
+    seen: list[list[str]] = []
+    remove = shutil.rmtree
+
+    def interrupted(path: Path, **options: bool) -> None:
+        seen.append([one.name for one in folder.iterdir()])
+        remove(path, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fill(folder, "new")
+    assert seen[0] == ["new"]
+    assert [one.name for one in folder.iterdir()] == ["new"]
+
+
+def test_a_directory_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "d"
+    fill(folder, "old")
+    rename = Path.rename
+
+    def full(path: Path, target: Path) -> Path:
+        if (path / "new").exists():
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="No space"):
+        fill(folder, "new")
+    assert [one.name for one in folder.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_directory_with_files_of_others_is_not_replaced(tmp_path: Path) -> None:
+    require_own_directory(tmp_path / "new", {"a"})
+    (tmp_path / "a").touch()
+    require_own_directory(tmp_path, {"a", "b"})
+    (tmp_path / "link").symlink_to(tmp_path)
+    for path in (tmp_path, tmp_path / "a", tmp_path / "link"):
+        with pytest.raises(InputError, match=f"^{path}: expected a new folder, or one with no more than a, b$"):
+            require_own_directory(path, {"b", "a"})
 
 
 def test_an_interrupt_removes_the_temporary_file(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,21 @@ except KeyboardInterrupt:
     print("interrupted", flush=True)
     time.sleep(0.5)  # a second signal would arrive here
     sys.exit(130)
+"""
+
+SLOW_LIBRARY = """
+import time
+from pathlib import Path
+folder = Path(__file__).parent
+(folder / "importing").touch()
+while not (folder / "imported").exists():
+    time.sleep(0.01)
+"""
+
+SIGNALS = """
+import signal
+print(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+print({number: signal.getsignal(number) for number in signal.valid_signals()})
 """
 
 ENDING = """
@@ -127,6 +143,50 @@ def test_a_signal_reaches_the_stage_once(
     assert (process.wait(30), "waiting\n" + process.stdout.read()) == (status, said)
 
 
+def catches(process: subprocess.Popen[str], number: signal.Signals) -> bool:
+    """Return whether a process has a handler for a signal."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_a_stage_whose_server_still_imports(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "slow_library.py").write_text(SLOW_LIBRARY)
+    (tmp_path / "script.py").write_text("import time\ntime.sleep(20)")
+    server = ForkServer({**os.environ, "PYTHONPATH": str(tmp_path)}, libraries=["slow_library"])
+    process = subprocess.Popen(
+        [server.folder / "python", "script.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not ((tmp_path / "importing").exists() and catches(process, signal.SIGUSR2)):  # the last one forwarded
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    time.sleep(0.2)  # the signal now waits at the server's socket
+    (tmp_path / "imported").touch()
+    error = process.communicate(timeout=60)[1]
+    server.end()
+    assert (process.returncode, error.splitlines()[-1:]) == (
+        -number, ["KeyboardInterrupt"] if number == signal.SIGINT else []
+    )  # fmt: skip
+
+
+def test_a_stage_starts_with_the_signals_of_an_ordinary_python(server: ForkServer, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SIGNALS)
+    ordinary, forked = (run(p, tmp_path, "script.py") for p in (Path(sys.executable), server.folder / "python"))
+    assert forked.stdout == ordinary.stdout
+    assert forked.stdout.startswith("set()\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
+def test_a_stage_that_a_signal_ends_looks_so_to_its_caller(
+    server: ForkServer, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "script.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})")
+    forked = run(server.folder / "python", tmp_path, "script.py")
+    assert (forked.returncode, forked.stderr) == (-number, "")
+
+
 def test_a_killed_caller_ends_its_stage(server: ForkServer, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)")
     process = subprocess.Popen([server.folder / "python", "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
@@ -138,6 +198,17 @@ def test_a_killed_caller_ends_its_stage(server: ForkServer, tmp_path: Path) -> N
             return
         time.sleep(0.03)
     pytest.fail("the stage still runs")
+
+
+def test_it_runs_in_a_temporary_folder_with_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="it's a ") as folder:  # shorter than `tmp_path`, for the socket
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        server = ForkServer(dict(os.environ), libraries=[])
+        assert server.folder.is_relative_to(folder)
+        done = run(server.folder / "python", tmp_path, "-m", "this")
+        server.end()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("The Zen of Python")
 
 
 def test_without_the_server_an_ordinary_python_runs(tmp_path: Path) -> None:

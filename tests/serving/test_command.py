@@ -122,5 +122,10 @@ def test_a_bundle_is_written_where_asked(trained, pictures, tmp_path, monkeypatc
     assert run("bundle", "on_grid", "--out", tmp_path / "out") == 0
     assert capsys.readouterr().out == f"captioners/on_grid: {tmp_path / 'out'}\n"
     assert seesay.load(tmp_path / "out")(pictures) == seesay.load("on_grid")(pictures)
+    capsys.readouterr()
+    for command, folder in (("bundle", "."), ("bundle", "models"), ("export", "models")):
+        assert run(command, "captioners/on_grid", "--out", folder) == 1
+        assert f"{root / folder}: expected a new folder, or one with no more than " in capsys.readouterr().err
+    assert (root / "models/captioners/on_grid").is_dir()
     assert run("bundle", "nothing") == 1
     assert "got the model 'nothing': expected one of classifiers/resnet9" in capsys.readouterr().err

@@ -409,3 +409,9 @@ def test_a_file_that_is_a_folder_is_one_error(tmp_path):
     shutil.rmtree(tmp_path)
     with pytest.raises(InputError, match="no such file"):
         read_text(tmp_path)
+
+
+@pytest.mark.parametrize("value", [f"https://me:{'s3cret' * 40}@host/path", f"https://host/path?key={'s3cret' * 40}"])
+def test_a_long_url_is_shown_without_its_credentials(value):
+    """Cut in the middle first, it would not look like a URL with credentials any more."""
+    assert "s3cret" not in shorten(value) + shorten({"url": value}) + shorten([value])

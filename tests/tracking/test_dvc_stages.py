@@ -111,14 +111,28 @@ def test_a_dvc_that_reads_files_once_writes_what_dvc_writes(tmp_path: Path) -> N
     assert "up to date" in run(once, "-m", "dvc", "status")
 
 
+def test_dvc_lock_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    """What was opened before a write is the old file to its end, and not a part of the new one."""
+    root = project(tmp_path / "project")
+    run(root, "-m", "seesay.tracking.dvc_stages", "repro")
+    before = (root / "dvc.lock").read_bytes()
+    (root / "opened").hardlink_to(root / "dvc.lock")
+    change(root)
+    run(root, "-m", "seesay.tracking.dvc_stages", "repro")
+    assert (root / "dvc.lock").read_bytes() != before
+    assert (root / "opened").read_bytes() == before
+
+
 def test_a_dvc_with_other_functions_is_left_as_it_is(tmp_path: Path) -> None:
     root = project(tmp_path / "project")
     without = """
 import sys
 from dvc.utils import strictyaml
+from dvc.utils.serialize import _common
 from seesay.tracking import dvc_stages
-parse = strictyaml.parse_yaml
+parse, dump = strictyaml.parse_yaml, _common._dump_data
 strictyaml.parse_yaml = lambda *arguments, **options: parse(*arguments, **options)
+_common._dump_data = lambda *arguments, **options: dump(*arguments, **options)
 sys.exit(dvc_stages.main())
 """
     assert "Running stage 'report'" in run(root, "-c", without, "repro")

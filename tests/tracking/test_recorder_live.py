@@ -21,10 +21,11 @@ from tests.tracking.conftest import Project
 from seesay.tracking import mlflow_runs
 from seesay.tracking import tracker_process as session
 from seesay.tracking.environment import Process
+from seesay.tracking.ledger import PipelineRun
 from seesay.tracking.records import RunRecord, read_record
 from seesay.tracking.sqlite_store import repair_moved_paths
 from seesay.tracking.store import experiment_id, locate_store, open_client
-from seesay.tracking.tracker import socket_of
+from seesay.tracking.tracker import Pipeline, socket_of
 
 STAGE = """
 import os, signal, sys, time
@@ -233,6 +234,43 @@ def test_a_start_that_breaks_off_locked_and_is_tried_again_makes_one_run(
     assert run.info.run_id == answer["run_id"]
     assert run.data.params == {"rate": "0.5", "seed": "1"}
     assert run.data.tags["dvc.stage_hash"] == "hash"
+
+
+def test_a_run_that_finished_stays_so_if_its_pipeline_ends_only_later(tmp_path, empty_store, monkeypatch):
+    shutil.copytree(empty_store, tmp_path / "mlruns")
+    works, calls = PipelineRun.end_stage, []
+
+    def slow_at_first(run: PipelineRun, **ending: Any) -> None:
+        calls.append(ending)
+        if len(calls) == 1:
+            raise TimeoutError("no answer within 60 s")
+        works(run, **ending)
+
+    monkeypatch.setattr(PipelineRun, "end_stage", slow_at_first)
+    own = Process.of(psutil.Process())
+    record = RunRecord(stage="train_classifier", cell="mlp", params={"rate": 0.5}, seed=1)
+    pipeline = asdict(Pipeline("key", own, is_pipeline=True))
+    stage = session.Session(tmp_path)
+    stage.handle(
+        {"do": "start", "root": str(tmp_path), "record": asdict(record), "pipeline": pipeline, "process": str(own)}
+    )
+    with pytest.raises(TimeoutError):
+        stage.handle({"do": "end", "status": "FINISHED", "ended_ms": record.started_ms + 5})
+    stage.abandon()
+    assert calls == 2 * [{"failed": False, "ended_ms": record.started_ms + 5}]
+    ends = [(run.info.status, run.info.end_time) for run in Project(tmp_path).runs("classification", "pipeline")]
+    assert ends == 2 * [("FINISHED", record.started_ms + 5)]
+
+
+def test_old_files_are_forgotten_also_if_one_is_already_gone(tmp_path):
+    """Two tracker processes may start at once."""
+    old, new, gone = tmp_path / "old.json", tmp_path / "new.json", tmp_path / "gone.json"
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    gone.symlink_to(tmp_path / "nothing")  # listed, but `stat` does not find it
+    session._forget_old_files(tmp_path)
+    assert sorted(path for path in tmp_path.iterdir()) == [gone, new]
 
 
 def _is_tracker_of(process: psutil.Process, root: Path) -> bool:

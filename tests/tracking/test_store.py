@@ -67,6 +67,17 @@ def test_a_half_made_store_without_runs_is_made_again(tmp_path, empty_store, mon
     record_a_run(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["mlflow", "mlflow.db"])
+def test_only_what_a_making_of_this_store_left_is_removed(tmp_path, name):
+    database = tmp_path / name
+    left = f".mlflow.0123abcd{database.suffix}"
+    others = {".mlflow.lock", f".mlflow.copy{database.suffix}", ".mlflow.0123abcd.other", f"{left}-copy"}
+    for each in {left, f"{left}-journal", f"{left}-wal", f"{left}-shm"} | others:
+        (tmp_path / each).touch()
+    require_whole(database)
+    assert {path.name for path in tmp_path.iterdir()} == {name} | others
+
+
 def test_a_store_with_runs_is_never_replaced(tmp_path, empty_store):
     shutil.copytree(empty_store, tmp_path / "mlruns")
     record_a_run(tmp_path)

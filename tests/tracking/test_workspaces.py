@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from seesay.core.settings import parse_yaml
-from seesay.tracking import store
+from seesay.tracking import environment, store
 from seesay.tracking.environment import describe_git, find_main_repository, workspace_name
 from seesay.tracking.store import locate_store, read_prefix
 
@@ -53,20 +54,25 @@ def test_params_are_parsed_once_and_again_after_an_edit(tmp_path, monkeypatch):
     assert parsed == texts
 
 
+def git(root: Path, *arguments: str) -> None:
+    settings = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *settings, *arguments], cwd=root, check=True, capture_output=True)
+
+
+def commit_all(root: Path) -> None:
+    """Make a repository with one commit of all files."""
+    git(root, "init", "-q")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "start")
+
+
 def test_the_difference_from_the_commit_holds_no_credentials(tmp_path):
     """A password in DVC's settings, or in a URL that was just typed into params.yaml, reaches no record."""
-
-    def git(*arguments: str) -> None:
-        settings = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
-        subprocess.run(["git", *settings, *arguments], cwd=tmp_path, check=True, capture_output=True)
-
     config, params = tmp_path / ".dvc/config", tmp_path / "params.yaml"
     config.parent.mkdir()
     config.write_text("[core]\n")
     params.write_text("url: none\n")
-    git("init", "-q")
-    git("add", "-A")
-    git("commit", "-q", "-m", "start")
+    commit_all(tmp_path)
     config.write_text("[core]\n['remote \"s3\"']\n    secret_access_key = first-s3cret\n")
     assert describe_git(tmp_path)[0]["git.dirty"] == "false"
     params.write_text("url: https://someone:second-s3cret@example.org/data.zip?token=third-s3cret\nkey: what?a=b\n")
@@ -74,3 +80,34 @@ def test_the_difference_from_the_commit_holds_no_credentials(tmp_path):
     assert tags["git.dirty"] == "true"
     assert "+url: https://example.org/data.zip\n+key: what?a=b\n" in changes
     assert "s3cret" not in changes
+
+
+def test_a_difference_that_is_cut_within_a_url_holds_no_credentials(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text("url: none\n")
+    commit_all(tmp_path)
+    (tmp_path / "params.yaml").write_text("url: https://someone:s3cret@example.org/data.zip\n")
+    whole = describe_git(tmp_path)[1]
+    monkeypatch.setattr(environment, "MAX_DIFF", whole.index("example.org") + len("someone:s3cret"))
+    changes = describe_git(tmp_path)[1]
+    assert "s3cret" not in changes
+    assert f"[cut: {len(whole)} characters in all]" in changes
+
+
+def test_a_new_file_counts_as_a_change_also_where_git_hides_it(tmp_path):
+    (tmp_path / "old.py").write_text("")
+    commit_all(tmp_path)
+    git(tmp_path, "config", "status.showUntrackedFiles", "no")
+    assert describe_git(tmp_path)[0]["git.dirty"] == "false"
+    (tmp_path / "new.py").write_text("")
+    tags, changes = describe_git(tmp_path)
+    assert tags["git.dirty"] == "true"
+    assert "?? new.py" in changes
+
+
+def test_a_repository_that_git_cannot_compare_counts_as_changed(tmp_path):
+    (tmp_path / "code.py").write_text("")
+    commit_all(tmp_path)
+    (tmp_path / ".git/index").write_bytes(b"damaged")
+    tags, changes = describe_git(tmp_path)
+    assert tags["git.dirty"] == "true"
+    assert "[git status failed]" in changes

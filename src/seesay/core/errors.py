@@ -41,7 +41,14 @@ class InputError(ValueError):
         super().__init__(redact(message))
 
 
-_SHORT = Repr()
+class _Redacted(Repr):
+    """Removes credentials before it cuts a text in the middle, where they could no longer be told."""
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(redact(x), level)
+
+
+_SHORT = _Redacted()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple = 2, 4, 4, 4
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 

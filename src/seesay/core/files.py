@@ -11,12 +11,15 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from seesay.core.errors import InputError
+
+_UMASK = os.umask(0o077)  # read once: it can be read only by setting it, for all threads
+os.umask(_UMASK)
 
 
 @contextmanager
@@ -29,7 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
     except OSError as error:
         if error.filename is not None:
@@ -50,12 +53,30 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(mode=0o700)
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        temporary.chmod(0o777 & ~_UMASK)
+        _replace_directory(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_directory(new: Path, path: Path) -> None:
+    """Move `new` to `path`; what was there is removed afterwards, or put back where that fails."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        if path.exists():
+            path.rename(aside)
+        new.rename(path)
+    except BaseException:
+        if aside.exists() and not path.exists():
+            aside.rename(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def require_own_directory(path: Path, names: Collection[str]) -> None:
+    """Raise `InputError` if replacing the directory `path` would remove files of other names than these."""
+    if path.is_symlink() or path.is_file() or (path.is_dir() and {one.name for one in path.iterdir()} - set(names)):
+        raise InputError(f"{path}: expected a new folder, or one with no more than {', '.join(sorted(names))}")
 
 
 def private_directory(path: Path) -> Path:
@@ -145,9 +166,3 @@ def file_digest(path: Path, algorithm: Literal["sha256", "md5"] = "sha256") -> s
     """Return the hexadecimal digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -65,7 +65,8 @@ if not answer:
     sys.exit("seesay: error: the process that starts the stages is gone")
 status = int(answer)
 if status < 0:
-    signal.signal(-status, signal.SIG_DFL)
+    if -status != signal.SIGKILL:
+        signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
 os._exit(status)
 """
@@ -89,7 +90,7 @@ class ForkServer:
         numbers = tuple(int(number) for number in _FORWARDED)
         (self.folder / "call.py").write_text(_CALL.format(address=address, forwarded=numbers))
         python = self.folder / "python"
-        python.write_text(_PYTHON.format(python=shlex.quote(sys.executable), folder=self.folder))
+        python.write_text(_PYTHON.format(python=shlex.quote(sys.executable), folder=shlex.quote(str(self.folder))))
         python.chmod(0o700)
         # In a session of its own: a signal to the caller's group reaches a stage once, through its `python`.
         self._process = subprocess.Popen(
@@ -143,13 +144,16 @@ def serve(address: str, libraries: Sequence[str]) -> Sequence[str]:
 
 
 def _attend(caller: socket.socket) -> Sequence[str]:
-    """Fork again; return in the fork. Here, pass the caller's signals on to it, and its exit status to the caller."""
+    """Fork again; return in the fork. Here, pass the caller's signals on to it, and its exit status to the caller.
+
+    `_FORWARDED` is still blocked in the fork.
+    """
     header, streams, _, _ = socket.recv_fds(caller, 8, 3)
-    with caller.makefile("rb") as request:
-        arguments, folder, environment, pid = json.loads(request.read(int.from_bytes(header, "big")))
+    arguments, folder, environment, pid = json.loads(_receive(caller, int.from_bytes(header, "big")))
     ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)  # a fork's Python forgets signals that come as it starts
     fork = os.fork()
     if fork == 0:
         signal.set_wakeup_fd(-1)
@@ -159,6 +163,7 @@ def _attend(caller: socket.socket) -> Sequence[str]:
         caller.close()
         _become(folder, environment | {_CALLER: f"{os.getpid()}:{pid}"}, streams)
         return arguments  # type: ignore[no-any-return]
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
     for descriptor in streams:
         os.close(descriptor)
     events: list[Any] = [ended, caller]
@@ -177,6 +182,14 @@ def _attend(caller: socket.socket) -> Sequence[str]:
     with contextlib.suppress(OSError):
         caller.sendall(str(os.waitstatus_to_exitcode(status)).encode())
     os._exit(0)
+
+
+def _receive(caller: socket.socket, size: int) -> bytes:
+    """Receive the next `size` bytes and no more, because signals follow; fewer if the caller is gone."""
+    received = b""
+    while len(received) < size and (part := caller.recv(size - len(received), socket.MSG_WAITALL)):
+        received += part
+    return received
 
 
 def _become(folder: str, environment: Mapping[str, str], streams: Sequence[int]) -> None:
@@ -199,6 +212,7 @@ def run_as_python(arguments: Sequence[str]) -> NoReturn:
     interpreter apart would touch, and so copy, all memory that is shared with the server. That takes seconds.
     """
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)  # an early Ctrl-C is raised here, as in a script
         _run(arguments)
         status = 0
     except SystemExit as end:

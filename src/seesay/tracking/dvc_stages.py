@@ -1,4 +1,4 @@
-"""Stage instances of the current pipeline, and a DVC that reads its files once.
+"""Stage instances of the current pipeline, and a DVC that reads its files once and writes them whole.
 
 dvc.yaml defines the instances. dvc.lock holds the command, parameters and file digests of each one's last run.
 `python -m seesay.tracking.dvc_stages` takes the arguments of `dvc`.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import json
+import os
 import pickle
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seesay.core.files import write_text
 from seesay.core.paths import Paths, cell_name
 from seesay.core.settings import PARAMS_FILE, read_yaml
 
@@ -88,13 +91,20 @@ FALLBACK = "seesay-"
 
 
 @functools.cache
-def read_files_once() -> None:
-    """Let DVC, in this process, parse the same text once only. Call it before DVC is imported otherwise.
+def prepare_dvc() -> None:
+    """Let DVC, in this process, parse the same text once only, and write dvc.lock whole.
 
-    DVC parses params.yaml again for each stage, so that a pipeline of n experiments takes n squared steps. dvc.lock,
-    which has no comments, it parses for each stage that has run as if comments had to be kept; this takes seconds where
-    there are a hundred stages. With another version of DVC, whose functions are elsewhere, nothing changes.
+    Call it before DVC is imported otherwise. DVC parses params.yaml again for each stage, so that a pipeline of n
+    experiments takes n squared steps. dvc.lock, which has no comments, it parses for each stage that has run as if
+    comments had to be kept; this takes seconds where there are a hundred stages. It writes dvc.lock in place, which
+    takes a second there, and a reader would see a part. With another version of DVC, whose functions are elsewhere,
+    nothing changes.
     """
+    _parse_once()
+    _write_whole()
+
+
+def _parse_once() -> None:
     from dvc.utils import serialize, strictyaml
     from dvc.utils.serialize import _yaml
 
@@ -117,8 +127,27 @@ def read_files_once() -> None:
         vars(module)["parse_yaml"] = parse
 
 
+def _write_whole() -> None:
+    from dvc.utils.serialize import _common, _yaml
+
+    if "_dump_data" not in vars(_common) or vars(_yaml).get("_dump_data") is not _common._dump_data:
+        return
+    dump_data = _common._dump_data
+
+    def dump(path: str | os.PathLike[str], data: Any, dumper: Any, fs: Any = None, **options: Any) -> None:
+        if Path(path).name != "dvc.lock":
+            dump_data(path, data, dumper, fs, **options)
+            return
+        text = io.StringIO()
+        dumper(data, text, **options)
+        write_text(Path(os.path.realpath(path)), text.getvalue())
+
+    for module in (_common, _yaml):
+        vars(module)["_dump_data"] = dump
+
+
 def main() -> int:
-    read_files_once()
+    prepare_dvc()
     from dvc.cli import main as dvc
 
     return int(dvc(sys.argv[1:]))
@@ -131,7 +160,7 @@ def compute_stage_hash(root: Path, address: str) -> str:
     key DVC writes. It fails with another DVC version, or for a stage with `persist` outputs, which has no run cache.
     The result is then a hash of the command, parameters and input digests, with the prefix `FALLBACK`.
     """
-    read_files_once()
+    prepare_dvc()
     from dvc.repo import Repo
     from dvc.stage import cache
     from dvc.stage.serialize import to_single_stage_lockfile

@@ -111,8 +111,8 @@ def describe_git(root: Path) -> tuple[dict[str, str], str]:
     """Return the tags `git.commit` and `git.dirty`, and the difference from the commit.
 
     A workspace below .work has commits of its own, but its code is the main repository's, which is described instead.
-    The difference is cut after `MAX_DIFF` characters, and URLs in it lose their credentials. Outside a git repository,
-    both are empty.
+    URLs in the difference lose their credentials, and it is cut after `MAX_DIFF` characters. A repository that git
+    cannot compare with its commit counts as dirty. Outside a git repository, both are empty.
     """
     main = find_main_repository(root)
     if root.resolve().is_relative_to(main / ".work"):
@@ -121,12 +121,16 @@ def describe_git(root: Path) -> tuple[dict[str, str], str]:
     if commit is None:
         return {}, ""
     others = ["--", ":/", *(f":(top,exclude){name}" for name in NO_CODE)]
-    status = _git(root, "status", "--porcelain", *others) or ""
+    # The option overrides the user's settings, which may hide untracked files.
+    status = _git(root, "status", "--porcelain", "--untracked-files=normal", *others)
+    if status is None:
+        status = "[git status failed]\n"
     tags = {"git.commit": commit.strip(), "git.dirty": str(bool(status)).lower()}
     diff = f"{status}\n{_git(root, 'diff', 'HEAD', *others) or ''}" if status else ""
+    diff = "\n".join(redact(line) if "://" in line else line for line in diff.split("\n"))
     if len(diff) > MAX_DIFF:
         diff = diff[:MAX_DIFF] + f"\n[cut: {len(diff)} characters in all]\n"
-    return tags, "\n".join(redact(line) if "://" in line else line for line in diff.split("\n"))
+    return tags, diff
 
 
 def lock_digest(root: Path) -> str:

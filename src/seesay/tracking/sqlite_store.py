@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -54,8 +55,10 @@ def require_whole(database: Path) -> None:
     from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    for left in database.parent.glob(f".{database.stem}.*{database.suffix}*"):  # of a making that was cut off
-        left.unlink()
+    aside_name = rf"\.{re.escape(database.stem)}\.[0-9a-f]{{8}}{re.escape(database.suffix)}(-journal|-wal|-shm)?"
+    for path in database.parent.glob(".*"):
+        if re.fullmatch(aside_name, path.name):  # of a making that was cut off
+            path.unlink()
     with atomic_path(database) as aside:
         made: Any = SqlAlchemyStore(f"sqlite:///{aside}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)  # type: ignore[no-untyped-call]
         made.engine.dispose()

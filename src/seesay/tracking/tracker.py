@@ -227,7 +227,7 @@ def _timeout() -> float:
 
 
 def _file_name(kind: str, root: Path, identity: str) -> str:
-    facts = [identity, str(root), redact(os.environ.get("MLFLOW_TRACKING_URI", "")).replace("***@", "")]
+    facts = [identity, str(root), redact(os.environ.get("MLFLOW_TRACKING_URI", ""))]
     return f"{kind}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
 
 

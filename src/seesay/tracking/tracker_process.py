@@ -147,9 +147,10 @@ def _remove_socket(address: Path) -> None:
 
 def _forget_old_files(folder: Path) -> None:
     for path in folder.iterdir():
-        if time.time() - path.stat().st_mtime > KEPT_SECONDS:
-            _remove_socket(path)
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another tracker process may remove it at the same time
+            if time.time() - path.stat().st_mtime > KEPT_SECONDS:
+                _remove_socket(path)
+                path.unlink()
 
 
 def main() -> None:
@@ -164,7 +165,7 @@ ATTEMPTS = 4
 class Session:
     """The connection of one stage.
 
-    `handle` processes each message. `abandon` is called at the end, in case the stage sent no `end` message.
+    `handle` processes each message. `abandon` is called at the end, in case the run is still open.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -174,6 +175,7 @@ class Session:
         self._run_id: str | None = None
         self._pipeline: PipelineRun | None = None
         self._store: Store | None = None
+        self._wanted: dict[str, Any] = {}
 
     def describe(self, error: Exception) -> str:
         """Return one line about an exception, with the store if it is known."""
@@ -204,9 +206,9 @@ class Session:
         raise AssertionError("unreachable")
 
     def abandon(self) -> None:
-        """Close the run of a stage that was killed."""
+        """Close a run that is still open: as its stage wanted, if it could say so, or else as killed."""
         if not self.has_ended and self._run_id is not None:
-            self._end(status="KILLED", ended_ms=now_ms())
+            self._end(**(self._wanted or {"status": "KILLED", "ended_ms": now_ms()}))
 
     def _start(self, *, root: str, record: dict[str, Any], pipeline: dict[str, Any], process: str) -> dict[str, Any]:
         self._process = Process.parse(process)
@@ -264,6 +266,7 @@ class Session:
         self._tags(tags=mlflow_runs.dataset_tags(run.datasets) | mlflow_runs.model_tags(run.models))
 
     def _end(self, *, status: str, ended_ms: int) -> None:
+        self._wanted = {"status": status, "ended_ms": ended_ms}
         mlflow_runs.end_run(self._client, self._id, status=status, ended_ms=ended_ms)
         if self._pipeline is not None:
             self._pipeline.end_stage(failed=status != "FINISHED", ended_ms=ended_ms)
