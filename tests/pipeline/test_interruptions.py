@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,9 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def prepared(new_workspace: Callable[..., Any]) -> Any:
-    workspace = new_workspace(tracking=False)
+def prepared(new_workspace: Callable[..., Any], python_of_workspace: Path) -> Any:
+    """Its `python` imports seesay anew, as that of `seesay repro` does: code that is loaded decides what is resumed."""
+    workspace = replace(new_workspace(tracking=False), python=python_of_workspace)
     workspace.change("classifiers.mlp.training.epochs", NUM_EPOCHS)
     script = workspace.root / "stages/train_classifier.py"
     script.write_text(SLOWLY + script.read_text())
