@@ -123,6 +123,24 @@ def test_dvc_lock_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert (root / "opened").read_bytes() == before
 
 
+def test_a_list_of_users_that_was_cut_off_is_made_anew(tmp_path: Path) -> None:
+    """DVC writes it in place. Where an interruption cuts it off, DVC refuses every later run."""
+    root = project(tmp_path / "project")
+    users = root / ".dvc/tmp/rwlock"
+    run(root, "-m", "seesay.tracking.dvc_stages", "repro")
+    users.write_text("")
+    (root / "opened").hardlink_to(users)
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=root, text=True, capture_output=True, check=False)
+    assert "JSON structure is corrupted" in done.stderr
+    change(root)
+    command = [sys.executable, "-m", "seesay.tracking.dvc_stages", "repro"]
+    done = subprocess.run(command, cwd=root, text=True, capture_output=True, check=True)
+    assert "Running stage 'train@cnn'" in done.stdout
+    assert done.stderr.count(".dvc/tmp/rwlock was cut off while DVC wrote it, and is made anew\n") == 1
+    assert json.loads(users.read_text()) == {}
+    assert (root / "opened").read_bytes() == b""
+
+
 def test_a_dvc_with_other_functions_is_left_as_it_is(tmp_path: Path) -> None:
     root = project(tmp_path / "project")
     without = """

@@ -14,7 +14,7 @@ import os
 import pickle
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,16 +92,18 @@ FALLBACK = "seesay-"
 
 @functools.cache
 def prepare_dvc() -> None:
-    """Let DVC, in this process, parse the same text once only, and write dvc.lock whole.
+    """Let DVC, in this process, parse the same text once only, and write dvc.lock and .dvc/tmp/rwlock whole.
 
     Call it before DVC is imported otherwise. DVC parses params.yaml again for each stage, so that a pipeline of n
     experiments takes n squared steps. dvc.lock, which has no comments, it parses for each stage that has run as if
     comments had to be kept; this takes seconds where there are a hundred stages. It writes dvc.lock in place, which
-    takes a second there, and a reader would see a part. With another version of DVC, whose functions are elsewhere,
-    nothing changes.
+    takes a second there, and a reader would see a part. rwlock, the list of files that processes use, it writes in
+    place too, and refuses to run where an interruption has cut that off. With another version of DVC, whose functions
+    are elsewhere, nothing changes.
     """
     _parse_once()
     _write_whole()
+    _list_users_whole()
 
 
 def _parse_once() -> None:
@@ -144,6 +146,40 @@ def _write_whole() -> None:
 
     for module in (_common, _yaml):
         vars(module)["_dump_data"] = dump
+
+
+def _list_users_whole() -> None:
+    from dvc import rwlock
+
+    edit = getattr(rwlock, "_edit_rwlock", None)
+    if edit is not None:
+        vars(rwlock)["_edit_rwlock"] = lambda folder, fs, *options: edit(folder, _WholeFiles(fs), *options)
+
+
+class _WholeFiles:
+    """DVC's local files, of which JSON is replaced by a rename, and empty where plain DVC was cut off writing it."""
+
+    def __init__(self, fs: Any) -> None:
+        self._fs = fs
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fs, name)
+
+    @contextmanager
+    def open(self, path: str, mode: str = "r", **options: Any) -> Iterator[io.StringIO]:
+        if mode == "w":
+            written = io.StringIO()
+            yield written
+            write_text(Path(path), written.getvalue())
+            return
+        with self._fs.open(path, mode, **options) as file:
+            text = file.read()
+        try:
+            json.loads(text)
+        except ValueError:
+            sys.stderr.write(f"{os.path.relpath(path)} was cut off while DVC wrote it, and is made anew\n")
+            text = "{}"
+        yield io.StringIO(text)
 
 
 def main() -> int:
