@@ -26,7 +26,6 @@ STOP_AFTER = 20
 """Run records that are there when the server stops: trainings are running."""
 
 
-
 def clone(folder: Path) -> Path:
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
     return folder
