@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from seesay.cli import main
 from seesay.cluster import Clone, Dispatcher, Outcome, accept, commit_for_workers, resources_of, work
+from seesay.core import forkserver
 from seesay.core.errors import InputError
 from seesay.jobs import run_side_by_side
 from seesay.params.training import Runtime
@@ -82,6 +83,7 @@ def commit(root: Path) -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RAN", str(tmp_path / "ran"))
+    monkeypatch.setattr(forkserver, "LIBRARIES", ["ruamel.yaml"])  # what the stages import
     root = tmp_path / "project"
     root.mkdir()
     monkeypatch.chdir(root)  # where `seesay repro` runs

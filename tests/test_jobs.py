@@ -62,7 +62,9 @@ else:
 RUN = """
 import sys
 from pathlib import Path
+from seesay.core import forkserver
 from seesay.jobs import run_side_by_side
+forkserver.LIBRARIES = ["ruamel.yaml"]  # what the stages import
 sys.exit(run_side_by_side(Path(), sys.argv[2:], [], num_jobs=int(sys.argv[1])).status)
 """
 

@@ -5,10 +5,10 @@ The expected values are pycocoevalcap 1.2's own, with its tokenizer and METEOR i
 
 import contextlib
 import json
+import multiprocessing
 import pickle
-import subprocess
-import sys
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -311,33 +311,22 @@ def test_without_captions_there_are_no_scores() -> None:
         CaptionScores().compute()
 
 
-PROCESS = """
-import json, sys, warnings
-import torch
-from seesay import CaptionScores
-torch.set_num_threads(1)
-rank, store, batches = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
-torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=3)
-warnings.simplefilter("ignore")
-metric = CaptionScores()
-for preds, target in batches[rank]:
-    metric.update(preds, target)
-first = {name: value.item() for name, value in metric.compute().items()}
-metric.update(*batches[0][0])  # a process keeps only its own captions after computing
-second = {name: value.item() for name, value in metric.compute().items()}
-print(json.dumps([first, second]))
-"""
+def score_as_process(rank: int, store: Path) -> list[dict[str, float]]:
+    """Score one's own batches together with the other processes, twice."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=3)
+    warnings.simplefilter("ignore")
+    metric = CaptionScores()
+    for image_ids in ([(3, 5), (7,)], [(12, 9)], [])[rank]:
+        metric.update(*batch(image_ids))
+    first = metric.compute()
+    metric.update(*batch((3, 5)))  # a process keeps only its own captions after computing
+    return [{name: value.item() for name, value in scores.items()} for scores in (first, metric.compute())]
 
 
 def test_processes_score_the_captions_of_all_together(tmp_path: Path) -> None:
     """One of the three has none at first."""
-    batches = json.dumps([[batch((3, 5)), batch((7,))], [batch((12, 9))], []])
-    command = [sys.executable, "-c", PROCESS]
-    processes = [
-        subprocess.Popen([*command, str(rank), str(tmp_path / "store"), batches], stdout=subprocess.PIPE, text=True)
-        for rank in range(3)
-    ]
-    answers = [json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in processes]
+    with ProcessPoolExecutor(3, multiprocessing.get_context("fork")) as processes:
+        answers = [*processes.map(score_as_process, range(3), [tmp_path / "store"] * 3, timeout=300)]
     again = CaptionScores()
     for image_ids in (*BATCHES, (3, 5), (3, 5), (3, 5)):
         again.update(*batch(image_ids))

@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 
 LIBRARIES = (
     "captum.attr", "cv2", "filelock", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg",
-    "matplotlib.figure", "matplotlib.style", "PIL.Image", "psutil", "pydantic.main", "ruamel.yaml",
+    "matplotlib.figure", "matplotlib.style", "PIL.WebPImagePlugin", "psutil", "pydantic.main", "ruamel.yaml",
     "safetensors.torch", "scipy.optimize", "scipy.stats", "sklearn.decomposition", "sklearn.feature_extraction.text",
     "sklearn.linear_model", "sklearn.metrics", "torch._dynamo", "torchmetrics.functional.image",
 )  # fmt: skip
@@ -80,11 +80,15 @@ def caller_pid() -> int:
 
 
 class ForkServer:
-    """A running fork server, until `end` is called or the calling process ends. `folder` holds its `python`."""
+    """A running fork server, until `end` is called or the calling process ends. `folder` holds its `python`.
 
-    def __init__(self, environment: Mapping[str, str], libraries: Sequence[str] = LIBRARIES) -> None:
+    It imports `libraries` (by default `LIBRARIES`).
+    """
+
+    def __init__(self, environment: Mapping[str, str], libraries: Sequence[str] | None = None) -> None:
         from seesay.core.files import new_socket_directory  # the server itself imports nothing of seesay
 
+        libraries = LIBRARIES if libraries is None else libraries
         self.folder = new_socket_directory()
         address = str(self.folder / "socket")
         numbers = tuple(int(number) for number in _FORWARDED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -80,7 +82,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML 1.2 text. Raises `InputError`, naming `path`, as `read_yaml` does."""
     try:
-        content = YAML(typ="safe", pure=True).load(text)
+        content = _load(text)
         num_values = _num_values(content, {})
     except YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
@@ -92,7 +94,13 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: its anchors expand to more than {MAX_YAML_VALUES:,} values")
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of sections, got {type(content).__name__}")
-    return content
+    return copy.deepcopy(content)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(text: str) -> Any:
+    """Parse YAML 1.2. A stage reads several sections of params.yaml, and parsing it takes longer than some stages."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 MAX_YAML_VALUES = 1_000_000
