@@ -448,6 +448,15 @@ def test_numbers_with_exponents_are_numbers_as_dvc_reads_them(tmp_path: Path) ->
     assert read_section(tmp_path, "rate", float) == 0.001
 
 
+def test_what_was_read_may_be_changed_and_is_read_again_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("a: {b: [1]}\n")
+    read_yaml(path)["a"]["b"].append(2)
+    assert read_yaml(path) == {"a": {"b": [1]}}
+    path.write_text("a: 2\n")
+    assert read_yaml(path) == {"a": 2}
+
+
 def test_a_stage_reads_its_own_section_though_another_is_wrong(content: dict[str, Any], tmp_path: Path) -> None:
     put(content, "classifiers.mlp.training.epochs", "ten")
     refusal(content, tmp_path)
