@@ -82,7 +82,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML 1.2 text. Raises `InputError`, naming `path`, as `read_yaml` does."""
     try:
-        content = _load(text)
+        content = copy.deepcopy(_load(text))
         num_values = _num_values(content, {})
     except YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
@@ -94,12 +94,12 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: its anchors expand to more than {MAX_YAML_VALUES:,} values")
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of sections, got {type(content).__name__}")
-    return copy.deepcopy(content)
+    return content
 
 
 @functools.lru_cache(maxsize=4)
 def _load(text: str) -> Any:
-    """Parse YAML 1.2. A stage reads several sections of params.yaml, and parsing it takes longer than some stages."""
+    """Parse a YAML 1.2 text once: a stage reads several sections of params.yaml, one after another."""
     return YAML(typ="safe", pure=True).load(text)
 
 

@@ -92,7 +92,7 @@ FALLBACK = "seesay-"
 
 @functools.cache
 def prepare_dvc() -> None:
-    """Let DVC, in this process, parse the same text once only, and write dvc.lock and .dvc/tmp/rwlock whole.
+    """Let DVC, in this process, parse the same text once only, and write dvc.lock and DVC's rwlock whole.
 
     Call it before DVC is imported otherwise. DVC parses params.yaml again for each stage, so that a pipeline of n
     experiments takes n squared steps. dvc.lock, which has no comments, it parses for each stage that has run as if

@@ -105,7 +105,7 @@ def test_padding_takes_no_part(eight):
 
 @pytest.mark.parametrize("lesson", ["by reward", "with own words"])
 def test_every_weight_learns_under_autocast(eight, lesson):
-    """The pass that samples comes first and has no gradient. Not every processor has an LSTM in bfloat16."""
+    """The pass that samples comes first and has no gradient. A GRU: not every processor has an LSTM in bfloat16."""
     captioner = eight.captioner(eight.settings(architecture={"name": "gru"})).train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         if lesson == "by reward":
