@@ -37,8 +37,8 @@ check: $(READY)  ## ruff, mypy, import-linter
 	mypy
 	lint-imports --no-logo 2>/dev/null || lint-imports
 
-test: check  ## all checks and all tests
-	pytest -n 2 --dist loadscope --no-loadscope-reorder
+test: check  ## all checks and all tests (three processes keep two cores busy: some tests wait)
+	pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 format: $(READY)  ## let ruff rewrite what it can
 	ruff check --fix .

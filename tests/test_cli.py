@@ -2,12 +2,11 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.fixtures.files import run_dvc
 
 from seesay import commands
 from seesay.captioning.networks.recurrent import LSTMCaptioner
@@ -323,7 +322,7 @@ def test_the_last_words_of_a_failed_repro_are_its_error(
         monkeypatch.setattr(f"seesay.{name}", lambda _: None)
     (tmp_path / "params.yaml").write_text("{}\n")
     (tmp_path / "dvc.yaml").write_text("stages: {report: {cmd: exit 3}}\n")
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    run_dvc(tmp_path, "init", "-q", "--no-scm")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # no server: that is not the error
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
@@ -370,7 +369,7 @@ def test_a_part_of_the_pipeline_ends_well_without_results_of_others(
     for path in (Paths(tmp_path).gate, Paths(tmp_path).results_data):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    run_dvc(tmp_path, "init", "-q", "--no-scm")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(["repro", "evaluate"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.repo import Repo
 from ruamel.yaml import YAML
+from tests.fixtures.files import run_dvc
 
 from seesay.cli import main
 from seesay.cluster import Clone, Dispatcher, Outcome, accept, commit_for_workers, resources_of, work
@@ -68,13 +68,6 @@ else:
 """
 
 
-def dvc(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=root, check=True, capture_output=True, text=True
-    )
-    return done.stdout
-
-
 def commit(root: Path) -> None:
     for command in (["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
         subprocess.run(["git", *command], cwd=root, check=True)
@@ -92,9 +85,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / ".gitignore").write_text("/data\n/models\n/table\n__pycache__\n")
     (root / "params.yaml").write_text("rates: {a: 0.5, b: 0.25}\n")
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    dvc(root, "init", "-q")
-    dvc(root, "config", "core.analytics", "false")
-    dvc(root, "remote", "add", "shared", str(tmp_path / "remote"))
+    run_dvc(root, "init", "-q")
+    run_dvc(root, "config", "core.analytics", "false")
+    run_dvc(root, "remote", "add", "shared", str(tmp_path / "remote"))
     commit(root)
     return root
 
@@ -137,14 +130,14 @@ def test_a_stage_takes_what_its_threads_and_processes_need(runtime, has_gpus, ne
 def test_two_machines_give_the_bytes_of_one(project: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     subprocess.run(["git", "clone", "-q", str(project), str(alone)], check=True)
-    dvc(alone, "repro", "-q")
+    run_dvc(alone, "repro", "-q")
     (tmp_path / "ran").unlink()
     head = commit_for_workers(project)
     assert run(project, [Clone(str(project), head, remote="shared") for _ in range(2)]) == 0
     assert sorted(ran(project)) == ["compare", "evaluate-a", "evaluate-b", "fetch", "train-a", "train-b"]
     assert outputs(project) == outputs(alone)
     assert read_lock(project) == read_lock(alone)
-    assert json.loads(dvc(project, "status", "--json")) == {}
+    assert Repo(str(project)).status() == {}
     assert not (project / "metrics/train/a.json").is_symlink()
 
 
@@ -195,8 +188,8 @@ def test_uncommitted_changes_of_what_decides_results_are_refused(project: Path) 
 
 def test_work_and_accept_by_hand(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As an array of jobs does it: each has a clone with dvc.lock, and hands back a file."""
-    dvc(project, "repro", "-q", "fetch")
-    dvc(project, "push", "-q", "-r", "shared")
+    run_dvc(project, "repro", "-q", "fetch")
+    run_dvc(project, "push", "-q", "-r", "shared")
     commit(project)
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True)
@@ -209,11 +202,11 @@ def test_work_and_accept_by_hand(project: Path, tmp_path: Path, monkeypatch: pyt
         main(["accept", str(tmp_path / "a.json"), "--remote", "shared"])
     assert ended.value.code == 0
     assert outputs(project) == outputs(clone)
-    assert "train@a" not in dvc(project, "status")
+    assert "train@a" not in Repo(str(project)).status()
 
 
 def test_what_was_made_from_other_inputs_is_not_accepted(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dvc(project, "repro", "-q", "fetch")
+    run_dvc(project, "repro", "-q", "fetch")
     entry = work(project, "train@a", remote="shared")
     (project / "params.yaml").write_text("rates: {a: 0.75, b: 0.25}\n")
     before = (project / "dvc.lock").read_bytes()
@@ -227,7 +220,7 @@ def test_what_dvc_cannot_read_leaves_the_lock_as_it_was(project: Path, entry: di
     with pytest.raises(InputError):
         accept(project, "train@a", entry, remote="shared")
     assert not (project / "dvc.lock").exists()
-    dvc(project, "repro", "-q", "fetch")
+    run_dvc(project, "repro", "-q", "fetch")
     before = (project / "dvc.lock").read_bytes()
     with pytest.raises(InputError):
         accept(project, "train@a", entry, remote="shared")
@@ -249,7 +242,7 @@ def test_a_stage_that_cannot_run_elsewhere_is_named(project: Path, stage: str, s
 
 
 def test_an_input_that_the_remote_lacks_is_named(project: Path) -> None:
-    dvc(project, "repro", "-q", "fetch")
+    run_dvc(project, "repro", "-q", "fetch")
     commit(project)
     with pytest.raises(InputError, match=r"data: the DVC remote shared lacks it"):
         raise_error(Clone(str(project), commit_for_workers(project), remote="shared"), project)

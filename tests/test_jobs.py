@@ -12,7 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from dvc.repo import Repo
 from ruamel.yaml import YAML
+from tests.fixtures.files import run_dvc
 
 from seesay.core.errors import InputError
 from seesay.jobs import Schedule, read_graph, share_gpus
@@ -135,8 +137,8 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "stage.py").write_text(STAGE)
     (tmp_path / ".gitignore").write_text("/data\n/models\n/table\n/ran\n")  # else DVC writes one into models/
     write_rates(tmp_path)
-    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
-        subprocess.run(command, cwd=tmp_path, check=True)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    run_dvc(tmp_path, "init", "-q")
     return tmp_path
 
 
@@ -176,14 +178,13 @@ def test_stages_side_by_side_give_the_results_of_one_by_one(project, tmp_path_fa
     status, said = run(project, "2", side_by_side=True)
     assert status == 0, said
     assert times_run(project) == dict.fromkeys(["compare", "fetch", "train-a", "train-b", "train-c"], 1)
-    dvc = [sys.executable, "-m", "dvc"]
-    status = subprocess.run([*dvc, "status", "--json"], cwd=project, capture_output=True, text=True, check=True)
-    assert json.loads(status.stdout) == {}
+    assert Repo(str(project)).status() == {}
     alone = tmp_path_factory.mktemp("alone")
     for name in ("dvc.yaml", "stage.py", "params.yaml", ".gitignore"):
         (alone / name).write_text((project / name).read_text())
-    for command in (["git", "init", "-q"], [*dvc, "init", "-q"], [*dvc, "repro", "-q"]):
-        subprocess.run(command, cwd=alone, check=True)
+    subprocess.run(["git", "init", "-q"], cwd=alone, check=True)
+    run_dvc(alone, "init", "-q")
+    run_dvc(alone, "repro", "-q")
     read = YAML(typ="safe")
     assert read.load(alone / "dvc.lock") == read.load(project / "dvc.lock")
     assert (alone / "table").read_text() == (project / "table").read_text()
@@ -216,7 +217,7 @@ def test_a_target_may_be_a_stage_or_one_of_its_instances(project):
 
 def test_forced_stages_run_again_though_nothing_differs(project):
     (project / "photo").write_text("of one's own")
-    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "photo"], cwd=project, check=True)
+    run_dvc(project, "add", "-q", "photo")
     assert read_graph(project, []).keys() == {"fetch", "train@a", "train@b", "train@c", "compare"}
     assert run(project, "2")[0] == 0
     assert read_graph(project, ["train@a"]) == {}

@@ -8,8 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from seesay.core.forkserver import LIBRARIES, ForkServer
 from seesay.core.paths import Paths
 from seesay.proving import tiny_data
 from seesay.proving.cases import COMMON, ENCODERS, Proof
@@ -29,6 +29,7 @@ ENVIRONMENT |= {"SEESAY_TRACKING": "off", "OMP_NUM_THREADS": "1"}
 
 # Stages after one another in one script, since starting processes takes longer than such a stage.
 DRIVER = """
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -46,8 +47,20 @@ def main(stages, *steps):
         own_ranks().from_first(None)
 
 
+sys.executable = os.environ["FORKING_PYTHON"]  # ranks are forks too
 guarded(in_processes(main), *sys.argv[1:])
 """
+STAGE = """
+import os, runpy, sys
+
+sys.executable = os.environ.get("FORKING_PYTHON", sys.executable)
+runpy.run_path(os.environ["STAGE"], run_name="__main__")
+"""
+IMPORTED = (
+    *LIBRARIES, "seesay.proving.running", "torch.distributed.elastic.multiprocessing",
+    "torch.distributed.elastic.rendezvous.c10d_rendezvous_backend", "torch.distributed.launcher.api",
+    *(f"seesay.{task}.training.experiments" for task in ("autoencoding", "captioning", "classification")),
+)  # fmt: skip
 
 ADAMW = {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.1, "beta1": 0.9, "beta2": 0.99}
 TRAINING: dict[str, Any] = {
@@ -179,10 +192,24 @@ def use_processes(root: Path, processes: int | None) -> None:
     yaml.dump(params, root / "params.yaml")
 
 
-def run_steps(root: Path, *steps: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "driver.py", str(STAGES), *steps]
-    environment = ENVIRONMENT | variables
-    return subprocess.run(command, cwd=root, env=environment, text=True, capture_output=True, check=False)
+@pytest.fixture(scope="module")
+def python() -> Iterator[Path]:
+    """A `python` with everything already imported; see `seesay.core.forkserver`."""
+    server = ForkServer(ENVIRONMENT, IMPORTED)
+    yield server.folder / "python"
+    server.end()
+
+
+@pytest.fixture(scope="module")
+def run_steps(python: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(root: Path, *steps: str) -> subprocess.CompletedProcess[str]:
+        command = [str(python), "driver.py", str(STAGES), *steps]
+        environment = {**ENVIRONMENT, "FORKING_PYTHON": str(python)}
+        done = subprocess.run(command, cwd=root, env=environment, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run
 
 
 def outputs(root: Path) -> dict[str, bytes]:
@@ -193,7 +220,7 @@ def outputs(root: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def roots(tmp_path_factory: pytest.TempPathFactory, run_steps: Any) -> dict[str, Path]:
     """Folders in which all steps have run: in one process, and twice in two."""
     made = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -201,8 +228,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         patch.setitem(tiny_data.NUM_CAPTIONED, "test", 3)
         for name, processes in (("alone", None), ("two", 2), ("again", 2)):
             root = new_root(tmp_path_factory.mktemp("ranks") / name, processes)
-            done = run_steps(root, *SAME_AS_ALONE, *OTHER_DRAWS, *MEASURING)
-            assert done.returncode == 0, done.stderr
+            run_steps(root, *SAME_AS_ALONE, *OTHER_DRAWS, *MEASURING)
             made[name] = root
     return made
 
@@ -223,12 +249,11 @@ def test_two_processes_have_the_losses_of_one(roots: dict[str, Path], step: str)
     assert any(one[name] != two[name] for name in one), "sums of two halves are rounded in another order"
 
 
-def test_two_processes_measure_the_same_bytes_as_one(roots: dict[str, Path], tmp_path: Path) -> None:
+def test_two_processes_measure_the_same_bytes_as_one(roots: dict[str, Path], run_steps: Any) -> None:
     """Evaluated, extracted and decoded from the same models, in one process and in two."""
     alone = outputs(roots["alone"])
     use_processes(roots["alone"], 2)
-    done = run_steps(roots["alone"], *MEASURING)
-    assert done.returncode == 0, done.stderr
+    run_steps(roots["alone"], *MEASURING)
     assert outputs(roots["alone"]) == alone
 
 
@@ -249,24 +274,31 @@ LONG = {
 
 
 @pytest.fixture
-def run_stage(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """A function that starts the stage `train_classifier` with the words before and after `python`."""
-    root = new_root(tmp_path / "root", 2, {"classifiers": {"long": LONG}})
+def run_stage(tmp_path: Path, python: Path) -> Callable[..., subprocess.Popen[str]]:
+    """A function that starts the stage `train_classifier` with the words after `python`.
 
-    def start(*launcher: str, processes: int = 2, **variables: str) -> subprocess.Popen[str]:
+    Its ranks are ordinary processes, to be killed, or forks.
+    """
+    root = new_root(tmp_path / "root", 2, {"classifiers": {"long": LONG}})
+    (root / "stage.py").write_text(STAGE)
+    script = {"STAGE": str(STAGES / "train_classifier.py")}
+
+    def start(*launcher: str, processes: int = 2, forks: bool = False, **variables: str) -> subprocess.Popen[str]:
         use_processes(root, processes)
-        command = [sys.executable, *launcher, str(STAGES / "train_classifier.py"), "long"]
+        command = [str(python), *launcher, "stage.py", "long"]
+        environment = ENVIRONMENT | script | variables | ({"FORKING_PYTHON": str(python)} if forks else {})
         return subprocess.Popen(
-            command, cwd=root, env=ENVIRONMENT | variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, cwd=root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
     return start
 
 
-def test_a_killed_rank_is_named_in_one_error_and_training_resumes(run_stage: Any, tmp_path: Path) -> None:
+def test_a_killed_rank_is_named_in_one_error_and_training_resumes(
+    run_stage: Any, run_steps: Any, tmp_path: Path
+) -> None:
     weights = tmp_path / "root/models/classifiers/long/0.pt"
-    whole = run_stage()
-    whole.communicate()
+    run_steps(tmp_path / "root", "train_classifier@long")
     expected = weights.read_bytes()
     shutil.rmtree(weights.parent)
 
@@ -274,7 +306,8 @@ def test_a_killed_rank_is_named_in_one_error_and_training_resumes(run_stage: Any
     for line in stage.stderr:
         if line.startswith("epoch 3/"):
             break
-    rank_1 = next(child for child in psutil.Process(stage.pid).children() if child.environ().get("RANK") == "1")
+    processes = [one for one in psutil.process_iter(["cwd"]) if one.info["cwd"] == str(tmp_path / "root")]
+    rank_1 = next(one for one in processes if one.environ().get("RANK") == "1")
     rank_1.kill()
     _, said = stage.communicate()
     assert stage.returncode == 1
@@ -284,7 +317,7 @@ def test_a_killed_rank_is_named_in_one_error_and_training_resumes(run_stage: Any
     assert errors[0].startswith("seesay: error: rank 1 of 2 was killed by SIGKILL")
     assert not weights.exists()
 
-    again = run_stage()
+    again = run_stage()  # code that is loaded decides what is resumed, and forks have loaded more
     _, said = again.communicate()
     assert "resuming at epoch" in said
     assert weights.read_bytes() == expected
@@ -309,7 +342,7 @@ def test_one_process_under_a_launcher_gives_the_plain_bytes(run_stage: Any, tmp_
     found = []
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
     for launcher, variables in ([], {}), ([], {"SEESAY_LAUNCHER": "env LAUNCHED=yes"}), (torchrun, {}):
-        stage = run_stage(*launcher, processes=1, **variables)
+        stage = run_stage(*launcher, processes=1, forks=True, **variables)
         _, said = stage.communicate()
         assert stage.returncode == 0, said
         found.append(weights.read_bytes())
@@ -327,7 +360,7 @@ def test_an_unknown_launcher_is_one_error(run_stage: Any) -> None:
 
 def test_another_number_of_started_processes_is_refused(run_stage: Any) -> None:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
-    stage = run_stage(*torchrun)
+    stage = run_stage(*torchrun, forks=True)
     _, said = stage.communicate()
     assert stage.returncode == 1
     assert "seesay: error: runtime.processes: got 2: expected 1, as many as were started" in said

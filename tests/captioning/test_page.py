@@ -36,11 +36,8 @@ class Elements(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(built_once):
-    params, paths = load_params(built_once), Paths(built_once)
-    write_results(paths.results_data, collect_results(params, paths))
-    refresh_views(built_once)
-    return paths.captions_page.read_text()
+def page(rendered_once):
+    return Paths(rendered_once).captions_page.read_text()
 
 
 def test_the_page_opens_offline_and_links_back(page):
@@ -64,8 +61,8 @@ def test_captions_references_and_alternatives_are_text(page):
     assert "a man &lt;b&gt;in&lt;/b&gt; a red shirt" in page
 
 
-def test_every_case_shows_what_every_captioner_of_its_dataset_says(page, built_once):
-    params, paths = load_params(built_once), Paths(built_once)
+def test_every_case_shows_what_every_captioner_of_its_dataset_says(page, rendered_once):
+    params, paths = load_params(rendered_once), Paths(rendered_once)
     content = read_json(paths.figures("compare_captioners") / "cases.json")
     for dataset, of_dataset in content.items():
         cells = {cell for cell, one in params.captioners.items() if one.learning.datasets[0] == dataset}
@@ -93,9 +90,9 @@ def test_the_page_is_small_enough_to_mail(page):
     assert len(page.encode()) < 1_900_000
 
 
-def test_the_index_links_to_the_captions_and_shows_examples(page, built_once):
+def test_the_index_links_to_the_captions_and_shows_examples(page, rendered_once):
     """The examples are those of each dataset's best captioner."""
-    text = Paths(built_once).report.read_text()
+    text = Paths(rendered_once).report.read_text()
     assert 'href="captions.html"' in text
     assert len(text.encode()) < 2_000_000
 

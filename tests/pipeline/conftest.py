@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from seesay.core.forkserver import LIBRARIES, ForkServer
+from seesay.core.settings import read_yaml
 from seesay.workspace import prepare_workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,8 +25,8 @@ PYTHON = Path(sys.executable).parent
 KEPT = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "SEESAY_", "DVC_", "MIRROR"))}
 ENVIRONMENT = {**KEPT, "OMP_NUM_THREADS": "1"}
 
-# The fork server of the tests also runs DVC. `faster_locks` and `faster_figures` lie beside this file.
-IMPORTED = (*LIBRARIES, "dvc.cli", "dvc.commands.repro", "dvc.repo", "faster_locks", "faster_figures")
+# The fork server of the tests also runs DVC. The modules without a package lie beside this file.
+IMPORTED = (*LIBRARIES, "dvc.cli", "dvc.commands.repro", "dvc.repo", "faster_dvc", "faster_figures")
 _IMPORT = re.compile(r"^from (seesay[.\w]*) import", re.MULTILINE)
 OF_STAGES = sorted({name for path in (ROOT / "stages").glob("*.py") for name in _IMPORT.findall(path.read_text())})
 """The modules of seesay that stages import."""
@@ -65,7 +65,7 @@ class Workspace:
 
     @property
     def params(self) -> dict[str, Any]:
-        content: dict[str, Any] = YAML(typ="safe").load(self.root / "params.yaml")
+        content: dict[str, Any] = json.loads((self.root / "params.yaml").read_text())
         return content
 
     def command(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -86,10 +86,7 @@ class Workspace:
 
     def change(self, key: str, value: Any) -> None:
         """Set the dotted `key` of params.yaml to `value`."""
-        yaml = YAML(typ="safe", pure=True)
-        yaml.sort_base_mapping_type_on_output = False  # the order of experiments is the order of rows in the results
-        path = self.root / "params.yaml"
-        content = yaml.load(path)
+        content = self.params
         *parents, last = key.split(".")
         section = content
         for part in parents:
@@ -97,27 +94,28 @@ class Workspace:
         assert last in section, key
         assert section[last] != value, f"{key} is {value} already"
         section[last] = value
-        with path.open("w") as file:
-            yaml.dump(content, file)
+        (self.root / "params.yaml").write_text(json.dumps(content))
 
     def files(self, pattern: str) -> dict[str, bytes]:
         return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in sorted(self.root.glob(pattern))}
 
 
 def _prepare(root: Path) -> None:
-    """Create a workspace without the stages that make proofs, which are stale while code is being edited."""
+    """Create a workspace without the stages that make proofs, which are stale while code is being edited.
+
+    Its files are JSON, which is YAML and sooner read.
+    """
     prepare_workspace(ROOT, root, overrides=HERE / "tiny.yaml", gates=HERE / "tiny_gates.yaml")
-    path, yaml = root / "dvc.yaml", YAML(typ="safe")
-    content = yaml.load(path)
-    content["stages"] = {name: stage for name, stage in content["stages"].items() if not name.startswith("prove_")}
-    with path.open("w", encoding="utf-8") as file:
-        yaml.dump(content, file)
+    pipeline, params = read_yaml(root / "dvc.yaml"), read_yaml(root / "params.yaml")
+    pipeline["stages"] = {name: one for name, one in pipeline["stages"].items() if not name.startswith("prove_")}
+    (root / "dvc.yaml").write_text(json.dumps(pipeline))
+    (root / "params.yaml").write_text(json.dumps(params))
 
 
 @pytest.fixture(scope="session")
 def forking_python() -> Iterator[Path]:
     """The folder of a `python` with everything already imported; see `seesay.core.forkserver`."""
-    server = ForkServer({**ENVIRONMENT, "PYTHONPATH": str(HERE)}, (*IMPORTED, *OF_STAGES))
+    server = ForkServer({**ENVIRONMENT, "PYTHONPATH": str(HERE)}, (*IMPORTED, "one_server", *OF_STAGES))
     yield server.folder
     server.end()
 

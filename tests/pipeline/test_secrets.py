@@ -2,7 +2,6 @@
 
 import hashlib
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def test_a_password_in_every_address_is_found_nowhere(finished: Any, tmp_path: P
         (["repro", "--force", "--single-item", "train_classifier@mlp", "report"], 0),
         (["sync"], 1),
     ):
-        command = [Path(sys.executable).with_name("seesay"), *arguments]
+        command = [finished.workspace.python / "python", "-m", "seesay.cli", *arguments]
         done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
         outputs.append(done.stdout + done.stderr)
         assert done.returncode == status, outputs[-1]

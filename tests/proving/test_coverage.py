@@ -3,15 +3,16 @@
 import ast
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import coverage
 import pytest
+from tests.proving.mutating import LIBRARIES
 
 from seesay.core.files import read_json
+from seesay.core.forkserver import ForkServer
 from seesay.proving.cases import PROOFS
 from seesay.proving.running import TOLERANCE, moves
 
@@ -130,21 +131,32 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
 }
 """First lines of code that is not run, with the reason, by file. A branch that ends by raising needs no entry."""
 
+COUNTING = """
+import runpy, sys
+import coverage
+coverage.process_startup()
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
 
 @pytest.fixture(scope="module")
 def proved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all proofs as the present code computes them, and the lines that ran in the file `coverage`."""
     folder = tmp_path_factory.mktemp("proved")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
-    (folder / "settings").write_text(f"[run]\nsource = {PACKAGE}\n")
-    command = [sys.executable, "-m", "coverage", "run", "-p", f"--rcfile={folder / 'settings'}"]
+    (folder / "settings").write_text(f"[run]\nsource = {PACKAGE}\nparallel = true\ndata_file = {folder / 'coverage'}\n")
+    (folder / "counting.py").write_text(COUNTING)
+    server = ForkServer(environment, ("coverage", *LIBRARIES))  # importing them takes longer where lines are counted
+    counted = {**environment, "COVERAGE_PROCESS_START": str(folder / "settings")}
 
     def prove(kind: str) -> None:
-        ran = [*command, f"--data-file={folder / 'coverage'}", str(ROOT / "stages/prove.py"), kind]
-        subprocess.run(ran, cwd=folder, env=environment, check=True)
+        command = [server.folder / "python", "counting.py", ROOT / "stages/prove.py", kind]
+        subprocess.run(command, cwd=folder, env=counted, check=True)
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(prove, PROOFS))
+    server.end()
     return folder
 
 

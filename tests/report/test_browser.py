@@ -4,10 +4,8 @@ import pytest
 from tests.report.browser_checks import check_pages, find_chromium, install_axe, problems
 
 from seesay.core.paths import Paths
-from seesay.params.project import load_params
 from seesay.report.compare import compare_metrics
-from seesay.report.page import autoencoders_page, refresh_views, write_comparison
-from seesay.report.results import collect_results, write_results
+from seesay.report.page import autoencoders_page, write_comparison
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +16,8 @@ def axe(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pages(built_once, tmp_path_factory):
-    params, paths = load_params(built_once), Paths(built_once)
-    write_results(paths.results_data, collect_results(params, paths))
-    refresh_views(built_once)
+def pages(rendered_once, tmp_path_factory):
+    paths = Paths(rendered_once)
     old = {"evaluate_classifier/mlp": {"test/top1": 0.2, "test/top1_low": 0.19, "test/top1_high": 0.21, "test/ece": 1}}
     new = {"evaluate_classifier/mlp": {"test/top1": 0.3, "test/top1_low": 0.29, "test/top1_high": 0.31, "test/ece": 2}}
     comparison = compare_metrics(old, new, before="main (0123456789)", after="workspace")

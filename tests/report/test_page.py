@@ -2,7 +2,7 @@ import itertools
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,13 +21,6 @@ from seesay.report.runs import StageRun, kept_trainings_note, read_runs, stage_i
 
 PAGES = ("index.html", "autoencoders.html", "captions.html")
 """What lies beside each other, and may be linked."""
-
-
-@dataclass(frozen=True)
-class Line:
-    address: str
-    state: str
-    run_id: str | None
 
 
 class Elements(HTMLParser):
@@ -61,14 +54,8 @@ def num_shown(text, description):
 
 
 @pytest.fixture(scope="module")
-def page(built_once, tmp_path_factory):
-    """The page of the whole workspace, with a verdict and a ledger."""
-    params, paths = load_params(built_once), Paths(built_once)
-    write_text(paths.gates, (Path(__file__).parents[2] / "gates.yaml").read_text().replace("HEAD", "null"))
-    write_results(paths.results_data, collect_results(params, paths))
-    write_verdict(judge_workspace(built_once), json_path=paths.gate, markdown_path=paths.verdict)
-    refresh_views(built_once, [Line("train_classifier@resnet9", "restored", "abcdef0123456789")])
-    return paths.report.read_text()
+def page(rendered_once):
+    return Paths(rendered_once).report.read_text()
 
 
 def test_the_page_asks_for_nothing_from_outside(page):
@@ -122,9 +109,9 @@ def test_the_page_shows_results_verdict_figures_data_and_runs(page):
     assert all(attributes["alt"] for attributes in pictures)
 
 
-def test_every_experiment_has_curves_and_the_best_ones_have_details(page, built_once):
+def test_every_experiment_has_curves_and_the_best_ones_have_details(page, rendered_once):
     """The best ones are the best of each dataset."""
-    params = load_params(built_once)
+    params = load_params(rendered_once)
     alts = [attributes["alt"] for tag, attributes in Elements(page).found if tag == "img"]
     cells = [*params.classifiers, *params.autoencoders, *params.captioners]
     assert sum(alt.startswith("Training and validation curves") for alt in alts) == len(cells)
@@ -136,9 +123,9 @@ def test_every_experiment_has_curves_and_the_best_ones_have_details(page, built_
     assert page.count('<figure class="chart"') == len(datasets) + len(captioned) + len(drawn)
 
 
-def test_the_autoencoders_page_has_drawings_and_maps_and_opens_offline(page, built_once):
+def test_the_autoencoders_page_has_drawings_and_maps_and_opens_offline(page, rendered_once):
     """It shows what each autoencoder draws and what it looks at."""
-    params, paths = load_params(built_once), Paths(built_once)
+    params, paths = load_params(rendered_once), Paths(rendered_once)
     elements = Elements(autoencoders_page(paths).read_text())
     assert not elements.open
     pictures = [attributes for tag, attributes in elements.found if tag == "img"]
@@ -189,8 +176,8 @@ def test_every_link_inside_the_page_has_a_target(page):
     assert len(ids) == len(set(ids))
 
 
-def test_no_page_names_a_folder_that_git_ignores(page, built_once):
-    paths = Paths(built_once)
+def test_no_page_names_a_folder_that_git_ignores(page, rendered_once):
+    paths = Paths(rendered_once)
     for path in (paths.report, autoencoders_page(paths), paths.captions_page):
         assert not re.search(r"reports/figures|data/reports|models/|\.work/", path.read_text()), path.name
 
@@ -222,13 +209,13 @@ def test_what_there_is_no_room_for_is_named_and_the_best_come_first(full_workspa
     assert by_cell["mlp"].details == []
 
 
-def test_the_page_has_no_path_of_this_machine(page, built_once):
-    assert str(built_once) not in page
-    assert str(built_once) not in Paths(built_once).results.read_text()
+def test_the_page_has_no_path_of_this_machine(page, rendered_once):
+    assert str(rendered_once) not in page
+    assert str(rendered_once) not in Paths(rendered_once).results.read_text()
 
 
-def test_results_md_says_data_commit_hardware_and_throughput(page, built_once):
-    text = Paths(built_once).results.read_text()
+def test_results_md_says_data_commit_hardware_and_throughput(page, rendered_once):
+    text = Paths(rendered_once).results.read_text()
     assert re.search(
         r"code at commit 0123456789, on cpu, 2 threads\. All stages together took \d\.\d core-hours\.", text
     )
