@@ -197,11 +197,14 @@ def _forget_exit_functions() -> None:
 
 def _receive(caller: socket.socket) -> tuple[bytes, Sequence[int]]:
     """Receive a request and no more, because signals follow, and its streams. It is empty if the caller is gone."""
-    header, streams, _, _ = socket.recv_fds(caller, 8, 3)
-    size, received = int.from_bytes(header, "big"), b""
-    while len(received) < size and (part := caller.recv(size - len(received), socket.MSG_WAITALL)):
-        received += part
-    if len(received) == size:
+    received, size = b"", 0
+    streams: list[int] = []
+    with contextlib.suppress(OSError):
+        header, streams, _, _ = socket.recv_fds(caller, 8, 3)
+        size = int.from_bytes(header, "big")
+        while len(received) < size and (part := caller.recv(size - len(received), socket.MSG_WAITALL)):
+            received += part
+    if size and len(received) == size:
         return received, streams
     for descriptor in streams:
         os.close(descriptor)
@@ -209,7 +212,9 @@ def _receive(caller: socket.socket) -> tuple[bytes, Sequence[int]]:
 
 
 def _pass_signals_on(caller: socket.socket, fork: int) -> None:
-    numbers = caller.recv(16)
+    numbers = b""
+    with contextlib.suppress(OSError):
+        numbers = caller.recv(16)
     if not numbers:  # it was killed
         caller.close()
     for number in numbers or [signal.SIGTERM]:
@@ -219,7 +224,8 @@ def _pass_signals_on(caller: socket.socket, fork: int) -> None:
 def _tell_how_forks_ended(callers: dict[int, socket.socket]) -> None:
     with contextlib.suppress(ChildProcessError):  # no fork is left
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            caller = callers.pop(ended[0])
+            if (caller := callers.pop(ended[0], None)) is None:
+                continue  # a library's process
             with contextlib.suppress(OSError):  # the caller is gone
                 caller.sendall(str(os.waitstatus_to_exitcode(ended[1])).encode())
             caller.close()
