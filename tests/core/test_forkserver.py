@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -98,6 +99,32 @@ def test_it_ends_like_a_python_but_dismantles_nothing(server: ForkServer, tmp_pa
     (tmp_path / "script.py").write_text(ENDING)
     forked = run(server.folder / "python", tmp_path, "script.py")
     assert (forked.returncode, forked.stdout.splitlines()) == (0, ["script", "thread", "at exit"])
+
+
+def test_a_fork_ends_what_it_has_made_and_nothing_of_a_library(tmp_path: Path) -> None:
+    made = "import atexit, weakref\nclass Kept: pass\nkept = Kept()\n"
+    made += "weakref.finalize(kept, print, 'finalizer of', __name__)\natexit.register(print, 'exit of', __name__)\n"
+    for name in ("library", "script"):
+        (tmp_path / f"{name}.py").write_text(made)
+    server = ForkServer({**os.environ, "PYTHONPATH": str(tmp_path)}, libraries=["library"])
+    for _ in range(2):
+        done = run(server.folder / "python", tmp_path, "script.py")
+        assert sorted(done.stdout.splitlines()) == ["exit of __main__", "finalizer of __main__"], done.stderr
+    server.end()
+
+
+def test_callers_side_by_side_get_their_own_exit_statuses(server: ForkServer, tmp_path: Path) -> None:
+    """Also where others are killed meanwhile, or break off before they have sent their request."""
+    (tmp_path / "script.py").write_text("import sys, time\ntime.sleep(float(sys.argv[1]))\nsys.exit(int(sys.argv[2]))")
+    command = [str(server.folder / "python"), "script.py"]
+    killed = subprocess.Popen([*command, "60", "0"], cwd=tmp_path)
+    callers = [subprocess.Popen([*command, f"0.{9 - number}", str(number)], cwd=tmp_path) for number in range(1, 9)]
+    with socket.socket(socket.AF_UNIX) as broken_off:
+        broken_off.connect(str(server.folder / "socket"))
+        broken_off.send(b"1234")
+    killed.kill()
+    assert [caller.wait(60) for caller in callers] == list(range(1, 9))
+    assert killed.wait(60) == -signal.SIGKILL
 
 
 def test_it_runs_a_module_as_an_ordinary_python_does(server: ForkServer, tmp_path: Path) -> None:

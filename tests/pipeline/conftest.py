@@ -103,7 +103,7 @@ class Workspace:
 def _prepare(root: Path) -> None:
     """Create a workspace without the stages that make proofs, which are stale while code is being edited.
 
-    Its files are JSON, which is YAML and sooner read.
+    Its files are JSON, which is YAML and faster to read.
     """
     prepare_workspace(ROOT, root, overrides=HERE / "tiny.yaml", gates=HERE / "tiny_gates.yaml")
     pipeline, params = read_yaml(root / "dvc.yaml"), read_yaml(root / "params.yaml")

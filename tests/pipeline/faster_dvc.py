@@ -1,4 +1,4 @@
-"""Importing this module makes DVC read YAML once and write it as JSON, which is YAML too, and look values up at once.
+"""Importing this module makes DVC read YAML once, write it as JSON, which is YAML too, and search less for parameters.
 
 DVC parses params.yaml and dvc.lock several times for each stage, and preserves comments in dvc.lock, which has none.
 It reads git's index for each output, and all of params.yaml for each parameter. That takes longer than most stages of

@@ -154,9 +154,11 @@ def proved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command = [server.folder / "python", "counting.py", ROOT / "stages/prove.py", kind]
         subprocess.run(command, cwd=folder, env=counted, check=True)
 
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(prove, PROOFS))
-    server.end()
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(prove, PROOFS))
+    finally:
+        server.end()
     return folder
 
 

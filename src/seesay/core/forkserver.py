@@ -173,9 +173,7 @@ def serve(address: str, libraries: Sequence[str]) -> Sequence[str]:
                     os.close(descriptor)
                 for one in (server, caller, *callers.values()):
                     one.close()
-                arguments, folder, environment, pid = marshal.loads(request)
-                _become(folder, {**environment, os.fsencode(_CALLER): b"%d:%d" % (os.getpid(), pid)}, streams)
-                return arguments  # type: ignore[no-any-return]
+                return _become(request, streams)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
             for descriptor in streams:
                 os.close(descriptor)
@@ -185,9 +183,10 @@ def serve(address: str, libraries: Sequence[str]) -> Sequence[str]:
 
 
 def _forget_exit_functions() -> None:
-    """Forget what libraries do as a process ends, as `multiprocessing` does: forks end what they have made themselves.
+    """Forget what the imported libraries would do at exit, as `multiprocessing` does for its forks.
 
-    In torch alone these functions take a tenth of a second.
+    It concerns what this process has made. A fork ends what it makes itself. In torch alone these functions take a
+    tenth of a second.
     """
     atexit._clear()
     weakref.finalize._registry.clear()  # type: ignore[attr-defined]
@@ -196,7 +195,10 @@ def _forget_exit_functions() -> None:
 
 
 def _receive(caller: socket.socket) -> tuple[bytes, Sequence[int]]:
-    """Receive a request and no more, because signals follow, and its streams. It is empty if the caller is gone."""
+    """Receive a request and the caller's streams, and no more, because signals follow.
+
+    The request is empty if the caller is gone.
+    """
     received, size = b"", 0
     streams: list[int] = []
     with contextlib.suppress(OSError):
@@ -231,24 +233,28 @@ def _tell_how_forks_ended(callers: dict[int, socket.socket]) -> None:
             caller.close()
 
 
-def _become(folder: str, environment: Mapping[bytes, bytes], streams: Sequence[int]) -> None:
-    """Give this process the caller's streams, folder and environment."""
+def _become(request: bytes, streams: Sequence[int]) -> Sequence[str]:
+    """Give this process the caller's streams, folder and environment, and return the arguments."""
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    arguments, folder, environment, pid = marshal.loads(request)
     os.chdir(folder)
     os.environ.clear()
     os.environb.update(environment)
+    os.environ[_CALLER] = f"{os.getpid()}:{pid}"
     assert isinstance(sys.__stdout__, io.TextIOWrapper)  # a library may have wrapped sys.stdout
     sys.__stdout__.reconfigure(line_buffering=os.isatty(1), write_through=bool(os.environ.get("PYTHONUNBUFFERED")))
     sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return arguments  # type: ignore[no-any-return]
 
 
 def run_as_python(arguments: Sequence[str]) -> NoReturn:
     """Run `arguments` as `python` would, and end this process.
 
-    Threads, exit functions and streams end as usual. Then the process ends as those of `multiprocessing` do: taking the
-    interpreter apart would touch, and so copy, all memory that is shared with the server. That takes seconds.
+    Threads, streams and the exit functions of what it runs end as usual. Then the process ends as those of
+    `multiprocessing` do: taking the interpreter apart would touch, and so copy, all memory that is shared with the
+    server. That takes seconds.
     """
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)  # an early Ctrl-C is raised here, as in a script
