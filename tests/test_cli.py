@@ -204,14 +204,16 @@ def test_help_version_and_completion_need_no_repository(
 def test_options_of_dvc_need_no_dashes_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
     passed: list[list[str]] = []
     monkeypatch.setattr("seesay.cli.guarded", lambda _call, _root, options: passed.append(options.dvc_arguments))
-    for command in ("repro --dry report", "repro report --dry", "repro -- report --dry", "repro -f -s report", "repro"):
+    dry = ["repro --dry report", "repro report --dry", "repro -- report --dry", "repro report --dr"]
+    for command in (*dry, "repro -f -s report", "repro --int", "repro"):
         with pytest.raises(SystemExit):
             main(command.split())
-    assert [sorted(arguments) for arguments in passed] == [*[["--dry", "report"]] * 3, ["-f", "-s", "report"], []]
+    assert [sorted(arguments) for arguments in passed[:4]] == [["--dry", "report"]] * 4
+    assert [sorted(arguments) for arguments in passed[4:]] == [["-f", "-s", "report"], ["--interactive"], []]
     with pytest.raises(SystemExit) as ended:
         main(["sync", "--dry"])
     assert ended.value.code == 2
-    assert len(passed) == 5
+    assert len(passed) == 7
 
 
 def test_a_workspace_whose_name_is_a_path_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

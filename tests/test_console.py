@@ -14,7 +14,6 @@ from PIL import Image
 from seesay.console import (
     Progress,
     changed_sources,
-    lock_kept,
     moved_scores,
     run_dvc,
     score_table,
@@ -128,40 +127,6 @@ def test_dvcs_options_are_passed_on_and_named_stages_get_no_number(
     progress = run_dvc(tmp_path, [], brief=True)
     assert (progress.status, progress.num_run, progress.total) == (0, 2, 2)
     assert capsys.readouterr().out.splitlines() == ["[1/2] say@a", "> echo", "[2/2] say@b", "> echo"]
-
-
-@pytest.mark.parametrize("cut_off", ["stages: {a: {md5: [1", "", "schema", "stages: {a: {}}\n", "stages:\n"])
-def test_a_lock_that_an_interruption_cut_off_is_put_back(
-    cut_off: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    lock = tmp_path / "dvc.lock"
-    lock.write_text("stages: {a: {}, b: {}}\n")
-    with pytest.raises(SystemExit), lock_kept(tmp_path):
-        lock.write_text(cut_off)
-        sys.exit(130)
-    assert lock.read_text() == "stages: {a: {}, b: {}}\n"
-    assert "dvc.lock was cut off while DVC wrote it" in capsys.readouterr().err
-
-
-def test_a_lock_cut_off_by_a_killed_run_is_put_back_by_the_next(tmp_path: Path) -> None:
-    lock = tmp_path / "dvc.lock"
-    lock.write_text("stages: {a: {}}\n")
-    killed = lock_kept(tmp_path)
-    killed.__enter__()  # never left
-    lock.write_text("stages: {a: {md5: [1")
-    with lock_kept(tmp_path):
-        assert lock.read_text() == "stages: {a: {}}\n"
-
-
-def test_a_whole_lock_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lock = tmp_path / "dvc.lock"
-    with pytest.raises(SystemExit), lock_kept(tmp_path):
-        lock.write_text("stages: {b: {}}\n")  # the first one: there was none before
-        sys.exit(130)
-    with lock_kept(tmp_path):
-        lock.write_text("stages: {b: {}, c: {}}\n")
-    assert lock.read_text() == "stages: {b: {}, c: {}}\n"
-    assert capsys.readouterr().err == ""
 
 
 def results(*, top1: float, cider: float | None) -> Results:

@@ -21,10 +21,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     if options.command == "repro":
         # What is not ours is for DVC: none of its options for repro takes a value, so their place does not matter.
-        options.dvc_arguments += unknown
+        options.dvc_arguments = [_whole(one) for one in (*options.dvc_arguments, *unknown)]
     elif unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     sys.exit(guarded(_run, Path.cwd(), options))
+
+
+def _whole(argument: str) -> str:
+    """Return an option of DVC that seesay heeds too as a whole word; DVC also takes its beginning."""
+    matching = (one for one in ("--dry", "--interactive") if len(argument) > len("--d") and one.startswith(argument))
+    return next(matching, argument)
 
 
 def _run(root: Path, options: argparse.Namespace) -> int:

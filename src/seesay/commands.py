@@ -33,14 +33,12 @@ def check(root: Path, options: argparse.Namespace) -> int:
 
 def repro(root: Path, options: argparse.Namespace) -> int:
     from seesay.check import check_git
-    from seesay.console import lock_kept
     from seesay.tracking.ledger import own_ledger
 
     check_git(root)
     _checked(root)
     with own_ledger(root):
-        with lock_kept(root):
-            progress = _reproduce(root, options)
+        progress = _reproduce(root, options)
         if "--dry" in options.dvc_arguments:
             return progress.status
         try:
@@ -295,7 +293,7 @@ def demo(root: Path, options: argparse.Namespace) -> int:
 
 
 def workspace(root: Path, options: argparse.Namespace) -> int:
-    from seesay.console import earlier_results, lock_kept, moved_scores, run_dvc, score_table
+    from seesay.console import earlier_results, moved_scores, run_dvc, score_table
     from seesay.jobs import run_side_by_side
     from seesay.report.gate import read_verdict
     from seesay.report.results import read_results
@@ -310,7 +308,7 @@ def workspace(root: Path, options: argparse.Namespace) -> int:
             raise InputError(f"{path}: no such file: expected the overrides of workspace {name!r} and its gates")
     paths = Paths(folder)
     edited = partial(name_sources, main=root, overrides=overrides, gates=gates)
-    with own_ledger(folder), lock_kept(folder):
+    with own_ledger(folder):
         before = earlier_results(paths)
         prepare_workspace(root, folder, overrides=overrides, gates=gates)
         try:

@@ -15,11 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from seesay.core.errors import InputError
-from seesay.core.files import private_directory, write_bytes
 from seesay.core.forkserver import forking_python
 from seesay.core.paths import Paths, cell_name
 from seesay.core.settings import read_yaml
@@ -222,46 +218,6 @@ def run_dvc(root: Path, arguments: Sequence[str], *, brief: bool, rewrite: Calla
 def exit_status(code: int) -> int:
     """Return the exit status of a process as shells give it, from a return code of `subprocess`."""
     return 128 - code if code < 0 else code
-
-
-@contextmanager
-def lock_kept(root: Path) -> Iterator[None]:
-    """Put dvc.lock back as it was before where an interruption cut it off, now or in an earlier run.
-
-    Plain DVC writes the file in place, and never removes an entry. What had finished meanwhile is restored from DVC's
-    cache the next time.
-    """
-    lock, kept = root / "dvc.lock", private_directory(Paths(root).scratch) / "dvc.lock"
-    _put_back(lock, kept)
-    write_bytes(kept, lock.read_bytes() if lock.exists() else b"")
-    try:
-        yield
-    finally:
-        _put_back(lock, kept)
-        kept.unlink(missing_ok=True)
-
-
-def _put_back(lock: Path, kept: Path) -> None:
-    if not kept.exists() or not lock.exists():
-        return
-    stages = _locked_stages(lock)
-    if stages is not None and stages >= (_locked_stages(kept) or set()):
-        return
-    if before := kept.read_bytes():
-        write_bytes(lock, before)
-    else:
-        lock.unlink()
-    print("dvc.lock was cut off while DVC wrote it, and is as before that run: run again, and what had finished is "
-          "restored from DVC's cache", file=sys.stderr)  # fmt: skip
-
-
-def _locked_stages(lock: Path) -> set[str] | None:
-    """Return the stages that have an entry in a dvc.lock; None for a file that is no such thing."""
-    try:
-        content = YAML(typ="safe").load(lock)
-        return set(content.get("stages") or ()) if isinstance(content, dict) else None
-    except (YAMLError, UnicodeDecodeError):
-        return None
 
 
 class Signals:

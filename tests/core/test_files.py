@@ -1,7 +1,10 @@
 """Files land whole or not at all."""
 
+import os
 import shutil
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,8 @@ from seesay.core.files import (
     write_json,
     write_text,
 )
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -132,6 +137,33 @@ def test_bad_json_is_named_with_its_place(tmp_path: Path) -> None:
         read_json(path)
     with pytest.raises(InputError, match=r"nothing\.json: no such file"):
         read_json(tmp_path / "nothing.json")
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_a_day_later(tmp_path: Path) -> None:
+    left = [".a.0123abcd.txt", ".a.0123abce.txt", ".b.0123abcd", ".a.other.txt", ".a.0123abcd.json"]
+    for name in left:
+        path = tmp_path / name
+        if name.startswith(".b"):
+            path.mkdir()
+            (path / "part").touch()
+        else:
+            path.touch()
+        if name != ".a.0123abce.txt":  # still being written
+            os.utime(path, (1, 1))
+    write_text(tmp_path / "a.txt", "whole")
+    with atomic_directory(tmp_path / "b"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "b", *left[1:2], *left[3:]}
+
+
+@pytest.mark.parametrize("write", [atomic_path, atomic_directory])
+@pytest.mark.parametrize("name", ["resnet9", "resnet9.json"])
+def test_neither_git_nor_dvc_sees_an_unfinished_file(tmp_path: Path, write: Any, name: str) -> None:
+    with write(tmp_path / name) as unfinished:
+        for ignored in (".gitignore", ".dvcignore"):
+            lines = (ROOT / ignored).read_text(encoding="utf-8").splitlines()
+            assert any(fnmatchcase(unfinished.name, line) for line in lines)
+            assert not any(fnmatchcase(other, line) for other in (name, ".0123abcd") for line in lines)
 
 
 @pytest.mark.parametrize(("write", "create"), [(atomic_path, "touch"), (atomic_directory, "mkdir")])

@@ -141,8 +141,8 @@ def make_scratch(root: Path, record: str = "a") -> tuple[Path, Path]:
 
 def test_scratch_is_removed_at_the_end_where_no_dvc_saves_the_run(tmp_path: Path) -> None:
     folder, record = make_scratch(tmp_path)
-    scratch = Scratch(folder)
-    scratch.finish(tmp_path, record, "train@x")
+    scratch = Scratch(folder, "train@x")
+    scratch.finish(tmp_path, record)
     scratch.release()
     assert not folder.exists()
 
@@ -153,8 +153,8 @@ def test_scratch_outlives_a_finished_stage_until_dvc_has_saved_it(
 ) -> None:
     monkeypatch.setenv("DVC_STAGE", "train@x")
     folder, record = make_scratch(tmp_path)
-    scratch = Scratch(folder)
-    scratch.finish(tmp_path, record, "train@x")
+    scratch = Scratch(folder, "train@x")
+    scratch.finish(tmp_path, record)
     scratch.release()
     write_text(tmp_path / "dvc.lock", "md5: of another run\n")
     if outcome == "saved":
@@ -169,16 +169,31 @@ def test_scratch_outlives_a_finished_stage_until_dvc_has_saved_it(
 
 def test_a_second_process_waits_for_the_scratch_and_says_so(tmp_path: Path) -> None:
     folder, record = make_scratch(tmp_path)
-    scratch = Scratch(folder)
-    code = f"from pathlib import Path\nfrom seesay.core.stage import Scratch\nScratch(Path({str(folder)!r}))"
+    scratch = Scratch(folder, "train@x")
+    code = f"from pathlib import Path\nfrom seesay.core.stage import Scratch\nScratch(Path({str(folder)!r}), 'train@x')"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == b"seesay: waiting for another process that is running this stage\n"
         assert process.poll() is None
-        scratch.finish(tmp_path, record, "train@x")  # removes the folder
+        scratch.finish(tmp_path, record)  # removes the folder
         scratch.release()
         assert process.wait(30) == 0
-    assert [path.name for path in folder.iterdir()] == ["lock"]
+    assert {path.name for path in folder.iterdir()} == {"address", "lock"}
+
+
+def test_what_interrupted_runs_of_the_stage_left_goes_when_it_finishes(tmp_path: Path) -> None:
+    """They had other parameters or other code. What is of another stage, or in use, stays."""
+    record = make_scratch(tmp_path)[1]
+    left = {name: tmp_path / ".work" / name for name in ("old", "foreign", "running")}
+    for name, folder in left.items():
+        scratch = Scratch(folder, "train@y" if name == "foreign" else "train@x")
+        write_text(folder / "state.pt", "state")
+        if name != "running":
+            scratch.release()
+    ended = Scratch(tmp_path / ".work/0123", "train@x")
+    ended.finish(tmp_path, record)
+    ended.release()
+    assert {path.name for path in (tmp_path / ".work").iterdir()} == {"foreign", "running"}
 
 
 def test_without_an_argument_the_cell_is_that_of_dvc_stage(tmp_path: Path) -> None:

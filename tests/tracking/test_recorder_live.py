@@ -208,6 +208,13 @@ def test_a_repository_below_a_folder_called_artifacts_keeps_its_paths(tmp_path):
     assert not repair_moved_paths(moved / "mlruns")
 
 
+def test_a_location_in_a_bucket_is_not_taken_for_the_moved_repository(tmp_path, empty_store):
+    shutil.copytree(empty_store, tmp_path / "mlruns")
+    store, location = locate_store(tmp_path), "s3://bucket/team/mlruns/artifacts/mine"
+    number = open_client(store).create_experiment("mine", artifact_location=location)
+    assert open_client(store).get_experiment(number).artifact_location == location
+
+
 @pytest.mark.parametrize(("broken", "num_calls"), [("log_params", 1), ("set_tags", 2)])  # the run's description too
 def test_a_start_that_breaks_off_locked_and_is_tried_again_makes_one_run(
     tmp_path, empty_store, monkeypatch, broken, num_calls

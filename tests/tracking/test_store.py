@@ -18,8 +18,11 @@ from pathlib import Path
 import pytest
 
 from seesay.core.errors import InputError, redact
+from seesay.core.paths import Paths
 from seesay.tracking import store as store_module
 from seesay.tracking.recorder import record_stage
+from seesay.tracking.records import read_record
+from seesay.tracking.registry import register_models
 from seesay.tracking.sqlite_store import require_whole
 from seesay.tracking.store import experiment_id, locate_store, open_client
 from seesay.tracking.sync import sync
@@ -89,6 +92,22 @@ def test_a_store_with_runs_is_never_replaced(tmp_path, empty_store):
     assert database.read_bytes() == before
 
 
+def test_a_database_with_tables_of_others_is_never_replaced(tmp_path, empty_store):
+    """An URI may name the database of another program, where MLflow's tables are not made yet or of earlier ones."""
+    database = tmp_path / "other.db"
+    for earlier in (False, True):
+        if earlier:
+            shutil.copyfile(empty_store / "mlflow.db", database)
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("CREATE TABLE customers (name TEXT)")
+            if earlier:
+                connection.execute("DELETE FROM alembic_version")
+        before = database.read_bytes()
+        require_whole(database)
+        assert database.read_bytes() == before
+        database.unlink()
+
+
 @pytest.mark.parametrize("damage", ["a directory", "text", "header only"])
 def test_a_damaged_store_is_named_with_what_to_do(workspace, damage):
     database = workspace.root / "mlruns/mlflow.db"
@@ -153,6 +172,28 @@ def test_a_dripping_server_is_given_up_and_its_password_kept(workspace, dripping
     everything = [output, str(report)]
     everything += [p.read_text(errors="replace") for p in workspace.root.rglob("*") if p.is_file()]
     assert not [text for text in everything if SECRET in text]
+
+
+@pytest.mark.parametrize("uri", [f"https://me:[{SECRET}@example.org", f"https://me:{SECRET}\u2100@example.org"])
+def test_an_uri_that_is_none_is_one_problem_without_its_password(workspace, uri, monkeypatch, capfd):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    problem = "MLFLOW_TRACKING_URI: expected a URI, with special characters of a password percent-encoded"
+    assert sync(workspace.root).problem == problem
+    assert register_models(workspace.root, [{"name": "x"}]) == 0
+    assert f"warning: no model registered ({problem})" in capfd.readouterr().err
+    with record_stage(workspace.root, "report", params={}) as log:
+        log.summary({"a": 1.0})
+    error = capfd.readouterr().err
+    assert problem in error
+    assert SECRET not in error
+
+
+@pytest.mark.parametrize("seconds", ["inf", "1e300", "nan"])
+def test_a_time_without_end_does_not_cost_the_results(workspace, seconds, monkeypatch):
+    monkeypatch.setenv("SEESAY_TRACKING_TIMEOUT", seconds)
+    with record_stage(workspace.root, "report", params={}) as log:
+        log.summary({"a": 1.0})
+    assert read_record(Paths(workspace.root).run_record("report", None)).tracking == "recorded"
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,16 @@ import shutil
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from PIL import Image
 from tests.tracking.conftest import write_lock
 
 from seesay.core.files import file_digest
 from seesay.core.paths import Paths
-from seesay.tracking.mlflow_runs import log_artifacts
+from seesay.tracking.ledger import PipelineRun
+from seesay.tracking.mlflow_runs import end_run, log_artifacts, start_run
 from seesay.tracking.records import ArtifactFile, read_record, write_record
-from seesay.tracking.store import NOTE
+from seesay.tracking.store import NOTE, experiment_id, locate_store
 from seesay.tracking.sync import StageLine, _note, sync
 
 
@@ -80,6 +82,26 @@ def test_a_run_that_broke_off_in_mlflow_is_completed_not_doubled(workspace):
     assert sync(workspace.root).num_replayed == 1
     assert client.get_run(run.info.run_id).info.status == "FINISHED"
     assert len(workspace.runs("demo-classification")) == 2
+
+
+@pytest.mark.parametrize("other", ["mlp", None])
+def test_an_execution_for_which_mlflow_was_too_slow_has_not_failed(workspace, other):
+    """The tracker closes a run as killed whose stage did not wait for it. A stage that did fail has no record."""
+    client, store = workspace.client, locate_store(workspace.root)
+    execution = PipelineRun(client, store, workspace.root / ".work", "slow")
+    above = execution.begin_stage(workspace.root, started_ms=1, tags={})
+    experiment = experiment_id(client, store, "demo-classification")
+    for cell in ("cnn", other):
+        record = read_record(workspace.root / f"runs/train_classifier/{cell or 'mlp'}.json")
+        record = record if cell else replace(record, record_id="failed")
+        run = start_run(client, experiment, record, parent=above, tags={})
+        end_run(client, run, status="KILLED", ended_ms=2)
+        execution.end_stage(failed=True, ended_ms=3)
+    report = sync(workspace.root)
+    assert (report.pipeline, report.pipeline_run_id, report.num_replayed) == ("adopted", above, 2)
+    (pipeline,) = workspace.runs("demo-pipeline")
+    assert (pipeline.info.status, pipeline.info.end_time) == ("FAILED" if other is None else "FINISHED", 3)
+    assert not sync(workspace.root).changed
 
 
 def test_a_run_that_a_person_has_deleted_stays_deleted(workspace):

@@ -93,6 +93,18 @@ def test_a_difference_that_is_cut_within_a_url_holds_no_credentials(tmp_path, mo
     assert f"[cut: {len(whole)} characters in all]" in changes
 
 
+def test_the_difference_is_plain_whatever_git_is_set_to_show(tmp_path):
+    (tmp_path / "code.py").write_text("old = 1\n")
+    (tmp_path / ".gitattributes").write_text("*.py diff=shout\n")
+    commit_all(tmp_path)
+    (tmp_path / "code.py").write_text("new = 1\n")
+    plain = describe_git(tmp_path)[1]
+    assert plain.endswith("-old = 1\n+new = 1\n")
+    for key, value in (("color.ui", "always"), ("diff.external", "true"), ("diff.shout.textconv", "tr a-z A-Z <")):
+        git(tmp_path, "config", key, value)
+    assert describe_git(tmp_path)[1] == plain
+
+
 def test_a_new_file_counts_as_a_change_also_where_git_hides_it(tmp_path):
     (tmp_path / "old.py").write_text("")
     commit_all(tmp_path)

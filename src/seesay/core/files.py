@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -11,12 +12,16 @@ import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from seesay.core.errors import InputError
+
+LEFT_SECONDS = 24 * 3600
+"""Age from which an unfinished file or folder counts as left by a process that was killed."""
 
 _UMASK = os.umask(0o077)  # read once: it can be read only by setting it, for all threads
 os.umask(_UMASK)
@@ -34,6 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
+        _remove_left_siblings(path, path.stem, path.suffix)
     except OSError as error:
         if error.filename is not None:
             raise
@@ -55,8 +61,17 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o777 & ~_UMASK)
         _replace_directory(temporary, path)
+        _remove_left_siblings(path, path.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_left_siblings(path: Path, stem: str, suffix: str = "") -> None:
+    """Remove what processes that were killed while they wrote `path` have left beside it a day ago or earlier."""
+    for one in path.parent.glob(glob.escape(f".{stem}.") + "[0-9a-f]" * 8 + glob.escape(suffix)):
+        with suppress(OSError):  # another process may be removing it
+            if time.time() - one.lstat().st_mtime > LEFT_SECONDS:
+                shutil.rmtree(one) if one.is_dir() and not one.is_symlink() else one.unlink()
 
 
 def _replace_directory(new: Path, path: Path) -> None:

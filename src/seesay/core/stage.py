@@ -40,7 +40,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from seesay.core.errors import InputError, redact
-from seesay.core.files import file_digest, read_json, read_text, write_json
+from seesay.core.files import file_digest, read_json, read_text, write_json, write_text
 from seesay.core.forkserver import caller_pid
 from seesay.core.paths import Paths, cell_name
 from seesay.core.settings import PARAMS_FILE, check_names, read_yaml
@@ -55,6 +55,7 @@ PREFIX = "seesay: error: "
 """Begins each line of an error."""
 
 FINISHED_FILE = "finished.json"
+ADDRESS_FILE = "address"
 LOCK_FILE = "lock"
 
 
@@ -168,10 +169,11 @@ class Scratch:
 
     One process at a time holds it, until `release`; any other prints that it is waiting. The folder of a finished stage
     stays until its run record is in dvc.lock, because DVC removes the outputs of a stage whose run it has not saved.
+    Folders of the same stage for other parameters or other code, from interrupted runs, go when the stage finishes.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, address: str) -> None:
+        self.folder, self.address = folder, address
         self._lock = FileLock(folder / LOCK_FILE)
         has_said = False
         while not self._lock.is_locked:
@@ -186,10 +188,16 @@ class Scratch:
             except FileNotFoundError:
                 pass  # the other process has just removed the folder
         (folder / FINISHED_FILE).unlink(missing_ok=True)
+        write_text(folder / ADDRESS_FILE, address)
 
-    def finish(self, root: Path, record: Path, address: str) -> None:
-        """Mark the folder as that of the finished stage `address`, or remove it if no DVC will save the run."""
-        if os.environ.get("DVC_STAGE") == address:
+    def finish(self, root: Path, record: Path) -> None:
+        """Mark the folder as that of a finished stage, or remove it if no DVC will save the run."""
+        for other in self.folder.parent.glob(f"*/{ADDRESS_FILE}"):
+            with contextlib.suppress(InputError, OSError, Timeout):  # Timeout: another process is running it
+                if other.parent != self.folder and read_text(other) == self.address:
+                    with FileLock(other.with_name(LOCK_FILE), timeout=0):
+                        shutil.rmtree(other.parent)
+        if os.environ.get("DVC_STAGE") == self.address:
             mark = {"record": record.relative_to(root).as_posix(), "md5": file_digest(record, "md5")}
             write_json(self.folder / FINISHED_FILE, mark)
         else:

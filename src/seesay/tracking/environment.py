@@ -23,6 +23,7 @@ MAX_DIFF = 300_000
 NO_CODE = ("metrics", "reports", "dvc.lock", ".dvc/config")
 """Paths in which a change does not make the code dirty: what the pipeline itself rewrites while it runs, and the
 settings of DVC's remotes, which may hold a password that was meant for `config.local`."""
+_PLAIN = ("--no-color", "--no-ext-diff", "--no-textconv")  # whatever the user's settings for the terminal are
 
 _SHELLS = re.compile(r"^-?(sh|bash|dash|ash|zsh|fish|ksh|tcsh|csh|busybox|pwsh|powershell|cmd)(\.exe)?$")
 
@@ -126,7 +127,7 @@ def describe_git(root: Path) -> tuple[dict[str, str], str]:
     if status is None:
         status = "[git status failed]\n"
     tags = {"git.commit": commit.strip(), "git.dirty": str(bool(status)).lower()}
-    diff = f"{status}\n{_git(root, 'diff', 'HEAD', *others) or ''}" if status else ""
+    diff = f"{status}\n{_git(root, 'diff', *_PLAIN, 'HEAD', *others) or ''}" if status else ""
     diff = "\n".join(redact(line) if "://" in line else line for line in diff.split("\n"))
     if len(diff) > MAX_DIFF:
         diff = diff[:MAX_DIFF] + f"\n[cut: {len(diff)} characters in all]\n"

@@ -103,15 +103,14 @@ class StageLog:
             folder = Paths(self.root).scratch / _scratch_key(self.record)
             if not self.is_written:
                 return folder
-            self._scratch = Scratch(folder)
+            self._scratch = Scratch(folder, cell_name(self.record.stage, self.record.cell))
         return self._scratch.folder
 
     def _end_scratch(self, *, finished: bool) -> None:
         if self._scratch is not None:
             record = self.record
             if finished:
-                path = Paths(self.root).run_record(record.stage, record.cell)
-                self._scratch.finish(self.root, path, cell_name(record.stage, record.cell))
+                self._scratch.finish(self.root, Paths(self.root).run_record(record.stage, record.cell))
             self._scratch.release()
 
     def _files(self, path: Path) -> list[ArtifactFile]:

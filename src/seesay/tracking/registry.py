@@ -170,12 +170,14 @@ def register_models(root: Path, entries: list[dict[str, Any]]) -> int:
         _say("an experiment releases no model; if you apply it to the workspace, `seesay sync` does")
         return 0
     root = root.absolute()
-    store = locate_store(find_main_repository(root))
+    store = None
     try:
+        store = locate_store(find_main_repository(root))
         client = open_client(store)
         return sum(_register(client, store, root, entry) for entry in entries)
     except Exception as error:  # MLflow raises many types, from ConnectionError to sqlalchemy's exceptions
-        _say(f"warning: no model registered ({describe_problem(store, error)}); `seesay sync` tries again")
+        problem = str(error) if store is None else describe_problem(store, error)
+        _say(f"warning: no model registered ({problem}); `seesay sync` tries again")
         return 0
 
 

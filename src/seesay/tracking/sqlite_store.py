@@ -15,6 +15,8 @@ from seesay.core.files import atomic_path
 DATABASE = "mlflow.db"
 REMEDY = "move it away; then `seesay sync` makes a new store from the run records in runs/"
 
+_OF_MIGRATIONS = ("alembic_version", "_alembic_tmp_", "sqlite_")
+
 # Columns that hold absolute artifact paths (MLflow 3.17).
 PATH_COLUMNS = (
     ("experiments", "artifact_location"),
@@ -48,7 +50,8 @@ def _open(database: Path) -> Iterator[sqlite3.Connection]:
 def require_whole(database: Path) -> None:
     """Make a new SQLite store aside and move it into place, if there is none or if its first making was cut off.
 
-    Only a store without runs and models is replaced. Raises `InputError` for a file that is not an SQLite database.
+    Only a store without runs, models and tables of others is replaced. Raises `InputError` for a file that is not an
+    SQLite database.
     """
     if database.exists() and not _is_half_made(database):
         return
@@ -67,7 +70,7 @@ def require_whole(database: Path) -> None:
 
 
 def _is_half_made(database: Path) -> bool:
-    """Return whether a database has no runs and models, and a schema that is missing or that of an earlier MLflow."""
+    """Return whether a database has MLflow's tables alone, no runs and models, and no schema of this MLflow."""
     versions = []
     with _open(database) as connection:
         tables = _tables(connection)
@@ -78,7 +81,11 @@ def _is_half_made(database: Path) -> bool:
             versions = [version for (version,) in connection.execute("SELECT version_num FROM alembic_version")]
     import mlflow
     from alembic.script import ScriptDirectory
+    from mlflow.store.db.base_sql_model import Base
+    from mlflow.store.tracking import sqlalchemy_store  # noqa: F401  # declares the tables, those of the registry too
 
+    if any(table not in Base.metadata.tables and not table.startswith(_OF_MIGRATIONS) for table in tables):
+        return False
     migrations = ScriptDirectory(str(Path(mlflow.__file__).parent / "store/db_migrations"))
     earlier = {script.revision for script in migrations.walk_revisions()} - set(migrations.get_heads())
     return not versions or versions[0] in earlier
@@ -102,7 +109,8 @@ def repair_moved_paths(folder: Path) -> bool:
             return False
         locations = [row[0] or "" for row in database.execute("SELECT artifact_location FROM experiments")]
         # Split at the last occurrence, because a folder above the repository may have any name.
-        roots = {f"{location.rpartition(tail)[0]}/mlruns" for location in locations if tail in location}
+        local = [location for location in locations if location.startswith("/") and tail in location]
+        roots = {f"{location.rpartition(tail)[0]}/mlruns" for location in local}
         before = database.total_changes
         for old in sorted(roots - {now}):
             for table, column in PATH_COLUMNS:

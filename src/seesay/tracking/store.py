@@ -102,7 +102,10 @@ class Store:
 
 
 def locate_store(main: Path) -> Store:
-    """Return the store at MLFLOW_TRACKING_URI if that is set, else SQLite under `mlruns/` of the main repository."""
+    """Return the store at MLFLOW_TRACKING_URI if that is set, else SQLite under `mlruns/` of the main repository.
+
+    Raises `InputError` where the variable holds no URI.
+    """
     uri = _without_credentials(os.environ.get("MLFLOW_TRACKING_URI", ""))
     folder = main / "mlruns"
     own = f"sqlite:///{folder / DATABASE}"
@@ -212,9 +215,13 @@ def _without_credentials(uri: str) -> str:
     """Move a server's user and password from its URI to the variables from which MLflow also reads them.
 
     MLflow prints the URI of a server with the link of each run. The URI of a database keeps its password, because
-    there is no other way, and `redact` takes it out of messages.
+    there is no other way, and `redact` takes it out of messages. Raises `InputError` for what is no URI.
     """
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # its text may have the password
+        expected = "expected a URI, with special characters of a password percent-encoded"
+        raise InputError(f"MLFLOW_TRACKING_URI: {expected}") from None
     if parts.scheme not in ("http", "https") or parts.username is None:
         return uri
     os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)

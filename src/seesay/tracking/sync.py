@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from seesay.core.errors import InputError
 from seesay.core.files import read_json
 from seesay.core.paths import Paths
 from seesay.tracking import mlflow_runs
@@ -51,7 +52,10 @@ def sync(root: Path) -> SyncReport:
     readable dvc.yaml, or if another execution is running in it.
     """
     root = root.resolve()
-    store = locate_store(find_main_repository(root))
+    try:
+        store = locate_store(find_main_repository(root))
+    except InputError as error:
+        return SyncReport(problem=str(error))
     try:
         with own_ledger(root):
             return _sync(root, store, take_snapshot(root))
@@ -81,8 +85,9 @@ class _Sync:
         runs = {address: find_run(self.client, self.store, self.root, r) for address, r in self.records.items()}
         missing = {address for address, run in runs.items() if run is None or not is_whole(run, self.records[address])}
         earlier = self._earlier_pipelines()
-        latest = next((run for run in earlier if LOCK_TAG in run.data.tags or self._made_in(run)), None)
-        how, pipeline_run, known = self._choose(latest)
+        late = {self.records[address].record_id for address in missing}
+        latest = next((run for run in earlier if LOCK_TAG in run.data.tags or self._made_in(run, late)), None)
+        how, pipeline_run, known = self._choose(latest, late)
         ids = {address: str(run.info.run_id) for address, run in runs.items() if run is not None}
         for address in sorted(missing):
             record = self.records[address]
@@ -95,25 +100,27 @@ class _Sync:
             lines = self._lines(ids, missing, known.get("seesay.pipeline_key"), others)
         if how != "unchanged" or missing:
             self._write(pipeline_run, lines)
+        if how == "adopted" and late:
+            self._correct_status(pipeline_run)
         if how == "created":
             mlflow_runs.end_run(self.client, pipeline_run, status="FINISHED", ended_ms=now_ms())
         return SyncReport(lines, pipeline_run, how, len(missing), closed, self._register())
 
-    def _choose(self, latest: Any | None) -> tuple[str, str, dict[str, str]]:
+    def _choose(self, latest: Any | None, late: set[str]) -> tuple[str, str, dict[str, str]]:
         """Return the origin of the pipeline run for the current state, its id, and the tags it had before.
 
         `unchanged`: the latest pipeline run of this workspace already describes this dvc.lock. `adopted`: the stages of
         the latest execution created it, and the results of all stages that ran in it are current. They are not if a
         user has since returned to other parameters and DVC has restored all results. `created`: there was none, because
         all results came from DVC's cache or MLflow's store is new. An execution without a successful stage has no state
-        to describe.
+        to describe. `late` are the ids of the records whose runs this sync completes.
         """
         digest = self.snapshot.lock_digest
         if latest is not None:
             run_id = str(latest.info.run_id)
             if latest.data.tags.get(LOCK_TAG) == digest:
                 return "unchanged", run_id, latest.data.tags
-            if LOCK_TAG not in latest.data.tags and self._made_in(latest) <= self._current():
+            if LOCK_TAG not in latest.data.tags and self._made_in(latest, late) <= self._current():
                 return "adopted", run_id, latest.data.tags
         git, _ = describe_git(self.root)
         tags = git | describe_environment(self.root) | {"seesay.process": str(Process.of(psutil.Process()))}
@@ -122,11 +129,20 @@ class _Sync:
         )
         return "created", run_id, {}
 
-    def _made_in(self, pipeline_run: Any) -> set[str]:
-        """Return the record ids of the stages that finished successfully in a pipeline run."""
-        condition = f"tags.`{mlflow_runs.PARENT}` = '{pipeline_run.info.run_id}' AND attributes.status = 'FINISHED'"
-        children = mlflow_runs.find_runs(self.client, self._experiments(), condition)
-        return {run.data.tags.get("seesay.record_id", "") for run in children}
+    def _made_in(self, pipeline_run: Any, late: set[str]) -> set[str]:
+        """Return the record ids of the stages that finished successfully in a pipeline run, in time or `late`."""
+        made = ((run, run.data.tags.get("seesay.record_id", "")) for run in self._children(pipeline_run.info.run_id))
+        return {record for run, record in made if run.info.status == "FINISHED" or record in late}
+
+    def _correct_status(self, pipeline_run: str) -> None:
+        """Let an execution count as successful whose stages all were, though MLflow was too slow for some of them."""
+        info = self.client.get_run(pipeline_run).info
+        if info.status == "FAILED" and all(run.info.status == "FINISHED" for run in self._children(pipeline_run)):
+            mlflow_runs.end_run(self.client, pipeline_run, status="FINISHED", ended_ms=info.end_time)
+
+    def _children(self, pipeline_run: str) -> list[Any]:
+        condition = f"tags.`{mlflow_runs.PARENT}` = '{pipeline_run}'"
+        return mlflow_runs.find_runs(self.client, self._experiments(), condition)
 
     def _current(self) -> set[str]:
         return {record.record_id for record in self.records.values()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import queue
 import subprocess
@@ -221,9 +222,10 @@ def _ask(connection: Connection, message: Message) -> Message:
 
 def _timeout() -> float:
     try:
-        return float(os.environ.get("SEESAY_TRACKING_TIMEOUT", TIMEOUT_SECONDS))
+        seconds = float(os.environ.get("SEESAY_TRACKING_TIMEOUT", TIMEOUT_SECONDS))
     except ValueError:
         return TIMEOUT_SECONDS
+    return TIMEOUT_SECONDS if math.isnan(seconds) else min(seconds, threading.TIMEOUT_MAX / 2)
 
 
 def _file_name(kind: str, root: Path, identity: str) -> str:
