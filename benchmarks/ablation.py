@@ -15,7 +15,7 @@ from ruamel.yaml.error import MarkedYAMLError
 from seesay.classification.training.experiments import train_classifiers
 from seesay.compute import configure
 from seesay.core.errors import InputError
-from seesay.core.files import read_json, write_json
+from seesay.core.files import read_json, require_writable, write_json
 from seesay.core.paths import Paths
 from seesay.core.settings import PARAMS_FILE, read_section, validate
 from seesay.core.stage import guarded
@@ -28,6 +28,8 @@ UNCHANGED = "unchanged"
 
 def main(root: Path, arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
+    if options.out is not None:
+        require_writable(options.out, option="--out")
     key = f"classifiers.{options.classifier}"
     entry = read_section(root, key, Classifier).model_dump(mode="json", exclude_none=True)
     entry.pop("seeds", None)

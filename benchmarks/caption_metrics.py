@@ -23,7 +23,7 @@ from seesay.captioning import coco_eval
 from seesay.captioning.data.tokenizer import clear_cache
 from seesay.captioning.score_files import ImageId, read_references, read_results
 from seesay.core.errors import InputError
-from seesay.core.files import write_json
+from seesay.core.files import require_writable, write_json
 from seesay.core.stage import guarded
 
 OURS, THEIRS = "seesay", "pycocoevalcap"
@@ -139,6 +139,8 @@ def describe(report: Mapping[str, Any]) -> str:
 
 def main(root: Path, arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
+    if options.out is not None:
+        require_writable(root / options.out, option="--out")
     if options.rounds < 1:
         raise InputError(f"--rounds: got {options.rounds}: expected at least 1")
     references = read_references(options.references)

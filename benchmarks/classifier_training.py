@@ -23,7 +23,7 @@ from learner import Learner, Measurement
 from seesay.classification.training.fit import evaluate_on_val
 from seesay.compute import Compute, configure
 from seesay.core.errors import InputError
-from seesay.core.files import write_json
+from seesay.core.files import require_writable, write_json
 from seesay.core.paths import Paths
 from seesay.core.settings import PARAMS_FILE, read_section
 from seesay.core.stage import guarded
@@ -199,6 +199,8 @@ def describe(result: Mapping[str, Any]) -> str:
 
 def main(root: Path, arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
+    if options.out is not None:
+        require_writable(root / options.out, option="--out")
     compute = configure(read_section(root, "runtime", Runtime))
     results = []
     for cell in options.cells:

@@ -26,7 +26,7 @@ from seesay.captioning.networks.base import Captioner
 from seesay.captioning.networks.registry import CAPTIONERS, build_captioner, restore_captioner
 from seesay.compute import Compute, configure
 from seesay.core.errors import InputError
-from seesay.core.files import write_json
+from seesay.core.files import require_writable, write_json
 from seesay.core.paths import Paths
 from seesay.core.stage import guarded
 from seesay.params.captioning import Beam, Decoding, Greedy
@@ -186,6 +186,8 @@ def describe(result: Mapping[str, Any], *, beam_size: int) -> str:
 
 def main(root: Path, arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
+    if options.out is not None:
+        require_writable(root / options.out, option="--out")
     compute = configure(
         Runtime(
             device=options.device, precision=options.precision, num_threads=options.threads,

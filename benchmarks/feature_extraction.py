@@ -30,7 +30,7 @@ from seesay.captioning.features.origin import fetched_origin
 from seesay.classification.networks.published import load_published, preprocessing_of, remove_head
 from seesay.compute import Compute, configure
 from seesay.core.errors import InputError
-from seesay.core.files import write_json
+from seesay.core.files import require_writable, write_json
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
 from seesay.core.stage import guarded
@@ -267,6 +267,8 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path())
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.out is not None:
+        require_writable(options.out, option="--out")
     settings = read_section(options.root, f"features.{options.cell}", Features)
     encoder = name_in(WEIGHTS, settings.encoder)
     if encoder is None:

@@ -27,7 +27,7 @@ from ruamel.yaml import YAML
 from seesay.classification.networks.registry import build_classifier
 from seesay.classification.training.fit import build_learning_step
 from seesay.compute import Compute, configure
-from seesay.core.files import file_digest, read_json
+from seesay.core.files import file_digest, read_json, require_writable
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section
 from seesay.core.stage import guarded
@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.draw is not None:
         draw(options.draw[0], [read_json(path) for path in options.draw[1:]])
         return
+    if options.out is not None:
+        require_writable(options.out, option="--out")
     results: dict[str, Any] = {}
     with TemporaryDirectory(dir=options.folder) as folder:
         results["images"] = [

@@ -32,7 +32,7 @@ import torch
 from PIL import Image
 
 from seesay.core.errors import InputError
-from seesay.core.files import write_json
+from seesay.core.files import require_writable, write_json
 from seesay.core.stage import guarded
 from seesay.serving.bundle import Config, model_card, write_bundle
 from seesay.serving.load import open_bundle
@@ -230,6 +230,8 @@ def describe(result: Mapping[str, Any]) -> str:
 
 def main(root: Path, arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
+    if options.out is not None:
+        require_writable(root / options.out, option="--out")
     pictures = [path.read_bytes() for path in options.pictures] or make_pictures(32)
     results = []
     with (

@@ -258,6 +258,24 @@ def test_a_verdict_that_cannot_be_written_is_no_verdict(copy, monkeypatch, capsy
     assert "seesay: error: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("score --references gone --predictions gone --out .", "--out: HERE: is a folder; expected a file"),
+        ("compare gone --out file", "--out: HERE/file/compare.md: cannot be written: Not a directory"),
+        ("work train_classifier@gone --remote gone --result .", "--result: .: is a folder; expected a file"),
+    ],
+)
+def test_where_results_cannot_be_written_no_work_is_done(command, says, monkeypatch, tmp_path, capsys):
+    for name in ("params.yaml", "dvc.yaml", "file"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(command.split())
+    error = f"seesay: error: {says.replace('HERE', str(tmp_path))}\n"
+    assert (ended.value.code, capsys.readouterr().err) == (1, error)
+
+
 def test_ui_of_a_server_names_its_pages_and_starts_nothing(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@server:5000/")
     monkeypatch.setattr("seesay.tracking.store.training_views", lambda store, address: [f"a view at {address}"])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seesay.core.errors import InputError, redact
-from seesay.core.files import require_own_directory, write_json
+from seesay.core.files import require_own_directory, require_writable, write_json
 from seesay.core.paths import Paths, checked_name
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def _run_on_ray(root: Path, stages: list[str], options: argparse.Namespace) -> P
 def work(root: Path, options: argparse.Namespace) -> int:
     from seesay.cluster import work
 
+    require_writable(options.result, option="--result")
     write_json(options.result, {stage: work(root, stage, remote=options.remote) for stage in options.stages})
     return 0
 
@@ -148,9 +149,10 @@ def ui(root: Path, options: argparse.Namespace) -> int:
 def gate(root: Path, options: argparse.Namespace) -> int:
     from seesay.report.gate import judge_workspace, write_verdict
 
+    folder = root / options.out
     try:
+        require_writable(folder / "gate.json", option="--out")
         verdict = judge_workspace(root, gates=options.gates, baseline=options.baseline)
-        folder = root / options.out
         write_verdict(verdict, json_path=folder / "gate.json", markdown_path=folder / "gate.md")
     except (InputError, OSError) as error:  # status 1 means a worse model, which this is not
         for line in str(error).splitlines():
@@ -164,6 +166,7 @@ def compare(root: Path, options: argparse.Namespace) -> int:
     from seesay.report.compare import compare_refs, comparison_markdown
     from seesay.report.page import write_comparison
 
+    require_writable(root / options.out / "compare.md", option="--out")
     comparison = compare_refs(root, options.before, options.after)
     write_comparison(comparison, root / options.out)
     print(comparison_markdown(comparison))
@@ -260,6 +263,8 @@ def score(root: Path, options: argparse.Namespace) -> int:
     from seesay.captioning.metrics.java import why_no_meteor
     from seesay.captioning.score_files import score_files
 
+    if options.out is not None:
+        require_writable(root / options.out, option="--out")
     supplied = os.environ.get("SEESAY_SPICE_DIR")
     if options.meteor and (note := why_no_meteor()):
         print(note, file=sys.stderr)

@@ -16,6 +16,7 @@ from seesay.core.files import (
     atomic_path,
     read_json,
     require_own_directory,
+    require_writable,
     write_json,
     write_text,
 )
@@ -92,6 +93,25 @@ def test_a_directory_with_files_of_others_is_not_replaced(tmp_path: Path) -> Non
     for path in (tmp_path, tmp_path / "a", tmp_path / "link"):
         with pytest.raises(InputError, match=f"^{path}: expected a new folder, or one with no more than a, b$"):
             require_own_directory(path, {"b", "a"})
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "new", tmp_path / "new/and/deeper"):
+        require_writable(path, option="--out")
+    with pytest.raises(InputError, match=f"^--out: {tmp_path}: is a folder; expected a file$"):
+        require_writable(tmp_path, option="--out")
+    below = tmp_path / "file/x"
+    with pytest.raises(InputError, match=f"^--out: {below}: cannot be written: Not a directory$"):
+        require_writable(below, option="--out")
+    with pytest.raises(InputError, match=f"^{below}: cannot be written: Not a directory$"):
+        require_own_directory(below, set())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=f"Is a directory: '{tmp_path}'$"):
+        write_text(tmp_path, "text")
 
 
 def test_an_interrupt_removes_the_temporary_file(tmp_path: Path) -> None:

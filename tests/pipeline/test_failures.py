@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from seesay.core.stage import LOCK_FILE
+from seesay.core.stage import ADDRESS_FILE, LOCK_FILE
 
 RunStage = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -195,7 +195,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(
     error = one_error(run_stage(root, stage, cell))  # the message is numpy's or the system's
     assert "No space left on device" in error or "cannot be written whole" in error
     assert folder in error
-    assert [path for path in place.rglob("*") if path.is_file() and path.name != LOCK_FILE] == []
+    assert [path for path in place.rglob("*") if path.is_file() and path.name not in (ADDRESS_FILE, LOCK_FILE)] == []
     assert not (root / f"runs/{stage}/{cell}.json").exists() or stage == "prepare_images"
 
 

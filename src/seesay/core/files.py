@@ -41,10 +41,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _remove_left_siblings(path, path.stem, path.suffix)
     except OSError as error:
-        if error.filename is not None:
+        if error.filename not in (None, str(temporary)):
             raise
-        # The error of a full disk does not name the file. That of numpy ("12 requested and 0 written") does not even
-        # mention the disk.
+        # A person knows `path`. The error of a full disk names no file, and that of numpy ("12 requested and 0
+        # written") does not even mention the disk.
         reason = error.strerror or f"cannot be written whole ({error})"
         raise OSError(error.errno or errno.EIO, reason, str(path)) from None
     finally:
@@ -92,6 +92,23 @@ def require_own_directory(path: Path, names: Collection[str]) -> None:
     """Raise `InputError` if replacing the directory `path` would remove files of other names than these."""
     if path.is_symlink() or path.is_file() or (path.is_dir() and {one.name for one in path.iterdir()} - set(names)):
         raise InputError(f"{path}: expected a new folder, or one with no more than {', '.join(sorted(names))}")
+    _try_beside(path, where=str(path))
+
+
+def require_writable(path: Path, *, option: str) -> None:
+    """Raise `InputError`, which names `option`, if no file can be written at `path`; called before costly work."""
+    if path.is_dir():
+        raise InputError(f"{option}: {path}: is a folder; expected a file")
+    _try_beside(path, where=f"{option}: {path}")
+
+
+def _try_beside(path: Path, *, where: str) -> None:
+    """Raise `InputError` if nothing can be written beside `path`; folders that are missing can be made."""
+    try:
+        with tempfile.TemporaryFile(dir=next(folder for folder in path.absolute().parents if folder.exists())):
+            pass
+    except OSError as error:
+        raise InputError(f"{where}: cannot be written: {error.strerror}") from None
 
 
 def private_directory(path: Path) -> Path:
