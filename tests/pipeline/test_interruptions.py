@@ -167,7 +167,7 @@ def test_an_interrupted_training_trains_nothing_twice(
     while trained.start("dvc").wait(300) != 0:
         said, said_before = trained.said.removeprefix(said_before), trained.said
         if runner == "dvc" and re.search(r"'\./dvc\.lock' (is invalid|validation failed)\.", said):
-            (trained.root / "dvc.lock").write_bytes(lock)  # DVC writes it in place; seesay replaces it
+            (trained.root / "dvc.lock").write_bytes(lock)  # DVC writes it in place, seesay whole
             continue
         if runner == "dvc" and "'.dvc/tmp/rwlock'. JSON structure is corrupted" in said:
             (trained.root / ".dvc/tmp/rwlock").unlink()  # likewise

@@ -16,6 +16,7 @@ DATABASE = "mlflow.db"
 REMEDY = "move it away; then `seesay sync` makes a new store from the run records in runs/"
 
 _OF_MIGRATIONS = ("alembic_version", "_alembic_tmp_", "sqlite_")
+"""What the names of tables begin with that alembic and SQLite make beside MLflow's."""
 
 # Columns that hold absolute artifact paths (MLflow 3.17).
 PATH_COLUMNS = (
