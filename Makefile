@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+unexport PYTHONDONTWRITEBYTECODE  # set in many containers; each stage would compile the package again
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo repro prove test check format lock deps ui clean-demo

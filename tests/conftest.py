@@ -26,6 +26,8 @@ SLOWEST = ("tests/pipeline/test_whole_pipeline", "tests/pipeline/test_reruns", "
            "tests/tracking", "tests/captioning", "tests/serving")  # fmt: skip
 
 
+os.environ["DVC_TEST"] = "1"  # DVC starts no process that reports its use or looks for a newer version
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts `make test &`; what tests start inherits it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -22,11 +22,11 @@ from seesay.core.settings import read_yaml
 from seesay.params.datasets import CocoFilesSource, ImageFolderSource
 from seesay.params.project import Params
 from seesay.plotting.table import CHANCE, Row, format_change, format_value
-from seesay.report.results import Results, read_results
 from seesay.sources.local import changed_files
 
 if TYPE_CHECKING:
     from seesay.jobs import LiveTable
+    from seesay.report.results import Results
 
 _RUNNING = re.compile(r"Running stage '(?:.*:)?([^':]+)':")
 _DONE = re.compile(r"Stage '(?:.*:)?([^':]+)' (didn't change, skipping|is cached - skipping run, checking out outputs)")
@@ -285,6 +285,8 @@ def _durations(paths: Paths, addresses: Iterable[str]) -> dict[str, float]:
 
 def earlier_results(paths: Paths) -> Results | None:
     """Return the results of the last run, or None where there are none that this version reads."""
+    from seesay.report.results import read_results  # it imports Matplotlib, which each process with stages would too
+
     with suppress(InputError):
         return read_results(paths.results_data)
     return None

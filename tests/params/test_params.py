@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from seesay.core import settings
 from seesay.core.errors import InputError
 from seesay.core.paths import Paths
 from seesay.core.settings import read_section, read_yaml, validate
@@ -24,8 +25,9 @@ def content() -> dict[str, Any]:
 
 
 def refusal(content: dict[str, Any], tmp_path: Path) -> str:
-    (tmp_path / "params.yaml").write_text(json.dumps(content, sort_keys=True))  # JSON is YAML
-    with pytest.raises(InputError) as error:
+    (tmp_path / "params.yaml").write_text(json.dumps(content, sort_keys=True))  # JSON is YAML, and parsed sooner so
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError) as error:
+        patch.setattr(settings, "_load", json.loads)
         load_params(tmp_path)
     return str(error.value)
 

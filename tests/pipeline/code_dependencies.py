@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -34,9 +35,18 @@ NUMERICAL = {"PIL", "captum", "cv2", "numpy", "scipy", "sklearn", "torch", "torc
 """Libraries whose version can change a number. Stages that import one depend on requirements.lock."""
 
 
-def imported_names(path: Path) -> Iterator[str]:
-    """Yield every dotted name that a file imports."""
-    for node in _executed(ast.parse(path.read_text(encoding="utf-8"))):
+def imported_names(path: Path) -> tuple[str, ...]:
+    """Return every dotted name that a file imports."""
+    return _imported_names(path.read_text(encoding="utf-8"), path)
+
+
+@cache
+def _imported_names(text: str, path: Path) -> tuple[str, ...]:
+    return tuple(_imports(text, path))
+
+
+def _imports(text: str, path: Path) -> Iterator[str]:
+    for node in _executed(ast.parse(text)):
         match node:
             case ast.Import():
                 yield from (alias.name for alias in node.names)

@@ -65,6 +65,7 @@ def main(target: Path) -> None:
     import torch
 
     torch.set_num_threads(1)  # a fork does not keep the threads of a pool
+    os.fsync = lambda _: None  # nothing here outlives this process
     found = []
     with tempfile.TemporaryDirectory() as temporary:
         for number, (file, old, new, moving, staying) in enumerate(json.load(sys.stdin)):

@@ -132,8 +132,9 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
 """First lines of code that is not run, with the reason, by file. A branch that ends by raising needs no entry."""
 
 COUNTING = """
-import runpy, sys
+import os, runpy, sys
 import coverage
+os.fsync = lambda _: None
 coverage.process_startup()
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,22 @@ from seesay.captioning.decoding.decode import decode
 from seesay.core.errors import InputError
 from seesay.serving import onnx_captioner
 from seesay.serving.captioner import Captioner
-from seesay.serving.onnx_captioner import ENCODER_FILE, STEP_FILE, OnnxCaptioner, export_captioner
+from seesay.serving.onnx_captioner import ENCODER_FILE, STEP_FILE, OnnxCaptioner, export_captioner, export_graphs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _exported_once() -> Iterator[None]:
+    """Each captioner is exported once, which takes longest; `export_graphs` itself exports anew."""
+    exported: dict[str, tuple[bytes, bytes]] = {}
+
+    def export_once(model: Captioner) -> tuple[bytes, bytes]:
+        if model.name not in exported:
+            exported[model.name] = export_graphs(model)
+        return exported[model.name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_captioner, "export_graphs", export_once)
+        yield
 
 
 @pytest.mark.parametrize("name", ["on_vectors", "on_grid", "on_classifier"])
@@ -61,7 +77,7 @@ def test_the_pixels_of_an_export_are_those_of_the_transform(trained, pictures: l
     model = seesay.load(trained / "models/captioners/on_grid", device="cpu")
     assert isinstance(model, Captioner)
     encoder, step = onnx_captioner.export_graphs(model)
-    assert (encoder, step) == onnx_captioner.export_graphs(model)  # equal models give equal files
+    assert (encoder, step) == export_graphs(model)  # equal models give equal files
     exported = OnnxCaptioner(encoder, step, num_threads=1)
     ours = model.captioner.memory(model._inputs([model.transforms[0].batch(pictures)]))
     theirs = exported.memory(torch.from_numpy(model.transforms[0].batch(pictures)))

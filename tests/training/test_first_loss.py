@@ -20,6 +20,7 @@ NUM_CLASSES = {"tiny10_100": 10, "tiny20": 20, "tiny30": 30, "tiny200": 200, "sc
 VOCABULARY_SIZE, FEATURE_SIZE, NUM_PLACES, LENGTH = 1000, 64, 9, 8
 
 
+@cache
 def sections(name: str) -> dict[str, dict]:
     files = [ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))]
     return {f"{path.stem}: {cell}": entry for path in files for cell, entry in read_yaml(path).get(name, {}).items()}

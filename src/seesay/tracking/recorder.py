@@ -293,9 +293,9 @@ def _floats(metrics: Mapping[str, float]) -> dict[str, float]:
 def _scratch_key(record: RunRecord) -> str:
     facts = [cell_name(record.stage, record.cell), record.params, record.seed, [d.digest for d in record.datasets]]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name in sorted(sys.modules):
+    ours = [name for name in sys.modules if name.startswith("seesay.") and not name.startswith("seesay.tracking")]
+    for name in sorted(["__main__", *ours]):  # to look at all modules would copy their memory in a fork
         file = getattr(sys.modules[name], "__file__", None)
-        ours = name == "__main__" or (name.startswith("seesay.") and not name.startswith("seesay.tracking"))
-        if ours and file and Path(file).is_file():
+        if file and Path(file).is_file():
             digest.update(file_digest(Path(file)).encode())
     return digest.hexdigest()[:32]
