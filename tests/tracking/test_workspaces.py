@@ -82,6 +82,25 @@ def test_the_difference_from_the_commit_holds_no_credentials(tmp_path):
     assert "s3cret" not in changes
 
 
+def test_a_workspace_inside_a_repository_records_no_credentials_either(tmp_path):
+    """As `dvc init --subdir` makes one: what the pipeline writes is no change of code, wherever git's top folder is."""
+    root = tmp_path / "ml"
+    for name in (".dvc/config", "other/.dvc/config", "metrics/a.json", "params.yaml"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("start\n")
+    commit_all(tmp_path)
+    for name in (".dvc/config", "other/.dvc/config"):
+        (root / name).write_text("secret_access_key = s3cret\n")
+    (root / "metrics/a.json").write_text("{}")
+    tags, changes = describe_git(root)
+    assert (tags["git.dirty"], changes) == ("false", "")
+    (root / "params.yaml").write_text("seed: 1\n")
+    tags, changes = describe_git(root)
+    assert tags["git.dirty"] == "true"
+    assert "+seed: 1" in changes
+    assert "s3cret" not in changes
+
+
 def test_a_difference_that_is_cut_within_a_url_holds_no_credentials(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text("url: none\n")
     commit_all(tmp_path)

@@ -121,7 +121,7 @@ def describe_git(root: Path) -> tuple[dict[str, str], str]:
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {}, ""
-    others = ["--", ":/", *(f":(top,exclude){name}" for name in NO_CODE)]
+    others = ["--", ":/", ":(top,exclude,glob)**/.dvc/config", *(f":(exclude){name}" for name in NO_CODE)]
     # The option overrides the user's settings, which may hide untracked files.
     status = _git(root, "status", "--porcelain", "--untracked-files=normal", *others)
     if status is None:
