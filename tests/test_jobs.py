@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -151,24 +151,24 @@ def write_rates(root: Path, **rates: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def forking() -> Iterator[dict[str, str]]:
-    """The variable of the environment by which `RUN` has forks for workers, and a `python` with DVC imported."""
-    server = ForkServer({**os.environ}, ("dvc.cli", "dvc.commands.repro", "dvc.repo", "seesay.jobs"))
-    yield {"FORKING_PYTHON": str(server.folder / "python")}
+def run() -> Iterator[Callable[..., tuple[int, str]]]:
+    """A function that runs `RUN` to its end, all of it in forks of a process that has imported DVC."""
+    server = ForkServer(os.environ, ("dvc.cli", "dvc.commands.repro", "dvc.repo", "seesay.jobs"))
+    script, python = server.folder / "run.py", str(server.folder / "python")
+    script.write_text(RUN)
+
+    def run(root: Path, *arguments: str, side_by_side: bool = False) -> tuple[int, str]:
+        process = _start([python, str(script), *arguments], root, side_by_side=side_by_side, FORKING_PYTHON=python)
+        said, _ = process.communicate(timeout=300)
+        return process.returncode, said
+
+    yield run
     server.end()
 
 
 def start(root: Path, *arguments: str, side_by_side: bool = False) -> subprocess.Popen[str]:
     """Start `seesay.jobs` with ordinary processes for workers, to be killed."""
     return _start([sys.executable, "-c", RUN, *arguments], root, side_by_side=side_by_side)
-
-
-def run(forking: dict[str, str], root: Path, *arguments: str, side_by_side: bool = False) -> tuple[int, str]:
-    (root.parent / f"{root.name}.py").write_text(RUN)
-    command = [forking["FORKING_PYTHON"], str(root.parent / f"{root.name}.py"), *arguments]
-    process = _start(command, root, side_by_side=side_by_side, **forking)
-    said, _ = process.communicate(timeout=300)
-    return process.returncode, said
 
 
 def _start(command: list[str], root: Path, *, side_by_side: bool, **variables: str) -> subprocess.Popen[str]:
@@ -192,8 +192,8 @@ def times_run(root: Path) -> dict[str, int]:
     return {path.name: len(path.read_text().splitlines()) for path in sorted((root / "ran").iterdir())}
 
 
-def test_stages_side_by_side_give_the_results_of_one_by_one(forking, project, tmp_path_factory):
-    status, said = run(forking, project, "2", side_by_side=True)
+def test_stages_side_by_side_give_the_results_of_one_by_one(run, project, tmp_path_factory):
+    status, said = run(project, "2", side_by_side=True)
     assert status == 0, said
     assert times_run(project) == dict.fromkeys(["compare", "fetch", "train-a", "train-b", "train-c"], 1)
     assert Repo(str(project)).status() == {}
@@ -207,22 +207,22 @@ def test_stages_side_by_side_give_the_results_of_one_by_one(forking, project, tm
     assert read.load(alone / "dvc.lock") == read.load(project / "dvc.lock")
     assert (alone / "table").read_text() == (project / "table").read_text()
 
-    assert run(forking, project, "2") == (0, "")  # nothing to do
+    assert run(project, "2") == (0, "")  # nothing to do
     write_rates(project, c=0.5)
     assert read_graph(project, []).keys() == {"train@c", "compare"}
-    assert run(forking, project, "2")[0] == 0
+    assert run(project, "2")[0] == 0
     assert times_run(project) == {"compare": 2, "fetch": 1, "train-a": 1, "train-b": 1, "train-c": 2}
 
 
-def test_a_failed_stage_stops_only_what_depends_on_it(forking, project):
+def test_a_failed_stage_stops_only_what_depends_on_it(run, project):
     write_rates(project, b=-1.0)
-    status, said = run(forking, project, "2")
+    status, said = run(project, "2")
     assert status == 1
     assert "train@b: a negative rate" in said
     assert "seesay: error: train@b failed" in said
     assert "seesay: not run, since they depend on it: compare" in said
     assert times_run(project) == {"fetch": 1, "train-a": 1, "train-b": 1, "train-c": 1}
-    assert run(forking, project, "2", "train@a", "train@c")[0] == 0
+    assert run(project, "2", "train@a", "train@c")[0] == 0
     assert times_run(project)["train-a"] == 1
 
 
@@ -233,17 +233,17 @@ def test_a_target_may_be_a_stage_or_one_of_its_instances(project):
         read_graph(project, ["trian"])
 
 
-def test_forced_stages_run_again_though_nothing_differs(forking, project):
+def test_forced_stages_run_again_though_nothing_differs(run, project):
     (project / "photo").write_text("of one's own")
     run_dvc(project, "add", "-q", "photo")
     assert read_graph(project, []).keys() == {"fetch", "train@a", "train@b", "train@c", "compare"}
-    assert run(forking, project, "2")[0] == 0
+    assert run(project, "2")[0] == 0
     assert read_graph(project, ["train@a"]) == {}
     assert read_graph(project, ["train@a"], everything=True) == {"fetch": set(), "train@a": {"fetch"}}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_leaves_no_stage_and_goes_on_where_it_was(forking, project, number):
+def test_an_interrupted_run_leaves_no_stage_and_goes_on_where_it_was(run, project, number):
     write_rates(project, a=60.0, b=60.0)
     process = start(project, "4", side_by_side=True)  # so that a worker is idle
     wait_until_both_train(project)
@@ -258,11 +258,11 @@ def test_an_interrupted_run_leaves_no_stage_and_goes_on_where_it_was(forking, pr
         assert time.monotonic() < deadline, "a stage is still running"
         time.sleep(0.2)
     write_rates(project)
-    assert run(forking, project, "2")[0] == 0
+    assert run(project, "2")[0] == 0
     assert times_run(project)["fetch"] == 1
 
 
-def test_a_killed_worker_fails_its_stage_and_the_others_go_on(forking, project):
+def test_a_killed_worker_fails_its_stage_and_the_others_go_on(run, project):
     write_rates(project, a=4.0, b=4.0)
     process = start(project, "2", side_by_side=True)
     wait_until_both_train(project)
@@ -276,4 +276,4 @@ def test_a_killed_worker_fails_its_stage_and_the_others_go_on(forking, project):
     assert "seesay: not run, since they depend on it: compare" in said
     assert times_run(project) == {"fetch": 1, "train-a": 1, "train-b": 1, "train-c": 1}
     write_rates(project)
-    assert run(forking, project, "2")[0] == 0
+    assert run(project, "2")[0] == 0

@@ -198,8 +198,8 @@ def use_processes(root: Path, processes: int | None) -> None:
 @pytest.fixture(scope="module")
 def python() -> Iterator[Path]:
     """A `python` with everything already imported; see `seesay.core.forkserver`."""
-    pipeline = Path(__file__).parent / "pipeline"  # where `faster_figures` is
-    server = ForkServer({**ENVIRONMENT, "PYTHONPATH": str(pipeline)}, (*IMPORTED, "faster_figures"))
+    pipeline = Path(__file__).parent / "pipeline"  # where `faster_outputs` is
+    server = ForkServer({**ENVIRONMENT, "PYTHONPATH": str(pipeline)}, (*IMPORTED, "faster_outputs"))
     yield server.folder / "python"
     server.end()
 

@@ -285,7 +285,7 @@ def _durations(paths: Paths, addresses: Iterable[str]) -> dict[str, float]:
 
 def earlier_results(paths: Paths) -> Results | None:
     """Return the results of the last run, or None where there are none that this version reads."""
-    from seesay.report.results import read_results  # it imports Matplotlib, which each process with stages would too
+    from seesay.report.results import read_results  # imports Matplotlib, which workers of --jobs do not need
 
     with suppress(InputError):
         return read_results(paths.results_data)

@@ -35,18 +35,9 @@ NUMERICAL = {"PIL", "captum", "cv2", "numpy", "scipy", "sklearn", "torch", "torc
 """Libraries whose version can change a number. Stages that import one depend on requirements.lock."""
 
 
-def imported_names(path: Path) -> tuple[str, ...]:
-    """Return every dotted name that a file imports."""
-    return _imported_names(path.read_text(encoding="utf-8"), path)
-
-
-@cache
-def _imported_names(text: str, path: Path) -> tuple[str, ...]:
-    return tuple(_imports(text, path))
-
-
-def _imports(text: str, path: Path) -> Iterator[str]:
-    for node in _executed(ast.parse(text)):
+def imported_names(path: Path) -> Iterator[str]:
+    """Yield every dotted name that a file imports."""
+    for node in _executed_in(path.read_text(encoding="utf-8")):
         match node:
             case ast.Import():
                 yield from (alias.name for alias in node.names)
@@ -100,6 +91,11 @@ def expected_code(stage: str, root: Path = ROOT) -> list[str]:
 
 def is_code(dependency: str) -> bool:
     return dependency == "requirements.lock" or dependency.startswith(("src/", "stages/"))
+
+
+@cache
+def _executed_in(text: str) -> tuple[ast.AST, ...]:
+    return tuple(_executed(ast.parse(text)))
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:

@@ -26,7 +26,7 @@ KEPT = {key: value for key, value in os.environ.items() if not key.startswith(("
 ENVIRONMENT = {**KEPT, "OMP_NUM_THREADS": "1"}
 
 # The fork server of the tests also runs DVC. The modules without a package lie beside this file.
-IMPORTED = (*LIBRARIES, "dvc.cli", "dvc.commands.repro", "dvc.repo", "faster_dvc", "faster_figures")
+IMPORTED = (*LIBRARIES, "dvc.cli", "dvc.commands.repro", "dvc.repo", "faster_dvc", "faster_outputs")
 _IMPORT = re.compile(r"^from (seesay[.\w]*) import", re.MULTILINE)
 OF_STAGES = sorted({name for path in (ROOT / "stages").glob("*.py") for name in _IMPORT.findall(path.read_text())})
 """The modules of seesay that stages import."""
@@ -115,7 +115,7 @@ def _prepare(root: Path) -> None:
 @pytest.fixture(scope="session")
 def forking_python() -> Iterator[Path]:
     """The folder of a `python` with everything already imported; see `seesay.core.forkserver`."""
-    server = ForkServer({**ENVIRONMENT, "PYTHONPATH": str(HERE)}, (*IMPORTED, "one_server", *OF_STAGES))
+    server = ForkServer({**ENVIRONMENT, "PYTHONPATH": str(HERE)}, (*IMPORTED, "faster_seesay", *OF_STAGES))
     yield server.folder
     server.end()
 

@@ -20,9 +20,9 @@ from seesay.core.forkserver import caller_pid
 from seesay.core.stage import DVC_PROGRAMS, is_program
 
 MAX_DIFF = 300_000
-NO_CODE = ("metrics", "reports", "dvc.lock", ".dvc/config")
-"""Paths in which a change does not make the code dirty: what the pipeline itself rewrites while it runs, and the
-settings of DVC's remotes, which may hold a password that was meant for `config.local`."""
+NO_CODE = (":(exclude)metrics", ":(exclude)reports", ":(exclude)dvc.lock", ":(top,exclude,glob)**/.dvc/config")
+"""Pathspecs that leave out changes which do not make the code dirty: what the pipeline itself rewrites while it runs,
+and the settings of DVC's remotes, which may hold a password that was meant for `config.local`."""
 _PLAIN = ("--no-color", "--no-ext-diff", "--no-textconv")  # whatever the user's settings for the terminal are
 
 _SHELLS = re.compile(r"^-?(sh|bash|dash|ash|zsh|fish|ksh|tcsh|csh|busybox|pwsh|powershell|cmd)(\.exe)?$")
@@ -121,7 +121,7 @@ def describe_git(root: Path) -> tuple[dict[str, str], str]:
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {}, ""
-    others = ["--", ":/", ":(top,exclude,glob)**/.dvc/config", *(f":(exclude){name}" for name in NO_CODE)]
+    others = ["--", ":/", *NO_CODE]
     # The option overrides the user's settings, which may hide untracked files.
     status = _git(root, "status", "--porcelain", "--untracked-files=normal", *others)
     if status is None:

@@ -1,6 +1,7 @@
-"""Importing this module lets `seesay repro`, run by a fork server's `python`, use that server and start none.
+"""Importing this module makes seesay start no second fork server, and read params.yaml faster.
 
-And stages read params.yaml as JSON where it is JSON, which is YAML too: in a fraction of the time.
+`seesay repro`, run by a fork server's `python`, uses that server. A params.yaml that is JSON, which is YAML too, is
+parsed as JSON.
 """
 
 from __future__ import annotations
